@@ -1,0 +1,169 @@
+"""An ask: one request in our own words, whatever format it came in.
+
+Values only. A dialect makes them from bytes, policy bounds them, an engine answers them. They carry what a model
+needs and nothing about transport: whether the client wants a stream, which keys its answer echoes and how its ids
+look is the dialect's business (`dialects.base.Parsed`).
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Any
+
+from msgspec import Struct
+
+JsonObject = dict[str, Any]
+"""A JSON object as decoded, kept as it came: schemas are passed on, not understood, here."""
+
+
+class Role(StrEnum):
+    """Who speaks a message."""
+
+    SYSTEM = "system"
+    DEVELOPER = "developer"
+    USER = "user"
+    ASSISTANT = "assistant"
+    TOOL = "tool"
+
+
+class Effort(StrEnum):
+    """How long a reasoning model should think."""
+
+    NONE = "none"
+    MINIMAL = "minimal"
+    LOW = "low"
+    MEDIUM = "medium"
+    HIGH = "high"
+
+
+class Text(Struct, frozen=True, tag="text"):
+    """What was said."""
+
+    text: str
+
+
+class Refusal(Struct, frozen=True, tag="refusal"):
+    """What an assistant said when it declined."""
+
+    text: str
+
+
+class Reasoning(Struct, frozen=True, tag="reasoning"):
+    """What a model thought before it spoke. `signature` is opaque and only some dialects carry it."""
+
+    text: str
+    signature: str | None = None
+
+
+class ToolCall(Struct, frozen=True, tag="tool_call"):
+    """A model's wish to have a tool run. `arguments` is JSON text exactly as the model wrote it."""
+
+    id: str
+    name: str
+    arguments: str
+
+
+class ToolResult(Struct, frozen=True, tag="tool_result"):
+    """What a tool gave back for the call `call_id`."""
+
+    call_id: str
+    text: str
+    failed: bool = False
+
+
+Part = Text | Refusal | Reasoning | ToolCall | ToolResult
+
+
+class Message(Struct, frozen=True):
+    """One turn. An assistant's turn may mix parts; every other role has Text parts, a tool's has ToolResult parts."""
+
+    role: Role
+    parts: tuple[Part, ...]
+    name: str | None = None
+
+    @property
+    def text(self) -> str:
+        """All Text parts joined, which is what a model without other notions gets to read."""
+        return "".join(part.text for part in self.parts if isinstance(part, Text))
+
+
+class Tool(Struct, frozen=True):
+    """A function that the model may call. `parameters` is a JSON Schema object, or None for no parameters."""
+
+    name: str
+    description: str | None = None
+    parameters: JsonObject | None = None
+    strict: bool | None = None
+
+
+class ToolMode(StrEnum):
+    """Whether the model may, must not or must call a tool."""
+
+    AUTO = "auto"
+    NONE = "none"
+    REQUIRED = "required"
+    NAMED = "named"
+
+
+class ToolChoice(Struct, frozen=True):
+    """`name` is set exactly when `mode` is NAMED."""
+
+    mode: ToolMode = ToolMode.AUTO
+    name: str | None = None
+
+
+class FormatKind(StrEnum):
+    """What shape the answer's text must have."""
+
+    TEXT = "text"
+    JSON_OBJECT = "json_object"
+    JSON_SCHEMA = "json_schema"
+
+
+class OutputFormat(Struct, frozen=True):
+    """`schema` is set exactly when `kind` is JSON_SCHEMA."""
+
+    kind: FormatKind = FormatKind.TEXT
+    schema: JsonObject | None = None
+    name: str | None = None
+    description: str | None = None
+    strict: bool | None = None
+
+
+class Sampling(Struct, frozen=True):
+    """How tokens are chosen and when to stop. None always means: the engine's own default.
+
+    `max_tokens` counts output tokens, reasoning included; None means no limit of the client's own. -1 is a spelling
+    of that in some dialects and never gets here. `logit_bias` maps token ids, as decimal text, to -100..100.
+    """
+
+    temperature: float | None = None
+    top_p: float | None = None
+    top_k: int | None = None
+    min_p: float | None = None
+    max_tokens: int | None = None
+    stop: tuple[str, ...] = ()
+    seed: int | None = None
+    frequency_penalty: float | None = None
+    presence_penalty: float | None = None
+    repeat_penalty: float | None = None
+    logit_bias: dict[str, float] | None = None
+    logprobs: bool = False
+    top_logprobs: int | None = None
+
+
+class Ask(Struct, frozen=True):
+    """Everything a model needs to answer once.
+
+    `model` is the name as the client wrote it, or None. `tool_choice` None means the dialect's default (auto when
+    there are tools). `parallel_tool_calls` and `effort` None mean: the engine's default.
+    """
+
+    messages: tuple[Message, ...]
+    model: str | None = None
+    sampling: Sampling = Sampling()
+    tools: tuple[Tool, ...] = ()
+    tool_choice: ToolChoice | None = None
+    parallel_tool_calls: bool | None = None
+    format: OutputFormat = OutputFormat()
+    effort: Effort | None = None

@@ -1,0 +1,73 @@
+"""What a dialect is: one public API format, both ways.
+
+A dialect is stateless; whatever a reply must remember lives in the `Encoder` made for it. Nothing here does I/O or
+reads a clock: ids and times come in as a `Stamp`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+from msgspec import Struct
+
+from standpipe.chat.ask import Ask
+from standpipe.chat.errors import Failure
+from standpipe.chat.events import Event
+from standpipe.chat.fold import Answer
+
+
+class Parsed(Struct, frozen=True):
+    """A request as a dialect read it.
+
+    `stream` tells whether the client wants events. `echo` is whatever this dialect needs to remember for its own
+    answer (`stream_options`, fields that the answer repeats); nobody else looks inside. `dropped` names top-level
+    fields that were sent and are not on the allow-list, at most 16 of them, for a response header.
+    """
+
+    ask: Ask
+    stream: bool
+    echo: Any = None
+    dropped: tuple[str, ...] = ()
+
+
+class Stamp(Struct, frozen=True):
+    """What an answer is marked with: our request id (letters and digits), creation time in Unix seconds, and the
+    name of the model that really answers."""
+
+    id: str
+    created: int
+    model: str
+
+
+class Encoder(Protocol):
+    """Events to bytes, for one streamed reply. Keeps only format state."""
+
+    def encode(self, events: Sequence[Event]) -> bytes:
+        """The frames for these events, b"" when they have none. Finished or Failed closes the stream's format."""
+        ...
+
+
+class Dialect(Protocol):
+    """One public API format."""
+
+    name: str
+    """Short and stable, for log lines and metrics."""
+    stream_type: str
+    """Content-Type of a streamed answer."""
+
+    def parse(self, body: bytes) -> Parsed:
+        """Raises InvalidAsk, Unsupported or TooLarge, with `param` naming the field."""
+        ...
+
+    def encoder(self, parsed: Parsed, stamp: Stamp) -> Encoder:
+        """A new encoder for one streamed reply."""
+        ...
+
+    def answer(self, parsed: Parsed, stamp: Stamp, answer: Answer) -> bytes:
+        """The body of a whole answer (application/json)."""
+        ...
+
+    def failure(self, failure: Failure, request_id: str) -> bytes:
+        """The body of a failure (application/json) in this format's shape."""
+        ...

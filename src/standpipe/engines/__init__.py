@@ -1,0 +1,1 @@
+"""Who answers: an ask in, events out."""

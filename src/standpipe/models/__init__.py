@@ -1,0 +1,1 @@
+"""Which weights there are, and how they get here."""

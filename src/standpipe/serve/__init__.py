@@ -1,0 +1,1 @@
+"""The walk: where everything meets on one request."""

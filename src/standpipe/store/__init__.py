@@ -1,0 +1,1 @@
+"""Where shared numbers live: in memory, or in a server that several Standpipes share."""
