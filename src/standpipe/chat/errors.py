@@ -55,6 +55,12 @@ class InvalidAsk(_ClientFault):
     code = "invalid_value"
 
 
+class ContextTooLong(InvalidAsk):
+    """The messages do not fit into the model's context."""
+
+    code = "context_length_exceeded"
+
+
 class Unsupported(_ClientFault):
     """Well-formed, but neither we nor the engine can do it."""
 
@@ -144,12 +150,26 @@ class NoEngine(_NoCapacity):
 
 
 class EngineFailed(Failure):
-    """The engine refused, broke off or spoke nonsense."""
+    """The engine refused, broke off or spoke nonsense.
+
+    `upstream_status` is the HTTP status that the engine gave, None when there was none: what a retry is decided by.
+    """
 
     status = 502
     type = "engine_error"
     code = "engine_failed"
     may_retry = True
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        param: str | None = None,
+        retry_after: float | None = None,
+        upstream_status: int | None = None,
+    ) -> None:
+        super().__init__(message, param=param, retry_after=retry_after)
+        self.upstream_status = upstream_status
 
 
 class EngineTimeout(EngineFailed):
