@@ -1,1 +1,107 @@
-def main() -> None: ...
+"""The command line: serve, check, models, chat. Parses words and prints sentences; every action lives elsewhere.
+
+Heavy imports wait inside the commands, so that `standpipe --help` is quick and `chat` needs no server parts.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NoReturn
+
+from standpipe import __version__
+from standpipe.settings import Field, Settings, SettingsError, fields, load
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Run one command and exit: 0 well, 1 something is wrong, 2 the words were wrong, 130 Ctrl-C."""
+    arguments = _parser().parse_args(argv)
+    try:
+        code: int = arguments.run(arguments)
+    except SettingsError as error:
+        _stop(str(error))
+    except KeyboardInterrupt:
+        code = 130
+    sys.exit(code)
+
+
+def _stop(message: str) -> NoReturn:
+    print(f"standpipe: {message}", file=sys.stderr)
+    sys.exit(2)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="standpipe", description="One model as a free, keyless, public chat API, fair to strangers."
+    )
+    parser.add_argument("--version", action="version", version=f"standpipe {__version__}")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    serve = commands.add_parser("serve", help="serve the API", description="Serve the API until Ctrl-C.")
+    serve.set_defaults(run=_serve)
+    check = commands.add_parser("check", help="check settings and engines", description="Say in words what is wrong.")
+    check.set_defaults(run=_check)
+    for command, name in ((serve, "serve"), (check, "check")):
+        command.usage = f"standpipe {name} [--config FILE] [--SETTING VALUE ...]"
+        command.add_argument("--config", type=Path, metavar="FILE", help="TOML file of settings")
+        for field in fields():
+            _add_flag(command, field)
+
+    models = commands.add_parser("models", help="list the model catalog", description="What there is, what is cached.")
+    models.add_argument("--cache-dir", default="", help="where downloaded models are kept")
+    models.set_defaults(run=_models)
+
+    chat = commands.add_parser("chat", help="chat in the terminal", description="Chat over the public API.")
+    chat.add_argument("url", nargs="?", default="http://127.0.0.1:8080", help="address of a Standpipe")
+    chat.add_argument("--system", default="", help="a system message of your own")
+    chat.set_defaults(run=_chat)
+    return parser
+
+
+def _add_flag(command: argparse.ArgumentParser, field: Field) -> None:
+    default = " ".join(field.default) if field.many else field.default
+    shown = f"; default {default}{field.unit and ' ' + field.unit}" if default not in {"", None} else ""
+    options: dict[str, object] = {
+        "dest": field.name,
+        "help": f"{field.help} ({field.allowed}{shown})".replace("%", "%%"),
+        "metavar": {int: "N", float: "SECONDS", str: "TEXT", bool: "BOOL"}.get(field.type, "VALUE"),
+    }
+    if field.many:
+        options["action"] = "append"
+    elif field.type is bool:
+        options |= {"nargs": "?", "const": "true"}
+    command.add_argument(field.flag, **options)  # type: ignore[arg-type] # built from the table, seen by its tests
+
+
+def _settings(arguments: argparse.Namespace) -> Settings:
+    flags = {field.name: getattr(arguments, field.name) for field in fields()}
+    return load(flags, os.environ, arguments.config)
+
+
+def _serve(arguments: argparse.Namespace) -> int:
+    settings = _settings(arguments)
+    from standpipe import app  # noqa: PLC0415
+
+    return app.serve(settings)
+
+
+def _check(arguments: argparse.Namespace) -> int:
+    settings = _settings(arguments)
+    from standpipe import app  # noqa: PLC0415
+
+    return app.check(settings)
+
+
+def _models(arguments: argparse.Namespace) -> int:
+    from standpipe.terminal import models  # noqa: PLC0415
+
+    return models.show(arguments.cache_dir)
+
+
+def _chat(arguments: argparse.Namespace) -> int:
+    from standpipe.terminal import chat  # noqa: PLC0415
+
+    return chat.run(arguments.url, arguments.system)

@@ -1,0 +1,36 @@
+"""Prompt: how the operator's system prompt joins the client's messages.
+
+Chat templates disagree about system messages: many know one, at the start, and drop or refuse others. So the operator's
+prompt and the client's leading system message become one message, the operator's words first.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from msgspec.structs import replace
+
+from standpipe.chat.ask import Ask, Message, Role, Text
+
+Mode = Literal["prepend", "default", "off"]
+
+_SYSTEM = frozenset({Role.SYSTEM, Role.DEVELOPER})
+
+
+def join(ask: Ask, prompt: str, mode: Mode) -> Ask:
+    """The ask with the operator's prompt.
+
+    1. off, or an empty prompt: as it came.
+    2. default: only if the client sends no system message of its own, anywhere.
+    3. prepend: before the client's leading system message, in one message with it.
+    """
+    if mode == "off" or not prompt:
+        return ask
+    own = any(message.role in _SYSTEM for message in ask.messages)
+    if mode == "default" and own:
+        return ask
+    first = ask.messages[0]
+    if first.role in _SYSTEM:
+        merged = replace(first, parts=(Text(f"{prompt}\n\n{first.text}"),))
+        return replace(ask, messages=(merged, *ask.messages[1:]))
+    return replace(ask, messages=(Message(Role.SYSTEM, (Text(prompt),)), *ask.messages))

@@ -1,0 +1,155 @@
+"""Deliveries: how an answer's events reach the client, streamed or whole.
+
+A delivery is the sink that an engine pushes into. The streamed one holds the headers until the first event, at most
+`commit_after`, so that early failures keep their true status; from then on it fills every silence with a heartbeat,
+and closes in exactly one of two ways: finished, or failed with an error frame and an unclean end. One lazily re-armed
+timer serves both; nothing is scheduled per event.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Protocol
+
+from msgspec import Struct
+
+from standpipe.chat.errors import Failure
+from standpipe.chat.events import Event, Failed, Waiting
+from standpipe.chat.fold import Fold
+from standpipe.dialects.base import Dialect, Encoder
+from standpipe.engines.base import Flow
+from standpipe.serve.exchange import Exchange, Header
+from standpipe.serve.meter import Meter
+
+
+class CapReached(Exception):
+    """The cap was reached while the engine still wrote: raised into the engine to stop it. The answer is whole."""
+
+
+class Patience(Struct, frozen=True):
+    """Seconds. `commit_after`: how long headers wait for the first event. `heartbeat`: longest silence after that."""
+
+    commit_after: float
+    heartbeat: float
+
+
+class Delivery(Protocol):
+    """A sink that also knows how to begin and end."""
+
+    def connect(self, flow: Flow | None) -> None: ...
+
+    def take(self, events: list[Event]) -> None: ...
+
+    def finish(self) -> None:
+        """The engine is done and its connection closed: nothing more comes."""
+        ...
+
+    def fail(self, failure: Failure) -> None:
+        """There will be no more. Raises the failure where it can still be an ordinary answer."""
+        ...
+
+    def close(self) -> None:
+        """Let go of timers, on every path. Idempotent."""
+        ...
+
+
+class Whole:
+    """Folds the events and answers once."""
+
+    def __init__(self, exchange: Exchange, answer: Callable[[Fold], bytes], meter: Meter) -> None:
+        self._exchange = exchange
+        self._answer = answer
+        self._meter = meter
+        self._fold = Fold()
+
+    def connect(self, flow: Flow | None) -> None:
+        """Nothing ever has to be held back: the answer is bounded by the cap on tokens."""
+
+    def take(self, events: list[Event]) -> None:
+        self._fold.add(self._meter.count(events))
+        if self._meter.full:
+            raise CapReached
+
+    def finish(self) -> None:
+        self._exchange.send(200, self._answer(self._fold))
+
+    def fail(self, failure: Failure) -> None:
+        raise failure
+
+    def close(self) -> None:
+        pass
+
+
+_STREAM_HEADERS: tuple[Header, ...] = (
+    (b"cache-control", b"no-cache, no-transform"),
+    (b"x-accel-buffering", b"no"),
+)
+
+
+class Streamed:
+    """Encodes events as they come, in one write per batch."""
+
+    def __init__(
+        self,
+        exchange: Exchange,
+        dialect: Dialect,
+        encoder: Callable[[], Encoder],
+        meter: Meter,
+        patience: Patience,
+    ) -> None:
+        """`encoder` is called once, when the stream begins and the answering model is known as well as it can be."""
+        self._exchange = exchange
+        self._dialect = dialect
+        self._make_encoder = encoder
+        self._encoder: Encoder | None = None
+        self._meter = meter
+        self._patience = patience
+        self.waiting: Callable[[], Waiting] = Waiting
+        """What to say while there is nothing to say; the walk sets it while the ask is in line."""
+        self._loop = asyncio.get_running_loop()
+        self._written_at = self._loop.time()
+        self._timer: asyncio.TimerHandle | None = self._loop.call_later(patience.commit_after, self._tick)
+
+    def connect(self, flow: Flow | None) -> None:
+        self._exchange.reply.throttle(flow)
+
+    def take(self, events: list[Event]) -> None:
+        events = self._meter.count(events)
+        self._write(events)
+        if self._meter.full:
+            raise CapReached
+
+    def _write(self, events: list[Event]) -> None:
+        encoder = self._encoder or self._commit()
+        if data := encoder.encode(events):
+            self._exchange.reply.write(data)
+            self._written_at = self._loop.time()
+
+    def _commit(self) -> Encoder:
+        self._encoder = self._make_encoder()
+        headers = [(b"content-type", self._dialect.stream_type.encode()), *_STREAM_HEADERS]
+        self._exchange.start(200, headers)
+        return self._encoder
+
+    def _tick(self) -> None:
+        due = self._written_at + (self._patience.heartbeat if self._encoder else self._patience.commit_after)
+        now = self._loop.time()
+        if now >= due:
+            self._write([self.waiting()])
+            due = now + self._patience.heartbeat
+        self._timer = self._loop.call_at(due, self._tick)
+
+    def finish(self) -> None:
+        self._exchange.reply.end()
+
+    def fail(self, failure: Failure) -> None:
+        if not self._exchange.reply.started:
+            raise failure
+        self._write([Failed(failure)])
+        self._exchange.reply.abort()
+
+    def close(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None

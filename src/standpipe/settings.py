@@ -1,0 +1,255 @@
+"""The one table of settings: each has a name, a type with bounds, a default, a unit and a sentence of help.
+
+From this table come the command line's flags (`--pace-interval`), the environment variables
+(`STANDPIPE_PACE_INTERVAL`), the keys of the TOML file (`pace_interval`) and the page of the documentation. A flag beats
+a variable, a variable beats the file, the file beats the default. A wrong value names the setting, the value and what
+is allowed. This module knows no component; components get plain values from `app`.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Mapping
+from functools import cache
+from pathlib import Path
+from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
+
+import msgspec
+from msgspec import Meta, Struct
+
+
+class SettingsError(Exception):
+    """A setting is wrong. The message names it, its value, where it came from, and what is allowed."""
+
+
+def _meta(help_text: str, unit: str = "", **bounds: Any) -> Meta:
+    return Meta(description=help_text, extra={"unit": unit}, **bounds)
+
+
+Seconds = float
+
+
+class Settings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Everything an operator can set. The order here is the order of `--help` and of the documentation."""
+
+    # Where it listens
+    host: Annotated[str, _meta("address to listen on; 0.0.0.0 or :: opens it to the network")] = "127.0.0.1"
+    port: Annotated[int, _meta("port of the public API; 0 lets the system choose", ge=0, le=65535)] = 8080
+    unix_socket: Annotated[str, _meta("path of a UNIX socket to listen on instead of host and port")] = ""
+    admin_host: Annotated[str, _meta("address of the admin listener (/healthz /readyz /metrics)")] = "127.0.0.1"
+    admin_port: Annotated[int, _meta("port of the admin listener; 0 switches it off", ge=0, le=65535)] = 8081
+    tls_cert: Annotated[str, _meta("path of a PEM certificate chain; with tls_key it serves HTTPS")] = ""
+    tls_key: Annotated[str, _meta("path of the certificate's PEM key")] = ""
+    reuse_port: Annotated[bool, _meta("share the port with another Standpipe (SO_REUSEPORT), for restarts")] = False
+
+    # Who answers
+    engine: Annotated[
+        tuple[str, ...],
+        _meta(
+            "who answers: embedded, embedded:NAME, embedded:/path/model.gguf, http://host:8000/v1 or scripted:; may be "
+            "given more than once; `#slots=N` behind one sets its slots; nothing means a local Ollama with a gpt-oss "
+            "model, else the embedded starter"
+        ),
+    ] = ()
+    model: Annotated[str, _meta("the default model, by the name an engine gives it; empty means its first")] = ""
+    api_key: Annotated[str, _meta("key to send to http engines, if they want one; never logged")] = ""
+    slots: Annotated[
+        int, _meta("asks that an engine works on at a time; 0 means its own count, or 4 if it has none", ge=0, le=4096)
+    ] = 0
+    context: Annotated[
+        int, _meta("embedded engine: context of one slot; 0 chooses by memory", "tokens", ge=0, le=1_048_576)
+    ] = 0
+    threads: Annotated[int, _meta("embedded engine: threads; 0 means one per core", ge=0, le=512)] = 0
+    cache_dir: Annotated[str, _meta("where downloaded models are kept; empty means the user's cache folder")] = ""
+    system_prompt: Annotated[str, _meta("the operator's system prompt; treat it as public", max_length=32_768)] = ""
+    system_prompt_mode: Annotated[
+        Literal["prepend", "default", "off"],
+        _meta("prepend: before the client's own; default: only if the client sends none; off: never"),
+    ] = "prepend"
+
+    # How fast, how many, how long
+    pace_interval: Annotated[
+        Seconds, _meta("shortest time between two asks of one client; 0 switches pacing off", "s", ge=0, le=3600)
+    ] = 0.5
+    pace_waiting: Annotated[int, _meta("asks of one client that may wait for their pace", ge=0, le=1000)] = 8
+    line: Annotated[
+        Literal["fair", "round-robin", "fifo"], _meta("how waiting asks are ordered; fair is fair by tokens")
+    ] = "fair"
+    line_total: Annotated[int, _meta("asks that may wait in line, all clients together", ge=1, le=1_000_000)] = 2000
+    line_per_client: Annotated[int, _meta("asks that one client may have in line", ge=1, le=1_000_000)] = 8
+    line_per_block: Annotated[
+        int, _meta("asks that one network block (/24, /48) may have in line", ge=1, le=1_000_000)
+    ] = 64
+    line_bytes: Annotated[int, _meta("request bytes that may wait in line", "B", ge=1024)] = 67_108_864
+    client_slots: Annotated[
+        int, _meta("slots that one client may hold at a time; 0 chooses by the number of slots", ge=0, le=4096)
+    ] = 0
+    wait_limit: Annotated[
+        Seconds, _meta("longest predicted wait that is accepted; beyond it 503 at once", "s", gt=0, le=3600)
+    ] = 60.0
+    max_tokens: Annotated[
+        int, _meta("most output tokens of one answer, reasoning included", "tokens", ge=1, le=1_048_576)
+    ] = 2048
+    body_limit: Annotated[int, _meta("largest request body", "B", ge=1024, le=67_108_864)] = 262_144
+
+    # The stream
+    commit_after: Annotated[
+        Seconds,
+        _meta(
+            "how long a stream's headers wait for the first event, so that failures keep their status",
+            "s",
+            ge=0,
+            le=86_400,
+        ),
+    ] = 8.0
+    heartbeat: Annotated[Seconds, _meta("longest silence in a stream before a heartbeat", "s", gt=0, le=86_400)] = 5.0
+    first_token_timeout: Annotated[Seconds, _meta("longest wait for an engine's first token", "s", gt=0, le=86_400)] = (
+        120.0
+    )
+    stall_timeout: Annotated[Seconds, _meta("longest silence of an engine in mid-answer", "s", gt=0, le=86_400)] = 60.0
+    attempts: Annotated[int, _meta("most attempts for one ask, the first included", ge=1, le=3)] = 3
+    grace: Annotated[
+        Seconds, _meta("how long running streams may finish after SIGTERM or Ctrl-C", "s", ge=0, le=86_400)
+    ] = 30.0
+
+    # The wire
+    edge: Annotated[Literal["http1", "asgi"], _meta("HTTP shell: our own protocol, or ASGI under uvicorn")] = "http1"
+    loop: Annotated[Literal["uvloop", "asyncio"], _meta("event loop")] = "uvloop"
+    first_byte_timeout: Annotated[Seconds, _meta("a new connection's first byte", "s", gt=0, le=86_400)] = 5.0
+    header_timeout: Annotated[Seconds, _meta("a request's complete head", "s", gt=0, le=86_400)] = 10.0
+    body_timeout: Annotated[Seconds, _meta("a request's complete body, at 1 KiB/s at least", "s", gt=0, le=86_400)] = (
+        20.0
+    )
+    idle_timeout: Annotated[Seconds, _meta("an idle keep-alive connection", "s", gt=0, le=86_400)] = 75.0
+    write_timeout: Annotated[Seconds, _meta("a reader that takes nothing is cut after this", "s", gt=0, le=86_400)] = (
+        30.0
+    )
+    connections: Annotated[int, _meta("open connections, all together", ge=1, le=1_000_000)] = 10_000
+    connections_per_client: Annotated[int, _meta("open connections of one client", ge=1, le=1_000_000)] = 32
+    connections_per_block: Annotated[int, _meta("open connections of one network block", ge=1, le=1_000_000)] = 128
+
+    # Who asks
+    trusted_proxies: Annotated[
+        tuple[str, ...],
+        _meta("addresses or networks of proxies whose forwarding headers count; `unix` trusts a UNIX socket's peer"),
+    ] = ()
+    client_header: Annotated[
+        str, _meta("one header with the client's address, from a trusted proxy only, such as CF-Connecting-IP")
+    ] = ""
+    proxy_protocol: Annotated[bool, _meta("expect PROXY protocol v1 or v2 from trusted proxies")] = False
+    hosts: Annotated[
+        tuple[str, ...],
+        _meta("host names that are served; nothing means any name, or only local names on a loopback address"),
+    ] = ()
+    rate_limit_headers: Annotated[
+        bool, _meta("send RateLimit and RateLimit-Policy, the IETF draft's headers, as well")
+    ] = False
+
+    # What is seen
+    name: Annotated[str, _meta("what the operator calls this tap, on its pages", max_length=80)] = "Standpipe"
+    log_format: Annotated[
+        Literal["auto", "human", "json"], _meta("auto: human on a terminal, JSON lines otherwise")
+    ] = "auto"
+    log_level: Annotated[Literal["debug", "info", "warning", "error"], _meta("least severe lines to print")] = "info"
+
+
+class Field(Struct, frozen=True):
+    """One row of the table, as flags, pages and tests read it."""
+
+    name: str
+    type: Any
+    default: Any
+    unit: str
+    help: str
+
+    @property
+    def flag(self) -> str:
+        return "--" + self.name.replace("_", "-")
+
+    @property
+    def variable(self) -> str:
+        return "STANDPIPE_" + self.name.upper()
+
+    @property
+    def many(self) -> bool:
+        """Whether it takes several values."""
+        return get_origin(self.type) is tuple
+
+    @property
+    def allowed(self) -> str:
+        """What may be given, in words."""
+        base = self.type
+        if get_origin(base) is Literal:
+            return "one of " + ", ".join(str(choice) for choice in get_args(base))
+        if self.many:
+            return "a list of texts"
+        word = {bool: "true or false", int: "a whole number", float: "a number", str: "a text"}[base]
+        meta: Meta = get_args(_hints()[self.name])[1]
+        low = meta.ge if meta.ge is not None else meta.gt
+        if low is not None and meta.le is not None:
+            return f"{word} {'above' if meta.gt is not None else 'from'} {low} to {meta.le}"
+        if low is not None:
+            return f"{word} {'above' if meta.gt is not None else 'of at least'} {low}"
+        return word if meta.max_length is None else f"{word} of at most {meta.max_length} characters"
+
+
+@cache
+def _hints() -> dict[str, Any]:
+    """Each setting's annotation, its Meta included."""
+    return get_type_hints(Settings, include_extras=True)
+
+
+def fields() -> tuple[Field, ...]:
+    """The table, in order."""
+    defaults = {field.name: field.default for field in msgspec.structs.fields(Settings)}
+    rows = []
+    for name, hint in _hints().items():
+        base, meta = get_args(hint)
+        rows.append(Field(name, base, defaults[name], (meta.extra or {})["unit"], meta.description or ""))
+    return tuple(rows)
+
+
+def load(
+    flags: Mapping[str, Any] | None = None,
+    environ: Mapping[str, str] | None = None,
+    file: Path | None = None,
+) -> Settings:
+    """Settings from a file, variables and flags, each later one winning.
+
+    `flags` maps names to texts, lists of texts or values; None values are not given. Raises SettingsError.
+    """
+    known = {field.name: field for field in fields()}
+    merged: dict[str, tuple[Any, str]] = {}
+    if file is not None:
+        merged.update({key: (value, str(file)) for key, value in _read(file, known).items()})
+    for field in known.values():
+        if environ and (text := environ.get(field.variable)) is not None:
+            merged[field.name] = (tuple(text.split()) if field.many else text, field.variable)
+    for name, value in (flags or {}).items():
+        if value is not None:
+            merged[name] = (value, known[name].flag)
+    values = {name: _convert(known[name], value, origin) for name, (value, origin) in merged.items()}
+    settings = Settings(**values)
+    if bool(settings.tls_cert) != bool(settings.tls_key):
+        raise SettingsError("tls_cert and tls_key go together: give both, or neither")
+    return settings
+
+
+def _read(file: Path, known: Mapping[str, Field]) -> dict[str, Any]:
+    try:
+        table = tomllib.loads(file.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise SettingsError(f"cannot read the settings file {file}: {error.strerror}") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise SettingsError(f"the settings file {file} is not TOML: {error}") from error
+    for key in table:
+        if key not in known:
+            raise SettingsError(f"{file} sets {key}, which is no setting (`standpipe serve --help` lists them)")
+    return table
+
+
+def _convert(field: Field, value: Any, origin: str) -> Any:
+    try:
+        return msgspec.convert(value, _hints()[field.name], strict=False)
+    except msgspec.ValidationError:
+        raise SettingsError(f"{field.name} (from {origin}) is {value!r}; allowed is {field.allowed}") from None

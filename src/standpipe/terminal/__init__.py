@@ -1,0 +1,1 @@
+"""What people see in a terminal besides log lines: the chat, the catalog, progress bars."""

@@ -1,0 +1,68 @@
+import pytest
+
+from standpipe.chat.ask import ToolCall
+from standpipe.chat.errors import EngineFailed
+from standpipe.chat.events import (
+    Failed,
+    Finished,
+    FinishReason,
+    IllegalOrder,
+    Order,
+    Phase,
+    ReasoningDelta,
+    Started,
+    TextDelta,
+    TokenLogprob,
+    ToolCallDelta,
+    Usage,
+    Waiting,
+)
+from standpipe.chat.fold import Fold
+
+
+def test_an_answer_is_the_fold_of_its_events():
+    fold = Fold()
+    fold.add([Waiting(3, 1.0), Started("m"), ReasoningDelta("hm"), ReasoningDelta("m")])
+    assert fold.answer is None
+    logprob = TokenLogprob("b", -0.5)
+    fold.add([TextDelta("a"), Waiting(), TextDelta("b", (logprob,)), TextDelta("no", refusal=True)])
+    fold.add([ToolCallDelta(1, "{}", "id1", "g"), ToolCallDelta(0, '{"x":', "id0", "f"), ToolCallDelta(0, "1}")])
+    fold.add([Finished(FinishReason.TOOL_CALLS, Usage(1, 2))])
+    answer = fold.answer
+    assert answer is not None
+    assert (answer.model, answer.reasoning, answer.text, answer.refusal) == ("m", "hmm", "ab", "no")
+    assert answer.tool_calls == (ToolCall("id0", "f", '{"x":1}'), ToolCall("id1", "g", "{}"))
+    assert answer.logprobs == (logprob,)
+    assert (answer.reason, answer.usage) == (FinishReason.TOOL_CALLS, Usage(1, 2))
+
+
+def test_half_an_answer_is_never_folded_into_a_whole_one():
+    fold = Fold()
+    fold.add([Started(), TextDelta("half")])
+    with pytest.raises(EngineFailed, match="gone"):
+        fold.add([Failed(EngineFailed("gone"))])
+    assert fold.answer is None
+
+
+def test_the_legal_order_is_walked():
+    order = Order()
+    for event in (Waiting(1), Started(), TextDelta("a"), Waiting(), Finished(FinishReason.STOP)):
+        order.advance(event)
+    assert order.phase is Phase.CLOSED
+
+
+@pytest.mark.parametrize(
+    "events",
+    [
+        [TextDelta("a")],
+        [Started(), Started()],
+        [Finished(FinishReason.STOP)],
+        [Started(), Finished(FinishReason.STOP), TextDelta("a")],
+        [Failed(EngineFailed("x")), Failed(EngineFailed("x"))],
+    ],
+)
+def test_an_illegal_order_is_named(events):
+    order = Order()
+    with pytest.raises(IllegalOrder, match=type(events[-1]).__name__):
+        for event in events:
+            order.advance(event)

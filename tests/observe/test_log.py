@@ -1,0 +1,65 @@
+import io
+import json
+
+from standpipe.observe.hooks import Record
+from standpipe.observe.log import AskLog, ClientHash, build
+from standpipe.observe.metrics import Metrics
+
+RECORD = Record(
+    id="abc",
+    dialect="api",
+    client="0123456789ab",
+    status=200,
+    stream=True,
+    model="m",
+    engine="e",
+    failure=None,
+    waited=0.1234,
+    first_token=0.5,
+    duration=1.0,
+    prompt_tokens=3,
+    completion_tokens=4,
+    attempts=2,
+)
+
+
+def test_a_client_is_named_by_a_hash_that_changes_daily():
+    now = 0.0
+    keys = iter([b"a" * 32, b"b" * 32])
+    name = ClientHash(lambda: now, lambda _: next(keys))
+    first = name("203.0.113.7")
+    assert first == name("203.0.113.7") != name("203.0.113.8")
+    assert "203" not in first
+    now = 86_400.0
+    assert name("203.0.113.7") != first
+
+
+def test_one_json_line_per_ask():
+    out = io.StringIO()
+    AskLog(build("json", "info", out))(RECORD)
+    line = json.loads(out.getvalue())
+    assert line["event"] == "ask"
+    assert (line["id"], line["status"], line["waited"], line["tokens"]) == ("abc", 200, 0.123, 4)
+    assert "failure" not in line
+
+
+def test_human_lines_and_levels():
+    out = io.StringIO()
+    log = build("human", "warning", out)
+    log.info("quiet")
+    log.warning("loud")
+    assert "loud" in out.getvalue()
+    assert "quiet" not in out.getvalue()
+
+
+def test_metrics_count_records_and_read_gauges_when_scraped():
+    waiting = 1.0
+    metrics = Metrics(lambda: {"standpipe_line_waiting": ("asks in line", waiting)})
+    metrics(RECORD)
+    metrics(RECORD)
+    waiting = 7.0
+    page = metrics.page().decode()
+    assert 'standpipe_asks_total{dialect="api",status="200"} 2.0' in page
+    assert 'standpipe_tokens_total{direction="completion"} 8.0' in page
+    assert "standpipe_retries_total 2.0" in page
+    assert "standpipe_line_waiting 7.0" in page
