@@ -86,7 +86,7 @@ class TextDelta(Struct, frozen=True):
 
 
 class ToolCallDelta(Struct, frozen=True, gc=False):
-    """More of the tool call `index` (0, 1, ...). `id` and `name` are set on the first delta of each call, only there."""
+    """More of the tool call `index` (0, 1, ...). `id` and `name` are set on the first delta of each call only."""
 
     index: int
     arguments: str = ""
