@@ -1,0 +1,195 @@
+"""One attempt: an engine's answer on its way to the sink, watched.
+
+It stands between one engine and the caller's sink, as a sink to the one and a flow to the other, and adds what neither
+has. Whether anything was sent: events are held back until the first one that says something, so that an engine which
+dies right after `Started`, or finishes without a word, can still be followed by another attempt. Silence: one loop
+timer, re-armed when it fires and not per batch, ends an attempt whose engine says nothing for too long; a source that
+the client itself holds back is not silent. It knows nothing of other engines and decides nothing about retries.
+"""
+
+from __future__ import annotations
+
+import asyncio
+
+from msgspec import Struct
+
+from standpipe.chat.ask import Ask
+from standpipe.chat.errors import EngineFailed, EngineTimeout
+from standpipe.chat.events import Event, Finished, ReasoningDelta, Started, TextDelta, ToolCallDelta
+from standpipe.engines.base import Engine, Flow, Sink
+
+
+class Report(Struct):
+    """What the pool tells its caller about an ask while it works on it; it only ever grows truer.
+
+    `attempts` counts the one that runs. `engine` and `model` are those of the latest attempt; `model` is the name that
+    the engine is asked for until it has said its own, and is settled before the sink gets its first event.
+    """
+
+    attempts: int = 0
+    engine: str | None = None
+    model: str | None = None
+
+
+class Silence(Struct, frozen=True):
+    """Seconds that an engine may say nothing: before its first word (`first`), and after that (`later`)."""
+
+    first: float
+    later: float
+
+
+class Attempt:
+    """A sink for one engine, and a flow for the caller's sink. One use.
+
+    `opened` tells that the sink has been given something, `whole` that the engine has finished, `empty` that it did so
+    without a word and `release` has not been called.
+    """
+
+    __slots__ = (
+        "_flow",
+        "_heard",
+        "_held",
+        "_limit",
+        "_loop",
+        "_paused",
+        "_report",
+        "_silence",
+        "_sink",
+        "_timer",
+        "whole",
+    )
+
+    def __init__(self, sink: Sink, report: Report, silence: Silence) -> None:
+        self._sink = sink
+        self._report = report
+        self._silence = silence
+        self._held: list[Event] | None = []
+        self._flow: Flow | None = None
+        self._paused = False
+        self._loop = asyncio.get_running_loop()
+        self._heard = self._loop.time()
+        self._timer: asyncio.TimerHandle | None = None
+        self._limit: asyncio.Timeout | None = None
+        self.whole = False
+
+    @property
+    def opened(self) -> bool:
+        return self._held is None
+
+    @property
+    def empty(self) -> bool:
+        return self.whole and self._held is not None
+
+    async def run(self, engine: Engine, ask: Ask) -> None:
+        """Let this engine answer. Returns when the answer is whole.
+
+        Raises EngineTimeout when the engine is silent for too long, and whatever the engine or the sink raises.
+        """
+        self._arm()
+        try:
+            async with asyncio.timeout(None) as self._limit:
+                await engine.answer(ask, self)
+        except (TimeoutError, EngineFailed):
+            expired = self._limit is not None and self._limit.expired()
+            # What an engine does wrong after it has finished takes nothing away from its answer.
+            if self.whole:
+                return
+            if expired:
+                raise self._too_silent() from None
+            raise
+        finally:
+            self._disarm()
+        if not self.whole:
+            raise EngineFailed("The engine ended its answer without finishing it.")
+
+    def release(self) -> None:
+        """Give the sink an answer without a word after all."""
+        if self._held:
+            held, self._held = self._held, None
+            self._sink.take(held)
+
+    # The sink that the engine sees
+
+    def connect(self, flow: Flow | None) -> None:
+        self._flow = flow
+        self._paused = False
+        self._sink.connect(None if flow is None else self)
+
+    def take(self, events: list[Event]) -> None:
+        self._heard = self._loop.time()
+        if type(events[-1]) is Finished:
+            self.whole = True
+        if self._held is not None:
+            events = self._hold(self._held, events)
+            if not events:
+                return
+        self._sink.take(events)
+
+    def _hold(self, held: list[Event], events: list[Event]) -> list[Event]:
+        """Keep these events; gives everything that was kept as soon as one of them says something."""
+        for event in events:
+            if isinstance(event, Started):
+                self._report.model = event.model or self._report.model
+                held.append(Started(self._report.model))
+            else:
+                held.append(event)
+        if not any(map(_says_something, events)):
+            return []
+        self._held = None
+        # From now on the patience is another one, and it may end sooner than the timer that runs.
+        self._arm()
+        return held
+
+    # The flow that the caller's sink sees
+
+    def pause(self) -> None:
+        self._paused = True
+        if self._flow is not None:
+            self._flow.pause()
+
+    def resume(self) -> None:
+        self._paused = False
+        self._heard = self._loop.time()
+        if self._flow is not None:
+            self._flow.resume()
+
+    # Silence
+
+    def _arm(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        patience = self._silence.later if self.opened else self._silence.first
+        self._timer = self._loop.call_at(self._heard + patience, self._look)
+
+    def _look(self) -> None:
+        now = self._loop.time()
+        if self._paused:
+            self._heard = now
+        patience = self._silence.later if self.opened else self._silence.first
+        if self._heard + patience > now:
+            self._arm()
+        elif self._limit is not None:
+            self._limit.reschedule(now)
+
+    def _disarm(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        # Both lead back here by way of the running task: a cycle would be work for the collector.
+        self._timer = self._limit = None
+
+    def _too_silent(self) -> EngineTimeout:
+        if self.opened:
+            return EngineTimeout(f"The engine fell silent for {self._silence.later:g} s in mid-answer.")
+        return EngineTimeout(f"The engine did not begin to answer within {self._silence.first:g} s.")
+
+    def __repr__(self) -> str:
+        state = "whole" if self.whole else "opened" if self.opened else "silent"
+        return f"<Attempt {self._report.attempts} at {self._report.engine}: {state}>"
+
+
+def _says_something(event: Event) -> bool:
+    match event:
+        case TextDelta(text) | ReasoningDelta(text):
+            return bool(text)
+        case _:
+            return isinstance(event, ToolCallDelta)

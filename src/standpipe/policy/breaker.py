@@ -1,0 +1,146 @@
+"""A breaker: what is believed of one engine's health, from how its asks went. The table `NEXT` is the whole machine.
+
+    closed --(5 failures in a row)--> open --(time)--> half-open --(an ask)--> probing
+                                       ^                   ^                   |  |  |
+                                       |                   +---(no verdict)----+  |  +--(answered)--> closed
+                                       +---------------(failed: longer)-----------+
+
+The theory: an engine that has just failed several times will probably fail again, and finding that out costs a client
+its wait. So it is passed over for a while that doubles each time it disappoints, and then one ask finds out how it is.
+Only the engine's own faults count: a client must not be able to take an engine away from others. Time is an argument;
+this module knows no engine and moves nothing by itself.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+from msgspec import Struct
+
+from standpipe.chat.errors import EngineFailed, EngineTimeout, Failure
+
+THRESHOLD = 5
+"""Failures in a row that open a closed breaker."""
+EJECTION = 1.0
+"""Seconds for which a breaker is open the first time. It doubles each time until an ask is answered."""
+EJECTION_CAP = 60.0
+"""Seconds: no ejection is longer."""
+
+
+class State(StrEnum):
+    """What is believed."""
+
+    CLOSED = "closed"
+    OPEN = "open"
+    HALF_OPEN = "half_open"
+    PROBING = "probing"
+
+
+class Signal(StrEnum):
+    """What moves a breaker."""
+
+    TAKEN = "taken"
+    """The engine was given an ask."""
+    ANSWERED = "answered"
+    FAILED = "failed"
+    TRIPPED = "tripped"
+    """The failure that makes `THRESHOLD` in a row."""
+    PROBE_FAILED = "probe_failed"
+    PROBE_LOST = "probe_lost"
+    """The probe ended and says nothing of the engine: the client left, or the ask was at fault itself."""
+    LAPSED = "lapsed"
+    """The ejection is over."""
+
+
+NEXT: dict[State, dict[Signal, State]] = {
+    State.CLOSED: {Signal.TRIPPED: State.OPEN},
+    State.OPEN: {Signal.LAPSED: State.HALF_OPEN, Signal.ANSWERED: State.CLOSED},
+    State.HALF_OPEN: {Signal.TAKEN: State.PROBING, Signal.ANSWERED: State.CLOSED},
+    State.PROBING: {
+        Signal.PROBE_FAILED: State.OPEN,
+        Signal.PROBE_LOST: State.HALF_OPEN,
+        Signal.ANSWERED: State.CLOSED,
+    },
+}
+"""State, then signal, gives the next state; what is absent changes nothing.
+
+Asks reach an open engine when there is no other, and end long after they began. That one of them was answered says
+more than the clock, that one more of them failed says nothing new.
+"""
+
+
+def blames(failure: Failure) -> bool:
+    """Whether this failure is the engine's own: it could not be reached, was silent, broke off, or said 5xx.
+
+    A 4xx of an engine is about the ask, or says that the engine is busy, which is not being broken.
+    """
+    if not isinstance(failure, EngineFailed):
+        return False
+    status = failure.upstream_status
+    return status is None or status >= 500 or isinstance(failure, EngineTimeout)
+
+
+class Statistics(Struct, frozen=True):
+    """A breaker at one instant. `retry_in` is the seconds until an open one is tried again, 0 for any other."""
+
+    state: State
+    failures: int
+    ejections: int
+    retry_in: float
+
+
+class Breaker(Struct, frozen=True):
+    """One engine's breaker. Every method gives the breaker that it has become; times are seconds of one clock.
+
+    `failures` counts those in a row, `ejections` those since an ask was answered; `until` is when an open one lapses.
+    """
+
+    state: State = State.CLOSED
+    failures: int = 0
+    ejections: int = 0
+    until: float = 0.0
+
+    def at(self, now: float) -> Breaker:
+        """Let time pass."""
+        if self.state is State.OPEN and now >= self.until:
+            return self._move(Signal.LAPSED)
+        return self
+
+    def admits(self, now: float) -> bool:
+        """Whether the engine may be given an ask."""
+        return self.at(now).state in {State.CLOSED, State.HALF_OPEN}
+
+    def take(self, now: float) -> Breaker:
+        """The engine is given an ask. It is the probe if this turned half-open into probing."""
+        return self.at(now)._move(Signal.TAKEN)  # noqa: SLF001  # another value of this very class
+
+    def answered(self) -> Breaker:
+        """An ask was answered: whatever was believed, the engine works."""
+        return Breaker(NEXT[self.state].get(Signal.ANSWERED, self.state))
+
+    def failed(self, now: float, *, probe: bool) -> Breaker:
+        """An ask failed by the engine's own fault (see `blames`)."""
+        failures = self.failures + 1
+        signal = Signal.FAILED
+        if self.state is State.CLOSED and failures >= THRESHOLD:
+            signal = Signal.TRIPPED
+        elif probe:
+            signal = Signal.PROBE_FAILED
+        if NEXT[self.state].get(signal) is not State.OPEN:
+            return Breaker(self.state, failures, self.ejections, self.until)
+        # The exponent is bounded, because 2.0 to a large one overflows.
+        ejection = min(EJECTION_CAP, EJECTION * 2 ** min(self.ejections, 10))
+        return Breaker(State.OPEN, failures, self.ejections + 1, now + ejection)
+
+    def lost(self, *, probe: bool) -> Breaker:
+        """An ask ended without a verdict on the engine."""
+        return self._move(Signal.PROBE_LOST) if probe else self
+
+    def statistics(self, now: float) -> Statistics:
+        """What there is to know at this instant."""
+        current = self.at(now)
+        retry_in = self.until - now if current.state is State.OPEN else 0.0
+        return Statistics(current.state, self.failures, self.ejections, retry_in)
+
+    def _move(self, signal: Signal) -> Breaker:
+        return Breaker(NEXT[self.state].get(signal, self.state), self.failures, self.ejections, self.until)
