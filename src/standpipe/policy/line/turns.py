@@ -1,0 +1,153 @@
+"""Plain orders, for comparison and for operators who want them: `Fifo` serves in order of joining, `RoundRobin` gives
+each client one ask in turn. Both keep the cap per client and know neither tokens nor blocks.
+
+One heap of the clients that may start an ask, by turn. For Fifo a client's turn is the number of its first ask; for
+RoundRobin it is drawn anew whenever the client comes up, so that it queues behind everybody who already waits.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from heapq import heapify, heappop, heappush
+
+from standpipe.policy.line.order import Ahead, Caps
+from standpipe.policy.line.place import Place
+
+Entry = tuple[int, int, "Flow"]
+"""A turn, a serial number against ties, and whose turn it is. Stale unless it is the flow's own `entry`."""
+
+
+class Flow:
+    """One client's asks. It may start one exactly when `entry` is set."""
+
+    __slots__ = ("address", "entry", "queue", "running")
+
+    def __init__(self, address: str) -> None:
+        self.address = address
+        self.queue: deque[Place] = deque()
+        self.running = 0
+        self.entry: Entry | None = None
+
+
+class Fifo:
+    """First come, first served, among clients below their cap."""
+
+    def __init__(self, caps: Caps) -> None:
+        self._caps = caps
+        self._flows: dict[str, Flow] = {}
+        self._heap: list[Entry] = []
+        self._serial = 0
+
+    def _turn(self, flow: Flow) -> int:
+        return flow.queue[0].number
+
+    def enter(self, place: Place) -> None:
+        address = place.client.address
+        flow = self._flows.get(address)
+        if flow is None:
+            flow = self._flows[address] = Flow(address)
+        place.flow = flow
+        insert(flow.queue, place)
+        self._schedule(flow)
+
+    def withdraw(self, place: Place) -> None:
+        flow: Flow = place.flow
+        flow.queue.remove(place)
+        self._settle(flow)
+
+    def take(self, free: int) -> Place | None:
+        if free <= 0:
+            return None
+        while self._heap:
+            entry = heappop(self._heap)
+            flow = entry[2]
+            if flow.entry is not entry:
+                continue
+            flow.entry = None
+            place = flow.queue.popleft()
+            flow.running += 1
+            self._schedule(flow)
+            return place
+        return None
+
+    def charge(self, place: Place, weight: float) -> None:
+        """Tokens count for nothing here."""
+
+    def release(self, place: Place) -> None:
+        flow: Flow = place.flow
+        flow.running -= 1
+        self._settle(flow)
+
+    def resize(self, caps: Caps) -> None:
+        self._caps = caps
+        for flow in self._flows.values():
+            self._schedule(flow)
+
+    def ahead(self, place: Place) -> Ahead:
+        own = self._flows.get(place.client.address)
+        asks = client = 0
+        for flow in self._flows.values():
+            before = sum(1 for other in flow.queue if other.number < place.number)
+            asks += before
+            if flow is own:
+                client = before
+        return Ahead(asks, asks, client)
+
+    def heaviest(self) -> Place | None:
+        flow = max(self._flows.values(), key=lambda flow: (len(flow.queue), flow.running), default=None)
+        return flow.queue[-1] if flow is not None and flow.queue else None
+
+    def _settle(self, flow: Flow) -> None:
+        """After an ask has gone: forget an idle client, or see whether its turn has changed."""
+        if not flow.queue and not flow.running:
+            flow.entry = None
+            del self._flows[flow.address]
+        else:
+            self._schedule(flow)
+
+    def _schedule(self, flow: Flow) -> None:
+        """Put a client that may start an ask into the heap, once; take out one that may not."""
+        if not flow.queue or flow.running >= self._caps.client:
+            flow.entry = None
+        elif self._moved(flow):
+            self._serial += 1
+            flow.entry = (self._turn(flow), self._serial, flow)
+            heappush(self._heap, flow.entry)
+            self._tidy()
+
+    def _moved(self, flow: Flow) -> bool:
+        return flow.entry is None or flow.entry[0] != flow.queue[0].number
+
+    def _tidy(self) -> None:
+        """Stale entries stay until they come up; never more of them than of clients."""
+        if len(self._heap) > 2 * len(self._flows) + 32:
+            self._heap = [entry for entry in self._heap if entry[2].entry is entry]
+            heapify(self._heap)
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {len(self._flows)} clients>"
+
+
+class RoundRobin(Fifo):
+    """One ask of each client in turn."""
+
+    def _turn(self, flow: Flow) -> int:
+        return self._serial
+
+    def _moved(self, flow: Flow) -> bool:
+        return flow.entry is None
+
+    def ahead(self, place: Place) -> Ahead:
+        own = self._flows.get(place.client.address)
+        client = sum(1 for other in own.queue if other.number < place.number) if own else 0
+        others = sum(min(len(flow.queue), client + 1) for flow in self._flows.values() if flow is not own)
+        return Ahead(client + others, client + others, client)
+
+
+def insert(queue: deque[Place], place: Place) -> None:
+    """Append, or, for a retry that kept its number, put it back where it was."""
+    if not queue or queue[-1].number < place.number:
+        queue.append(place)
+        return
+    index = next(index for index, other in enumerate(queue) if other.number > place.number)
+    queue.insert(index, place)
