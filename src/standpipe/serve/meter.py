@@ -22,14 +22,13 @@ from standpipe.chat.events import (
 
 
 class Meter:
-    """Counts one answer. `charge` is told of every batch's tokens."""
+    """Counts one answer. `charge` is told of every batch's tokens, and gives the instant."""
 
-    __slots__ = ("_cap", "_charge", "_clock", "first_token_at", "full", "model", "tokens", "usage")
+    __slots__ = ("_cap", "_charge", "first_token_at", "full", "model", "tokens", "usage")
 
-    def __init__(self, cap: int, clock: Callable[[], float], charge: Callable[[int], None]) -> None:
+    def __init__(self, cap: int, charge: Callable[[int], float]) -> None:
         """`cap` is the most output tokens that may pass."""
         self._cap = cap
-        self._clock = clock
         self._charge = charge
         self.tokens = 0
         self.first_token_at: float | None = None
@@ -54,7 +53,7 @@ class Meter:
             elif isinstance(event, Started):
                 self.model = event.model
         if self.tokens > before:
+            now = self._charge(self.tokens - before)
             if self.first_token_at is None:
-                self.first_token_at = self._clock()
-            self._charge(self.tokens - before)
+                self.first_token_at = now
         return events

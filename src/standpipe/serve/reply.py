@@ -13,6 +13,7 @@ from msgspec import Struct
 
 from standpipe.chat.ask import Ask
 from standpipe.chat.errors import EngineFailed, Failure, TooLarge, TooSlow
+from standpipe.chat.events import Waiting
 from standpipe.chat.fold import Fold
 from standpipe.dialects.base import Dialect, Parsed, Stamp
 from standpipe.edge.seam import BodyTooLarge, BodyTooSlow
@@ -21,10 +22,10 @@ from standpipe.observe.hooks import Hook, Record
 from standpipe.policy.caps import Caps, clamp
 from standpipe.policy.identity import ClientKey
 from standpipe.policy.prompt import Mode, join
-from standpipe.serve.admission import Admission, Wish
+from standpipe.serve.admission import Admission, Entry, Wish
 from standpipe.serve.exchange import Exchange
 from standpipe.serve.meter import Meter
-from standpipe.serve.stream import CapReached, Patience, Streamed, Whole
+from standpipe.serve.stream import CapReached, Delivery, Patience, Streamed, Whole
 
 _CLIENT_LEFT = 499
 """What nginx logs for a client that closed the connection before its answer."""
@@ -95,29 +96,32 @@ class Walk:
         if parsed.dropped:
             exchange.extra.append((b"x-standpipe-dropped", ", ".join(parsed.dropped).encode("ascii", "replace")))
         ask = join(clamp(parsed.ask, house.caps), house.system_prompt, house.system_prompt_mode)
-        entry = await house.admission.join(client, Wish.read(exchange.request.headers, len(body)))
-        meter = account.meter = Meter(
-            ask.sampling.max_tokens or house.caps.max_tokens, asyncio.get_running_loop().time, entry.charge
-        )
-        delivery = self._delivery(exchange, account, ask, meter)
-        try:
-            if isinstance(delivery, Streamed):
-                delivery.waiting = entry.waiting
-            async with entry as ticket:
+        wish = Wish.read(exchange.request.headers)
+        async with house.admission.entry(client, wish, body) as entry:
+            await entry.join()
+            account.meter = Meter(ask.sampling.max_tokens or house.caps.max_tokens, entry.charge)
+            delivery = self._delivery(exchange, account, ask, account.meter, entry.waiting)
+            try:
+                await entry.granted()
                 account.granted_at = asyncio.get_running_loop().time()
-                try:
-                    await house.pool.answer(ask, delivery, account.report)
-                except CapReached:
-                    pass
-                finally:
-                    ticket.settle(meter.usage, meter.tokens)
-            delivery.finish()
-        except Failure as failure:
-            delivery.fail(failure)
-            return failure
-        finally:
-            delivery.close()
+                await self._engine(ask, delivery, account, entry)
+                delivery.finish()
+            except Failure as failure:
+                delivery.fail(failure)
+                return failure
+            finally:
+                delivery.close()
         return None
+
+    async def _engine(self, ask: Ask, delivery: Delivery, account: Account, entry: Entry) -> None:
+        meter = account.meter
+        assert meter is not None
+        try:
+            await self._house.pool.answer(ask, delivery, account.report)
+        except CapReached:
+            pass  # the answer is whole, and the engine has stopped
+        finally:
+            entry.settle(meter.usage, meter.tokens)
 
     async def _body(self, exchange: Exchange) -> bytes:
         limit = self._house.body_limit
@@ -128,7 +132,9 @@ class Walk:
         except BodyTooSlow:
             raise TooSlow("The request body did not arrive in time.") from None
 
-    def _delivery(self, exchange: Exchange, account: Account, ask: Ask, meter: Meter) -> Whole | Streamed:
+    def _delivery(
+        self, exchange: Exchange, account: Account, ask: Ask, meter: Meter, waiting: Callable[[], Waiting]
+    ) -> Delivery:
         parsed = account.parsed
         assert parsed is not None
 
@@ -143,6 +149,7 @@ class Walk:
                 self._dialect,
                 lambda: self._dialect.encoder(parsed, stamp()),
                 meter,
+                waiting,
                 self._house.patience,
             )
 

@@ -96,17 +96,18 @@ class Streamed:
         dialect: Dialect,
         encoder: Callable[[], Encoder],
         meter: Meter,
+        waiting: Callable[[], Waiting],
         patience: Patience,
     ) -> None:
-        """`encoder` is called once, when the stream begins and the answering model is known as well as it can be."""
+        """`encoder` is called once, when the stream begins and the answering model is known as well as it can be.
+        `waiting` gives what to say while there is nothing to say."""
         self._exchange = exchange
         self._dialect = dialect
         self._make_encoder = encoder
         self._encoder: Encoder | None = None
         self._meter = meter
         self._patience = patience
-        self.waiting: Callable[[], Waiting] = Waiting
-        """What to say while there is nothing to say; the walk sets it while the ask is in line."""
+        self._waiting = waiting
         self._loop = asyncio.get_running_loop()
         self._written_at = self._loop.time()
         self._timer: asyncio.TimerHandle | None = self._loop.call_later(patience.commit_after, self._tick)
@@ -136,7 +137,7 @@ class Streamed:
         due = self._written_at + (self._patience.heartbeat if self._encoder else self._patience.commit_after)
         now = self._loop.time()
         if now >= due:
-            self._write([self.waiting()])
+            self._write([self._waiting()])
             due = now + self._patience.heartbeat
         self._timer = self._loop.call_at(due, self._tick)
 
