@@ -20,7 +20,10 @@ REFRESH_PATIENCE = 10.0
 
 
 class EngineStatistics(Struct, frozen=True):
-    """One engine at one instant. Counts are of attempts, since the start; `retry_in` is in seconds."""
+    """One engine at one instant. Counts are of attempts, since the start.
+
+    `retry_in` is the seconds until an open breaker half-opens, `budget` the retries that it may still be sent.
+    """
 
     name: str
     slots: int
@@ -101,7 +104,7 @@ class Member:
             models=self.models,
             breaker=breaker.state,
             retry_in=breaker.retry_in,
-            budget=self.budget.tokens,
+            budget=self.budget.retries,
             attempts=self.attempts,
             answered=self.answered,
             failed=self.failed,

@@ -71,19 +71,27 @@ def _may_pass(failure: Failure, attempt: int) -> bool:
 
 
 class Budget(Struct, frozen=True):
-    """How many retries an engine may still be sent. A retry costs 1, an answer earns a tenth; it starts full."""
+    """How many retries an engine may still be sent. A retry costs 1, an answer earns a tenth; it starts full.
 
-    tokens: float = 10.0
+    Counted in tenths, because ten times 0.1 is less than 1.
+    """
+
+    tenths: int = 100
+
+    @property
+    def retries(self) -> float:
+        """What is left, in retries."""
+        return self.tenths / 10
 
     @property
     def affords(self) -> bool:
         """Whether a retry may be sent."""
-        return self.tokens >= 1.0
+        return self.tenths >= 10
 
     def spend(self) -> Budget:
         """Pay for one retry, down to nothing."""
-        return Budget(max(0.0, self.tokens - 1.0))
+        return Budget(max(0, self.tenths - 10))
 
     def earn(self) -> Budget:
         """Count one answer, up to full."""
-        return Budget(min(10.0, self.tokens + 0.1))
+        return Budget(min(100, self.tenths + 1))
