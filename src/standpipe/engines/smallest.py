@@ -15,7 +15,10 @@ from standpipe.chat.ask import JsonObject
 DEPTH = 32
 """Levels. What lies deeper is null."""
 SIZE = 1000
-"""Values in the document, and characters in a string. What would be beyond is null, or left out."""
+"""Values in the document, and characters in a string. What would be beyond is null, cut or left out."""
+
+_LARGEST = 1e15
+"""Bounds beyond this are not looked at: up to here a float still counts exactly."""
 
 _FORMATS = {
     "date": "2000-01-01",
@@ -40,14 +43,11 @@ class _Filler:
         self._left = SIZE
 
     def fill(self, schema: Any, depth: int) -> Any:
-        self._left -= 1
-        if depth > DEPTH or self._left < 0:
+        if depth > DEPTH:
             return None
         schema = self._plain(schema)
-        if "const" in schema:
-            return schema["const"]
-        if options := _list(schema, "enum"):
-            return options[0]
+        if given := _list(schema, "enum") or ([schema["const"]] if "const" in schema else []):
+            return given[0] if self._reserve(1 + len(str(given[0]))) else None
         kind = schema.get("type")
         if isinstance(kind, list):
             kind = next((one for one in kind if one != "null"), "null")
@@ -56,10 +56,11 @@ class _Filler:
         match kind:
             case "object":
                 properties = _object(schema.get("properties"))
-                names = [name for name in _list(schema, "required") if isinstance(name, str)]
-                return {name: self.fill(properties.get(name), depth + 1) for name in names[: max(0, self._left)]}
+                names = dict.fromkeys(name for name in _list(schema, "required") if isinstance(name, str))
+                count = self._reserve(len(names))
+                return {name: self.fill(properties.get(name), depth + 1) for name in list(names)[:count]}
             case "array":
-                count = min(_length(schema, "minItems"), max(0, self._left))
+                count = self._reserve(_length(schema, "minItems"))
                 kinds = _list(schema, "prefixItems")[:count]
                 kinds += [schema.get("items")] * (count - len(kinds))
                 return [self.fill(one, depth + 1) for one in kinds]
@@ -69,6 +70,12 @@ class _Filler:
                 return _number(schema, whole=kind == "integer")
             case _:
                 return True if kind == "boolean" else None
+
+    def _reserve(self, wanted: int) -> int:
+        """How much of this may still be made."""
+        granted = min(wanted, self._left)
+        self._left -= granted
+        return granted
 
     def _plain(self, schema: Any) -> JsonObject:
         """The schema without references and choices: each is replaced by what it stands for, the first of several."""
@@ -121,9 +128,12 @@ def _number(schema: JsonObject, *, whole: bool) -> float:
 
     def bound(key: str) -> float | None:
         value = schema.get(key)
-        return value if isinstance(value, int | float) and not isinstance(value, bool) else None
+        known = isinstance(value, int | float) and not isinstance(value, bool) and -_LARGEST <= value <= _LARGEST
+        return value if known else None
 
     step = bound("multipleOf") or 1
+    if step < 1 / _LARGEST:
+        step = 1
     value: float = 0
     low, above = bound("minimum"), bound("exclusiveMinimum")
     high, below = bound("maximum"), bound("exclusiveMaximum")
