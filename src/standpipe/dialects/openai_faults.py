@@ -1,0 +1,214 @@
+"""Failures in OpenAI's shape, both ways: ours to a client, and an engine's to ours.
+
+An engine's own words never reach a client: they may quote a prompt, a path, an address or a traceback. What they mean
+is recognised by a few patterns and said in our words; what is not recognised is said in general. A client's fault is
+told from an engine's because the first must not be tried again and the second may be.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from typing import Any
+
+import msgspec
+from msgspec import Struct
+
+from standpipe.chat.errors import ContextTooLong, EngineFailed, Failure, InvalidAsk, TooLarge, Unsupported
+
+
+class _Error(Struct, frozen=True):
+    message: str
+    type: str
+    param: str | None
+    code: str
+
+
+class _Body(Struct, frozen=True):
+    error: _Error
+    request_id: str
+
+
+def failure_body(failure: Failure, request_id: str) -> bytes:
+    """The JSON body of a failure, and the data of the frame that ends a failed stream."""
+    return msgspec.json.encode(
+        _Body(_Error(failure.message, failure.type, failure.param, failure.code), request_id),
+    )
+
+
+class _Known(Struct, frozen=True):
+    """A client's fault that engines report: how to recognise it, what to call it, what to say."""
+
+    pattern: re.Pattern[str]
+    kind: type[InvalidAsk | Unsupported]
+    param: str
+    message: str
+
+
+def _known(pattern: str, kind: type[InvalidAsk | Unsupported], param: str, message: str) -> _Known:
+    return _Known(re.compile(pattern, re.IGNORECASE), kind, param, message)
+
+
+_TEMPLATE = "This model's chat template does not take `messages` of this kind or in this order."
+_ARGUMENTS = "A tool call in `messages` has arguments that are not valid JSON."
+_SCHEMA = "The engine cannot hold an answer to this schema."
+
+# The status says already that the client is at fault; only the field is looked for. The first match counts.
+_KNOWN_400 = (
+    _known(r"\b(image|audio|video|multimodal|mmproj)\b", Unsupported, "messages", "This model reads text only."),
+    _known(
+        r"alternat|raise_exception|jinja|template|tool role|previous assistant message|prefill|"
+        r"system message|cannot continue|messages must",
+        InvalidAsk,
+        "messages",
+        _TEMPLATE,
+    ),
+    _known(r"tool call arguments", InvalidAsk, "messages", _ARGUMENTS),
+    _known(
+        r"\btools?\b|tool[_ -]choice|function call",
+        Unsupported,
+        "tools",
+        "The engine cannot use these `tools` or this `tool_choice` with this model.",
+    ),
+    _known(
+        r"grammar|json[_ ]?schema|response_format|guided|structured output", Unsupported, "response_format", _SCHEMA
+    ),
+    _known(r"logprobs", Unsupported, "logprobs", "The engine does not give these log-probabilities."),
+    _known(r"logit_bias|out of vocab", InvalidAsk, "logit_bias", "`logit_bias` names tokens that this model lacks."),
+    _known(r"reasoning|think", Unsupported, "reasoning_effort", "This model does not take this `reasoning_effort`."),
+    _known(
+        r"max_(completion_|new_)?tokens",
+        InvalidAsk,
+        "max_tokens",
+        "`max_tokens` is more than this model's context has room for.",
+    ),
+)
+
+# llama.cpp gives status 500 to some faults of a client. Anchored, because other texts of that status quote the answer.
+_KNOWN_500 = (
+    _known(
+        r"\A.{0,20}\b(image|audio|video) input is not supported", Unsupported, "messages", "This model reads text only."
+    ),
+    _known(r"\A.{0,40}tool call arguments as JSON", InvalidAsk, "messages", _ARGUMENTS),
+    _known(r"\A.{0,20}empty grammar stack", Unsupported, "response_format", _SCHEMA),
+    _known(
+        r"\A(.{0,20}jinja|.{0,20}template|message has tool role|conversation roles|.{0,40}raise_exception|"
+        r"you have passed a message|cannot pass both content and thinking|only user, |.{0,40}while executing \w+ at)",
+        InvalidAsk,
+        "messages",
+        _TEMPLATE,
+    ),
+)
+
+_CONTEXT = re.compile(
+    r"context[ _](length|size|window)|exceed_context_size|max_model_len|(prompt|input) (is )?too long|"
+    r"exceeds? the .{0,40}length",
+    re.IGNORECASE,
+)
+_CONTEXT_LIMIT = re.compile(
+    r"(?:context (?:length|size|window)|allowed length|n_ctx)[^0-9]{1,20}([0-9]{1,9})", re.IGNORECASE
+)
+_OUTPUT = re.compile(r"max_(completion_|new_)?tokens\W.{0,60}too large", re.IGNORECASE)
+
+_MESSAGES = {
+    401: "The engine does not accept this service's credentials.",
+    403: "The engine does not accept this service's credentials.",
+    404: "The engine does not know its model or its path.",
+    408: "The engine gave up waiting.",
+    429: "The engine is asked too much.",
+    503: "The engine is not ready.",
+    504: "The engine waited in vain for an answer.",
+}
+_READ = 64 * 1024
+_LOOKED_AT = 1000  # characters of a message: what comes later quotes the request
+
+
+def failure_from(status: int, body: bytes, retry_after: str | None = None) -> Failure:
+    """What an engine's HTTP error means.
+
+    Args:
+        status: its HTTP status, 400 or more.
+        body: as much of the body as was read; it need not be whole, nor JSON.
+        retry_after: its `Retry-After` header. Only a number of seconds counts: a date would need a clock.
+
+    Returns:
+        A client's fault (InvalidAsk, Unsupported, TooLarge), or EngineFailed with `upstream_status`. No word of the
+        body is in its message.
+    """
+    text = _message(body[:_READ])
+    match status:
+        case 400 | 422:
+            return _context_fault(text) or _fault(_KNOWN_400, text) or _unnamed()
+        case 413:
+            return TooLarge("The ask is larger than the engine takes.", param="messages")
+        case 500 if fault := _fault(_KNOWN_500, text):
+            return fault
+    return EngineFailed(
+        _MESSAGES.get(status, f"The engine failed with status {status}."),
+        upstream_status=status,
+        retry_after=_seconds(retry_after),
+    )
+
+
+def failure_in_stream(frame: bytes) -> Failure:
+    """What a frame with an error means, when its stream began with status 200."""
+    status = 500
+    try:
+        error = msgspec.json.decode(frame)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        error = None
+    if isinstance(error, dict):
+        inner = error.get("error")
+        error = inner if isinstance(inner, dict) else error
+        code, type_ = error.get("code"), str(error.get("type"))
+        if isinstance(code, int) and 400 <= code <= 599:
+            status = code
+        elif re.search(r"invalid_request|badrequest|context", type_, re.IGNORECASE):
+            status = 400
+    return failure_from(status, frame)
+
+
+def _context_fault(text: str) -> Failure | None:
+    if _OUTPUT.search(text) or not _CONTEXT.search(text):
+        return None
+    limit = _CONTEXT_LIMIT.search(text)
+    size = f"The model's context has {limit[1]} tokens. " if limit else ""
+    return ContextTooLong(
+        f"`messages`, with room for the answer, do not fit into the model's context. {size}Shorten them.",
+        param="messages",
+    )
+
+
+def _fault(known: tuple[_Known, ...], text: str) -> Failure | None:
+    for one in known:
+        if one.pattern.search(text):
+            return one.kind(one.message, param=one.param)
+    return None
+
+
+def _unnamed() -> Failure:
+    return InvalidAsk("The engine refused this ask as invalid; it may not know one of the fields that were set.")
+
+
+def _message(body: bytes) -> str:
+    """The sentence in an error body of any of the shapes that engines use, with its type, or the body as text."""
+    try:
+        found: Any = msgspec.json.decode(body)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return body.decode(errors="replace")[:_LOOKED_AT]
+    if isinstance(found, dict):
+        error = found.get("error", found)
+        if isinstance(error, dict):
+            sizes = f" n_ctx {error['n_ctx']}" if isinstance(error.get("n_ctx"), int) else ""
+            text = error.get("message") or error.get("detail") or ""
+            return f"{str(text)[:_LOOKED_AT]} {error.get('type')} {error.get('code')}{sizes}"
+        return str(error)[:_LOOKED_AT]
+    return str(found)[:_LOOKED_AT]
+
+
+def _seconds(retry_after: str | None) -> float | None:
+    try:
+        seconds = float(retry_after or "")
+    except ValueError:
+        return None
+    return seconds if math.isfinite(seconds) and seconds >= 0 else None

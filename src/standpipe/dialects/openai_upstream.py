@@ -1,0 +1,171 @@
+"""The other direction: an ask to the request body of an OpenAI-compatible engine.
+
+The body is built from scratch, so nothing that a client wrote reaches an engine but through the vocabulary. Engines
+are always asked for a stream, because most of them notice only then that the caller has left, and always for usage.
+What comes back is `openai_stream`'s.
+"""
+
+from __future__ import annotations
+
+import msgspec
+from msgspec import Struct
+
+from standpipe.chat.ask import (
+    Ask,
+    FormatKind,
+    JsonObject,
+    Message,
+    Reasoning,
+    Refusal,
+    Role,
+    Sampling,
+    Text,
+    ToolCall,
+    ToolChoice,
+    ToolMode,
+    ToolResult,
+)
+
+
+class Extras(Struct, frozen=True):
+    """What an engine understands beyond the format, or under other names. None means: it is not sent.
+
+    `fields` go into every body as they are, `{"return_progress": True}` for llama.cpp. `reasoning` is the field of an
+    earlier message that holds its reasoning, `max_tokens` that of the limit on output.
+    """
+
+    fields: JsonObject = {}
+    reasoning: str | None = "reasoning_content"
+    max_tokens: str = "max_tokens"
+    top_k: str | None = None
+    min_p: str | None = None
+    repeat_penalty: str | None = None
+
+
+LLAMA = Extras(fields={"return_progress": True}, top_k="top_k", min_p="min_p", repeat_penalty="repeat_penalty")
+"""llama.cpp's server. Only with progress frames does it notice during the prefill that the caller has left."""
+VLLM = Extras(top_k="top_k", min_p="min_p", repeat_penalty="repetition_penalty")
+"""vLLM and SGLang."""
+
+
+def request_body(ask: Ask, model: str, *, extras: Extras) -> bytes:
+    """The JSON body of POST /chat/completions, for the engine's model of this name."""
+    body: JsonObject = {
+        "model": model,
+        "messages": [written for message in ask.messages for written in _messages(message, extras)],
+        "stream": True,
+        "stream_options": {"include_usage": True},
+        **_sampling(ask.sampling, extras),
+        **_tools(ask),
+        **_format(ask),
+        **extras.fields,
+    }
+    if ask.effort is not None:
+        body["reasoning_effort"] = ask.effort
+    return msgspec.json.encode(body)
+
+
+def _messages(message: Message, extras: Extras) -> list[JsonObject]:
+    """One message of ours is one of theirs, except that each tool result is a message of its own."""
+    named = {} if message.name is None else {"name": message.name}
+    match message.role:
+        case Role.TOOL:
+            return [
+                {"role": "tool", "tool_call_id": part.call_id, "content": part.text}
+                for part in message.parts
+                if isinstance(part, ToolResult)
+            ]
+        case Role.ASSISTANT:
+            return [{**_assistant(message, extras), **named}]
+        case Role.SYSTEM | Role.DEVELOPER:
+            # Templates that do not know `developer` put it into the prompt as it is; `system` means the same to all.
+            return [{"role": "system", "content": _content(message), **named}]
+        case Role.USER:
+            return [{"role": "user", "content": _content(message), **named}]
+
+
+def _assistant(message: Message, extras: Extras) -> JsonObject:
+    written: JsonObject = {"role": "assistant", "content": _content(message)}
+    reasoning = "".join(part.text for part in message.parts if isinstance(part, Reasoning))
+    if reasoning and extras.reasoning is not None:
+        written[extras.reasoning] = reasoning
+    calls = [
+        {"id": part.id, "type": "function", "function": {"name": part.name, "arguments": part.arguments}}
+        for part in message.parts
+        if isinstance(part, ToolCall)
+    ]
+    if calls:
+        written["tool_calls"] = calls
+    return written
+
+
+def _content(message: Message) -> str:
+    """Always a string: some engines refuse lists or null. Parts are joined by a line end, as llama.cpp and vLLM do."""
+    return "\n".join(part.text for part in message.parts if isinstance(part, Text | Refusal))
+
+
+def _sampling(sampling: Sampling, extras: Extras) -> JsonObject:
+    values: dict[str | None, object] = {
+        "temperature": sampling.temperature,
+        "top_p": sampling.top_p,
+        extras.top_k: sampling.top_k,
+        extras.min_p: sampling.min_p,
+        extras.repeat_penalty: sampling.repeat_penalty,
+        extras.max_tokens: sampling.max_tokens,
+        "stop": list(sampling.stop) or None,
+        "seed": sampling.seed,
+        "frequency_penalty": sampling.frequency_penalty,
+        "presence_penalty": sampling.presence_penalty,
+        "logit_bias": sampling.logit_bias,
+        "logprobs": sampling.logprobs or None,
+        "top_logprobs": sampling.top_logprobs,
+    }
+    return {name: value for name, value in values.items() if name is not None and value is not None}
+
+
+def _tools(ask: Ask) -> JsonObject:
+    if not ask.tools:
+        return {}
+    body: JsonObject = {
+        "tools": [
+            {
+                "type": "function",
+                "function": _set(
+                    name=tool.name, description=tool.description, parameters=tool.parameters, strict=tool.strict
+                ),
+            }
+            for tool in ask.tools
+        ]
+    }
+    if ask.tool_choice is not None:
+        body["tool_choice"] = _tool_choice(ask.tool_choice)
+    if ask.parallel_tool_calls is not None:
+        body["parallel_tool_calls"] = ask.parallel_tool_calls
+    return body
+
+
+def _tool_choice(choice: ToolChoice) -> str | JsonObject:
+    if choice.mode is ToolMode.NAMED:
+        return {"type": "function", "function": {"name": choice.name}}
+    return choice.mode
+
+
+def _format(ask: Ask) -> JsonObject:
+    wanted = ask.format
+    match wanted.kind:
+        case FormatKind.TEXT:
+            return {}
+        case FormatKind.JSON_OBJECT:
+            return {"response_format": {"type": "json_object"}}
+        case FormatKind.JSON_SCHEMA:
+            described = _set(
+                name=wanted.name or "answer",
+                schema=wanted.schema,
+                description=wanted.description,
+                strict=wanted.strict,
+            )
+            return {"response_format": {"type": "json_schema", "json_schema": described}}
+
+
+def _set(**values: object) -> JsonObject:
+    return {name: value for name, value in values.items() if value is not None}

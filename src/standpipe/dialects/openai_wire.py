@@ -1,0 +1,210 @@
+"""OpenAI's Chat Completions on the wire, as types: what is read from a client, and what is written to one.
+
+What these structs do not declare is not read. Types are checked here, values in `openai_ask`. Fields that a client may
+leave out may also be null, because many clients spell "not set" that way. The names are OpenAI's.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from msgspec import UNSET, Struct, UnsetType
+
+from standpipe.chat import events
+from standpipe.chat.ask import JsonObject
+
+# Read ---------------------------------------------------------------------------------------------------------------
+
+
+class Part(Struct, gc=False):
+    type: str
+    text: str | None = None
+    refusal: str | None = None
+
+
+class CalledFunction(Struct, gc=False):
+    name: str
+    arguments: str
+
+
+class Call(Struct):
+    id: str
+    type: str = "function"
+    function: CalledFunction | None = None
+
+
+class Message(Struct):
+    """Of any role: which fields count is the role's business."""
+
+    role: str
+    content: str | list[Part] | None = None
+    name: str | None = None
+    refusal: str | None = None
+    reasoning: str | None = None
+    reasoning_content: str | None = None
+    thinking: str | None = None
+    tool_calls: list[Call] | None = None
+    tool_call_id: str | None = None
+    function_call: Any = None
+    audio: Any = None
+
+
+class Function(Struct):
+    name: str
+    description: str | None = None
+    parameters: JsonObject | None = None
+    strict: bool | None = None
+
+
+class Tool(Struct):
+    type: str = "function"
+    function: Function | None = None
+
+
+class NamedFunction(Struct, gc=False):
+    name: str
+
+
+class NamedTool(Struct):
+    type: str = "function"
+    function: NamedFunction | None = None
+
+
+class JsonSchema(Struct):
+    name: str
+    schema: JsonObject | None = None
+    description: str | None = None
+    strict: bool | None = None
+
+
+class ResponseFormat(Struct):
+    type: str
+    json_schema: JsonSchema | None = None
+
+
+class StreamOptions(Struct, gc=False):
+    include_usage: bool | None = None
+
+
+class Request(Struct):
+    messages: list[Message]
+    model: str | None = None
+    stream: bool | None = None
+    stream_options: StreamOptions | None = None
+    temperature: float | None = None
+    top_p: float | None = None
+    max_tokens: int | None = None
+    max_completion_tokens: int | None = None
+    n: int | None = None
+    stop: str | list[str] | None = None
+    seed: int | None = None
+    frequency_penalty: float | None = None
+    presence_penalty: float | None = None
+    logit_bias: dict[str, float] | None = None
+    logprobs: bool | None = None
+    top_logprobs: int | None = None
+    tools: list[Tool] | None = None
+    tool_choice: str | NamedTool | None = None
+    parallel_tool_calls: bool | None = None
+    response_format: ResponseFormat | None = None
+    reasoning_effort: str | None = None
+    modalities: list[str] | None = None
+
+
+# Written ------------------------------------------------------------------------------------------------------------
+
+
+class Logprob(Struct, frozen=True):
+    token: str
+    logprob: float
+    bytes: tuple[int, ...] | None
+
+
+class TopLogprob(Struct, frozen=True):
+    token: str
+    logprob: float
+    bytes: tuple[int, ...] | None
+    top_logprobs: tuple[Logprob, ...]
+
+
+class Logprobs(Struct, frozen=True):
+    content: tuple[TopLogprob, ...] | None
+    refusal: tuple[TopLogprob, ...] | None
+
+
+class PromptDetails(Struct, frozen=True):
+    cached_tokens: int
+
+
+class CompletionDetails(Struct, frozen=True):
+    reasoning_tokens: int
+
+
+class Usage(Struct, frozen=True):
+    prompt_tokens: int
+    completion_tokens: int
+    total_tokens: int
+    prompt_tokens_details: PromptDetails | UnsetType = UNSET
+    completion_tokens_details: CompletionDetails | UnsetType = UNSET
+
+
+class WrittenFunction(Struct, frozen=True):
+    name: str
+    arguments: str
+
+
+class WrittenCall(Struct, frozen=True):
+    id: str
+    function: WrittenFunction
+    type: str = "function"
+
+
+class WrittenMessage(Struct, frozen=True):
+    role: str
+    content: str | None
+    refusal: str | None
+    reasoning: str | UnsetType = UNSET
+    reasoning_content: str | UnsetType = UNSET
+    tool_calls: tuple[WrittenCall, ...] | UnsetType = UNSET
+
+
+class WrittenChoice(Struct, frozen=True):
+    index: int
+    message: WrittenMessage
+    logprobs: Logprobs | None
+    finish_reason: str
+
+
+class Completion(Struct, frozen=True):
+    id: str
+    object: str
+    created: int
+    model: str
+    choices: tuple[WrittenChoice, ...]
+    usage: Usage | UnsetType = UNSET
+
+
+def usage(counted: events.Usage) -> Usage:
+    """OpenAI's spelling of a usage. What the engine did not tell is left out."""
+    cached, thought = counted.cached_tokens, counted.reasoning_tokens
+    return Usage(
+        counted.prompt_tokens,
+        counted.completion_tokens,
+        counted.prompt_tokens + counted.completion_tokens,
+        UNSET if cached is None else PromptDetails(cached),
+        UNSET if thought is None else CompletionDetails(thought),
+    )
+
+
+def logprobs(tokens: tuple[events.TokenLogprob, ...], *, refusal: bool) -> Logprobs:
+    """OpenAI's spelling of log-probabilities, of the text or of a refusal."""
+    written = tuple(
+        TopLogprob(
+            token.token,
+            token.logprob,
+            token.bytes,
+            tuple(Logprob(rival.token, rival.logprob, rival.bytes) for rival in token.top),
+        )
+        for token in tokens
+    )
+    return Logprobs(None, written) if refusal else Logprobs(written, None)
