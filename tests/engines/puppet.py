@@ -1,0 +1,109 @@
+"""What tests of the pool share: engines that do as they are told, and asks that are answered or fail."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+
+import pytest
+from tests.virtual import Collected
+
+from standpipe.chat.ask import Ask, Message, Role, Text
+from standpipe.chat.errors import Failure
+from standpipe.chat.events import Event, Finished, FinishReason
+from standpipe.engines.base import Engine, Health, Sink
+from standpipe.engines.pool import Pool, Report
+from standpipe.engines.script import read_script
+from standpipe.engines.scripted import Scripted
+
+DONE = Finished(FinishReason.STOP)
+
+
+def ask(model: str | None = None) -> Ask:
+    return Ask(messages=(Message(Role.USER, (Text("Hello"),)),), model=model)
+
+
+def scripted(query: str = "") -> Scripted:
+    return Scripted(read_script(f"scripted:?{query}"))
+
+
+Behaviour = Callable[[Ask, Sink], Awaitable[None]]
+
+
+class Puppet:
+    """An engine whose behaviour is a function, for what a script cannot say."""
+
+    def __init__(
+        self, behaviour: Behaviour, name: str = "puppet", slots: int = 4, models: tuple[str, ...] = ()
+    ) -> None:
+        self.name = name
+        self.slots = slots
+        self.listed = models
+        self.behaviour = behaviour
+        self.asked: list[Ask] = []
+        self.closed = 0
+
+    async def answer(self, ask: Ask, sink: Sink) -> None:
+        self.asked.append(ask)
+        await self.behaviour(ask, sink)
+
+    async def models(self) -> tuple[str, ...]:
+        return self.listed
+
+    async def health(self) -> Health:
+        return Health(up=True)
+
+    async def close(self) -> None:
+        self.closed += 1
+
+
+def says(*events: Event) -> Behaviour:
+    async def behave(_: Ask, sink: Sink) -> None:
+        for event in events:
+            sink.take([event])
+
+    return behave
+
+
+def raises(failure: BaseException) -> Behaviour:
+    async def behave(_: Ask, __: Sink) -> None:
+        raise failure
+
+    return behave
+
+
+async def pool_of(*engines: Engine, **options) -> Pool:
+    """A refreshed pool, without jitter: each backoff has its full length."""
+    options.setdefault("chance", lambda: 1.0)
+    pool = Pool(engines, **options)
+    await pool.refresh()
+    return pool
+
+
+def now() -> float:
+    return asyncio.get_running_loop().time()
+
+
+@asynccontextmanager
+async def running(pool: Pool, *, model: str | None = None) -> AsyncIterator[Collected]:
+    """An ask that is answered beside the scene, and whose client leaves at the end of it."""
+    sink = Collected()
+    async with asyncio.TaskGroup() as group:
+        task = group.create_task(pool.answer(ask(model), sink))
+        await asyncio.sleep(0)
+        yield sink
+        task.cancel()
+
+
+async def answered(pool: Pool, model: str | None = None) -> tuple[Report, Collected]:
+    report, sink = Report(), Collected()
+    await pool.answer(ask(model), sink, report)
+    return report, sink
+
+
+async def failed(pool: Pool, model: str | None = None) -> tuple[Report, Collected, Failure]:
+    report, sink = Report(), Collected()
+    with pytest.raises(Failure) as caught:
+        await pool.answer(ask(model), sink, report)
+    return report, sink, caught.value

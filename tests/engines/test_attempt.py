@@ -1,0 +1,165 @@
+"""One attempt: what reaches the sink, and for how long an engine may be silent."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+from tests.engines.puppet import DONE, Puppet, answered, ask, failed, now, pool_of, raises, says, scripted
+from tests.virtual import Collected, run
+
+from standpipe.chat.ask import Ask
+from standpipe.chat.errors import EngineFailed, EngineTimeout
+from standpipe.chat.events import Started, TextDelta
+from standpipe.engines.base import Sink
+from standpipe.engines.pool import Report
+
+# Events
+
+
+def test_started_waits_for_the_first_word_and_batches_stay_whole():
+    async def scene() -> None:
+        async def behave(_: Ask, sink: Sink) -> None:
+            sink.take([Started("m")])
+            await asyncio.sleep(1)
+            sink.take([TextDelta("a"), TextDelta("b")])
+            await asyncio.sleep(1)
+            sink.take([TextDelta("c"), DONE])
+
+        _, sink = await answered(await pool_of(Puppet(behave)))
+        assert sink.batches == [[Started("m"), TextDelta("a"), TextDelta("b")], [TextDelta("c"), DONE]]
+        assert sink.at == [1.0, 2.0]
+
+    run(scene())
+
+
+def test_who_answers_is_known_before_the_first_event():
+    class Asking(Collected):
+        def take(self, events):
+            if not self.events:
+                known.append((report.attempts, report.engine, report.model))
+            super().take(events)
+
+    known: list[object] = []
+    report = Report()
+
+    async def scene() -> None:
+        pool = await pool_of(scripted("name=a&fault=cut:0"), scripted("name=b&model=small"))
+        await pool.answer(ask(), Asking(), report)
+
+    run(scene())
+    assert known == [(2, "b", "small")]
+
+
+def test_an_engine_that_returns_without_finishing_has_failed():
+    async def scene() -> None:
+        engine = Puppet(says(Started("m"), TextDelta("Half")))
+        _, sink, failure = await failed(await pool_of(engine))
+        assert isinstance(failure, EngineFailed)
+        assert sink.events == [Started("m"), TextDelta("Half")]
+
+    run(scene())
+
+
+def test_what_an_engine_does_wrong_after_it_finished_takes_nothing_away():
+    async def scene() -> None:
+        async def behave(_: Ask, sink: Sink) -> None:
+            sink.take([Started("m"), TextDelta("hi"), DONE])
+            raise EngineFailed("reset")
+
+        async def linger(_: Ask, sink: Sink) -> None:
+            sink.take([Started("m"), TextDelta("hi"), DONE])
+            await asyncio.sleep(1e6)
+
+        for behaviour in (behave, linger):
+            report, sink = await answered(await pool_of(Puppet(behaviour)))
+            assert report.attempts == 1
+            assert sink.answer.text == "hi"
+
+    run(scene())
+
+
+def test_a_client_that_reads_slowly_holds_the_engine_back_through_the_pool():
+    async def scene() -> None:
+        pool = await pool_of(scripted("rate=10&tokens=20"), stall_timeout=5.0)
+        sink = Collected()
+        async with asyncio.TaskGroup() as group:
+            group.create_task(pool.answer(ask(), sink))
+            await asyncio.sleep(0.45)
+            flow = sink.flow
+            assert flow is not None
+            flow.pause()
+            before = len(sink.batches)
+            # Much longer than an engine may be silent: it is the client who holds back.
+            await asyncio.sleep(60)
+            assert len(sink.batches) == before
+            flow.resume()
+        assert len(sink.answer.text.split()) == 20
+        assert sink.flow is None
+
+    run(scene())
+
+
+# Patience
+
+
+def test_an_engine_that_never_begins_is_left_for_another_one():
+    async def scene() -> None:
+        pool = await pool_of(scripted("name=a&fault=hang"), scripted("name=b"), first_token_timeout=30.0)
+        report, _ = await answered(pool)
+        assert report.engine == "b"
+        assert now() == pytest.approx(30.25)
+
+    run(scene())
+
+
+def test_an_engine_that_only_says_that_it_started_has_not_begun():
+    async def scene() -> None:
+        async def behave(_: Ask, sink: Sink) -> None:
+            sink.take([Started("m")])
+            await asyncio.sleep(1e6)
+
+        pool = await pool_of(Puppet(behave), first_token_timeout=30.0, attempts=1)
+        _, sink, failure = await failed(pool)
+        assert isinstance(failure, EngineTimeout)
+        assert "30 s" in failure.message
+        assert (now(), sink.events) == (30.0, [])
+
+    run(scene())
+
+
+@pytest.mark.parametrize("first_token_timeout", [10.0, 120.0])
+def test_an_engine_that_falls_silent_is_cut_after_its_time(first_token_timeout):
+    async def scene() -> None:
+        pool = await pool_of(
+            scripted("rate=1&fault=stall:3"), first_token_timeout=first_token_timeout, stall_timeout=60.0
+        )
+        report, sink, failure = await failed(pool)
+        assert isinstance(failure, EngineTimeout)
+        assert "60 s" in failure.message
+        assert report.attempts == 1
+        assert now() == pytest.approx(2.0 + 60.0)
+        assert len(sink.events) == 4
+
+    run(scene())
+
+
+def test_a_slow_engine_that_keeps_speaking_is_never_cut():
+    async def scene() -> None:
+        pool = await pool_of(scripted("first=29&rate=0.02&tokens=30"), first_token_timeout=30.0, stall_timeout=60.0)
+        _, sink = await answered(pool)
+        assert len(sink.answer.text.split()) == 30
+
+    run(scene())
+
+
+def test_a_timeout_of_somebody_else_is_not_the_engines():
+    async def scene() -> None:
+        pool = await pool_of(Puppet(raises(TimeoutError("a bug"))), scripted("name=b"))
+        with pytest.raises(TimeoutError, match="a bug"):
+            await pool.answer(ask(), Collected())
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(1):
+                await (await pool_of(scripted("fault=hang"))).answer(ask(), Collected())
+
+    run(scene())
