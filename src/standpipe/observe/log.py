@@ -17,7 +17,7 @@ import structlog
 
 from standpipe.observe.hooks import Record
 
-Log = Callable[..., None]
+Logger = structlog.typing.FilteringBoundLogger
 
 _DAY = 86_400.0
 
@@ -39,7 +39,7 @@ class ClientHash:
         return hmac.new(self._key, address.encode(), hashlib.blake2s).hexdigest()[:12]
 
 
-def build(form: str, level: str, out: TextIO | None = None) -> structlog.typing.FilteringBoundLogger:
+def build(form: str, level: str, out: TextIO | None = None) -> Logger:
     """The logger. `form` is auto, human or json; lines go to `out` (standard error)."""
     out = out or sys.stderr
     human = form == "human" or (form == "auto" and out.isatty())
@@ -51,7 +51,7 @@ def build(form: str, level: str, out: TextIO | None = None) -> structlog.typing.
         processors.append(structlog.dev.ConsoleRenderer(colors=out.isatty(), pad_event_to=24))
     else:
         processors += [structlog.processors.format_exc_info, structlog.processors.JSONRenderer(_json)]
-    logger: structlog.typing.FilteringBoundLogger = structlog.wrap_logger(
+    logger: Logger = structlog.wrap_logger(
         structlog.PrintLogger(out),
         processors=processors,
         wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelNamesMapping()[level.upper()]),
@@ -69,7 +69,7 @@ def _json(value: Any, **_: Any) -> str:
 class AskLog:
     """The hook that writes one line per ask."""
 
-    def __init__(self, log: structlog.typing.FilteringBoundLogger) -> None:
+    def __init__(self, log: Logger) -> None:
         self._log = log
 
     def __call__(self, record: Record) -> None:

@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from msgspec import Struct
 
 from standpipe.chat.ask import Ask
-from standpipe.chat.errors import EngineFailed, Failure, TooLarge, TooSlow
+from standpipe.chat.errors import EngineFailed, Failure, Internal, TooLarge, TooSlow
 from standpipe.chat.events import Waiting
 from standpipe.chat.fold import Fold
 from standpipe.dialects.base import Dialect, Parsed, Stamp
@@ -82,7 +82,7 @@ class Walk:
             account.status = _CLIENT_LEFT
             raise
         except BaseException:
-            account.status = 500
+            failure = Internal("")
             raise
         finally:
             self._tell(exchange, account, failure)

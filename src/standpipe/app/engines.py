@@ -1,0 +1,140 @@
+"""From settings to engines: each `engine` is opened by what its name says; where none is named, one is found.
+
+Found means: a local Ollama that already has a gpt-oss model, else the embedded starter. The choice comes with a
+sentence that says why, for the first lines of the log.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import msgspec
+from msgspec import Struct
+
+from standpipe.engines.base import Engine
+from standpipe.engines.connection import Bounds, HttpFault
+from standpipe.engines.http1 import Client
+from standpipe.engines.named import Kind, Named, parse_engine
+from standpipe.engines.script import read_script
+from standpipe.engines.scripted import Scripted
+from standpipe.engines.upstream import Upstream
+from standpipe.engines.url import describe_url
+from standpipe.models.fetch import Progress
+from standpipe.settings import Settings, SettingsError
+
+OLLAMA = "http://127.0.0.1:11434"
+_OLLAMA_PATIENCE = 1.0
+"""Seconds. It is on this machine, or it is not there."""
+_SLOTS = 4
+"""Where neither the operator nor the engine says how many asks it works on at a time."""
+
+Say = Callable[[str, str], None]
+"""Takes a level (debug, info, warning, error) and a sentence for the operator's log."""
+
+
+class Opened(Struct, frozen=True):
+    """The engines, and a sentence for each that says what it is and why it was chosen."""
+
+    engines: tuple[Engine, ...]
+    reasons: tuple[str, ...]
+
+
+async def open_engines(settings: Settings, progress: Progress, say: Say) -> Opened:
+    """Open what is named, or find something. Downloads a model where that is needed.
+
+    Raises SettingsError, ModelUnavailable, EngineFailed.
+    """
+    named = [_named(text) for text in settings.engine]
+    if not named:
+        return await _found(settings, progress, say)
+    engines: list[Engine] = []
+    reasons: list[str] = []
+    for name in named:
+        engine, reason = await _open(name, settings, progress, say)
+        engines.append(engine)
+        reasons.append(reason)
+    return Opened(tuple(engines), tuple(reasons))
+
+
+def _named(text: str) -> Named:
+    try:
+        return parse_engine(text)
+    except ValueError as error:
+        raise SettingsError(f"engine: {error}") from error
+
+
+async def _open(name: Named, settings: Settings, progress: Progress, say: Say) -> tuple[Engine, str]:
+    slots = name.slots or settings.slots
+    try:
+        match name.kind:
+            case Kind.SCRIPTED:
+                script = read_script(name.target)
+                if slots:
+                    script = msgspec.structs.replace(script, slots=slots)
+                return Scripted(script), "a scripted engine: it pretends"
+            case Kind.HTTP:
+                engine = _upstream(name.target, settings, slots or _SLOTS, settings.model or None)
+                return engine, f"{engine.name}, {engine.slots} asks at a time"
+            case Kind.EMBEDDED:
+                return await _embedded(name.target, slots, settings, progress, say)
+    except ValueError as error:
+        raise SettingsError(f"engine: {error}") from error
+
+
+def _upstream(url: str, settings: Settings, slots: int, model: str | None) -> Upstream:
+    bounds = Bounds(first_byte=settings.first_token_timeout, next_byte=settings.stall_timeout)
+    client = Client(url, key=settings.api_key or None, bounds=bounds)
+    return Upstream(describe_url(url), client, slots=slots, model=model)
+
+
+async def _embedded(target: str, slots: int, settings: Settings, progress: Progress, say: Say) -> tuple[Engine, str]:
+    from standpipe.app import embedded  # noqa: PLC0415 - only who embeds needs llama.cpp and the catalog
+
+    engine = await embedded.start(target, slots, settings, progress, say)
+    return engine, engine.describe()
+
+
+async def _found(settings: Settings, progress: Progress, say: Say) -> Opened:
+    model = await _ollama_model()
+    if model is not None:
+        engine = _upstream(f"{OLLAMA}/v1", settings, settings.slots or 1, model)
+        return Opened(
+            (engine,), (f"{model} of the Ollama on this machine, because no engine was named and it is there",)
+        )
+    starter, reason = await _embedded("", settings.slots, settings, progress, say)
+    return Opened((starter,), (f"{reason}, because no engine was named and no local Ollama has a gpt-oss model",))
+
+
+class _Tag(Struct):
+    name: str
+
+
+class _Tags(Struct):
+    models: list[_Tag] = []
+
+
+async def _ollama_model() -> str | None:
+    """The gpt-oss model of a local Ollama, `latest` if there are several; None if there is none, or no Ollama."""
+    client = Client(OLLAMA, bounds=Bounds(connect=_OLLAMA_PATIENCE))
+    try:
+        answer = await client.fetch("GET", "/api/tags", within=_OLLAMA_PATIENCE)
+        tags = msgspec.json.decode(answer.body, type=_Tags) if answer.status == 200 else _Tags()
+    except (HttpFault, msgspec.DecodeError):
+        return None
+    finally:
+        await client.close()
+    return prefer([tag.name for tag in tags.models])
+
+
+def prefer(names: Sequence[str]) -> str | None:
+    """The gpt-oss model to use among these names."""
+    ours = [name for name in names if name.partition(":")[0].rpartition("/")[2] == "gpt-oss"]
+    return min(ours, key=lambda name: (not name.endswith(":latest"), name), default=None)
+
+
+def cache_folder(settings: Settings) -> Path:
+    """Where models are kept."""
+    from standpipe.models.download import cache_folder as of_user  # noqa: PLC0415 - as above
+
+    return Path(settings.cache_dir).expanduser() if settings.cache_dir else of_user()

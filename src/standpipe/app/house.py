@@ -1,0 +1,239 @@
+"""The house: settings and engines to handlers, connected. Opens no socket; `run` gives it to shells."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+import time
+from collections.abc import Sequence
+from typing import Any, Self
+
+from standpipe import __version__
+from standpipe.dialects import openai_chat
+from standpipe.engines.base import Engine
+from standpipe.engines.pool import Pool
+from standpipe.observe.hooks import Hook
+from standpipe.observe.log import AskLog, ClientHash, Logger
+from standpipe.observe.metrics import CONTENT_TYPE, Metrics
+from standpipe.policy.alarm import Alarm, Oddity
+from standpipe.policy.caps import Caps
+from standpipe.policy.identity import ClientKey, Identities, Trust
+from standpipe.policy.line import Line, Policy, Reach, Room, Rules
+from standpipe.policy.pace import MICROSECONDS, Rate
+from standpipe.serve import pages
+from standpipe.serve.admission import Admission
+from standpipe.serve.exchange import Exchange
+from standpipe.serve.guard import Guard, host_rule
+from standpipe.serve.reply import House, Walk
+from standpipe.serve.routes import Route, Routes
+from standpipe.serve.state import State
+from standpipe.serve.stream import Patience
+from standpipe.settings import Settings, SettingsError
+from standpipe.store.memory import MemoryStore
+
+REFRESH = 10.0
+"""Seconds between two looks at every engine's health."""
+
+_ADVICE = {
+    Oddity.ONE_ADDRESS: "most asks come from one address: if a proxy stands in front, set trusted_proxies",
+    Oddity.UNTRUSTED_PROXY: "asks carry forwarding headers from a proxy that is not trusted: set trusted_proxies",
+    Oddity.SILENT_PROXY: "a trusted proxy does not say for whom it asks: see client_header and trusted_proxies",
+}
+"""The mistake that broke other public services, in words: everybody shares the proxy's place in line."""
+
+
+class Standpipe:
+    """One running house. `guard` and `admin` are what shells run; use it as an async context manager."""
+
+    def __init__(self, settings: Settings, engines: Sequence[Engine], log: Logger, *, address: str) -> None:
+        """`address` is where people reach it, for the pages. Raises SettingsError."""
+        self.settings = settings
+        self._log = log
+        self._refreshing: asyncio.Task[None] | None = None
+        self.pool = Pool(
+            engines,
+            default_model=settings.model or None,
+            first_token_timeout=settings.first_token_timeout,
+            stall_timeout=settings.stall_timeout,
+            attempts=settings.attempts,
+        )
+        self._identities = Identities(_trust(settings))
+        self._alarm = Alarm()
+        self.line = Line(_rules(settings), self.pool.slots)
+        self.admission = Admission(
+            self.line,
+            MemoryStore(),
+            rate=_rate(settings),
+            wait_limit=settings.wait_limit,
+            has_room=lambda: self.pool.free > 0,
+            prompt_tokens=lambda size: size // 4,
+        )
+        self.metrics = Metrics(self._gauges)
+        hooks: list[Hook] = [AskLog(log), self.metrics]
+        walks = House(
+            pool=self.pool,
+            admission=self.admission,
+            identify=self._identify,
+            hash_client=ClientHash(time.monotonic, secrets.token_bytes),
+            caps=Caps(settings.max_tokens),
+            system_prompt=settings.system_prompt,
+            system_prompt_mode=settings.system_prompt_mode,
+            body_limit=settings.body_limit,
+            patience=Patience(settings.commit_after, settings.heartbeat),
+            hooks=hooks,
+            wall_clock=time.time,
+        )
+        self.guard = self._guard(
+            self._routes(walks, address), host_rule(settings.hosts, loopback_only=_local(settings))
+        )
+        self.admin = self._guard(self._admin_routes(), lambda _: True)
+
+    async def __aenter__(self) -> Self:
+        await self.pool.refresh()
+        self.line.slots = self.pool.slots
+        self._refreshing = asyncio.get_running_loop().create_task(self._keep_fresh())
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        if self._refreshing is not None:
+            self._refreshing.cancel()
+            await asyncio.wait((self._refreshing,))
+        self.admission.close()
+        await self.pool.close()
+
+    async def _keep_fresh(self) -> None:
+        while True:
+            await asyncio.sleep(REFRESH)
+            try:
+                await self.pool.refresh()
+            except Exception as bug:  # noqa: BLE001 - asks must go on although we no longer look
+                self._log.error("bug", exc_info=bug)
+            self.line.slots = self.pool.slots
+            self.admission.dispatch()
+
+    def _identify(self, exchange: Exchange) -> ClientKey:
+        request = exchange.request
+        identity = self._identities.identify(request.peer, request.headers.all)
+        for oddity in self._alarm.observe(identity):
+            self._log.warning(_ADVICE[oddity], oddity=str(oddity))
+        return identity.key
+
+    def _guard(self, routes: Routes, serves_host: Any) -> Guard:
+        def on_bug(request_id: str, bug: BaseException) -> None:
+            self._log.error("bug", id=request_id, exc_info=bug)
+
+        return Guard(routes, serves_host=serves_host, new_id=lambda: secrets.token_hex(8), on_bug=on_bug)
+
+    def _routes(self, walks: House, address: str) -> Routes:
+        state = State(self.pool, self.about, int(time.time()))
+        api, chat = openai_chat.API, openai_chat.COMPLETIONS
+        return Routes(
+            {
+                **pages.site(self._words(address)),
+                "/api": Route({"POST": Walk(api, walks), "GET": state.health}, api),
+                "/v1/chat/completions": Route({"POST": Walk(chat, walks)}, chat),
+                "/v1/models": Route({"GET": state.models}),
+                "/v1/models/*": Route({"GET": state.model}),
+            }
+        )
+
+    def _admin_routes(self) -> Routes:
+        async def alive(exchange: Exchange) -> None:
+            exchange.send(200, b"ok\n", b"text/plain")
+
+        async def ready(exchange: Exchange) -> None:
+            up = self.pool.health().up and not self.admission.draining
+            exchange.send(200 if up else 503, b"ready\n" if up else b"not ready\n", b"text/plain")
+
+        async def metrics(exchange: Exchange) -> None:
+            exchange.send(200, self.metrics.page(), CONTENT_TYPE.encode())
+
+        return Routes(
+            {
+                "/healthz": Route({"GET": alive}),
+                "/readyz": Route({"GET": ready}),
+                "/metrics": Route({"GET": metrics}),
+            }
+        )
+
+    def _words(self, address: str) -> dict[str, str]:
+        settings = self.settings
+        return {
+            "name": settings.name,
+            "address": address,
+            "model": self.pool.resolve(None),
+            "limits": (
+                f"One ask every {settings.pace_interval:g} s and address; sooner ones wait, {settings.pace_waiting} at "
+                f"most. An answer has at most {settings.max_tokens} tokens. 429 means your own quota is used up, 503 "
+                "that ours is; both say when to come back."
+            ),
+        }
+
+    def about(self) -> dict[str, Any]:
+        """What GET /api tells."""
+        health, line, settings = self.pool.health(), self.line.statistics(), self.settings
+        about: dict[str, Any] = {
+            "status": "ok" if health.up else "down",
+            "name": settings.name,
+            "version": __version__,
+            "model": self.pool.resolve(None),
+            "engines": [
+                {
+                    "name": engine.name,
+                    "up": engine.up,
+                    "slots": engine.slots,
+                    "busy": engine.busy,
+                    "models": engine.models,
+                }
+                for engine in self.pool.statistics().engines
+            ],
+            "pace": {"interval_seconds": settings.pace_interval, "waiting": settings.pace_waiting},
+            "line": {"waiting": line.waiting, "running": line.running, "slots": line.slots, "order": settings.line},
+            "limits": {"max_tokens": settings.max_tokens, "body_bytes": settings.body_limit},
+        }
+        if health.reason:
+            about["reason"] = health.reason
+        return about
+
+    def _gauges(self) -> dict[str, tuple[str, float]]:
+        line, pool = self.line.statistics(), self.pool.statistics()
+        return {
+            "standpipe_line_waiting": ("Asks that wait in line", line.waiting),
+            "standpipe_line_running": ("Asks that hold a slot", line.running),
+            "standpipe_line_slots": ("Slots", line.slots),
+            "standpipe_line_clients": ("Clients with an ask in line", line.clients),
+            "standpipe_line_bytes": ("Request bytes that wait in line", line.waiting_bytes),
+            "standpipe_engines_up": ("Engines that are up", sum(engine.up for engine in pool.engines)),
+        }
+
+
+def _trust(settings: Settings) -> Trust:
+    try:
+        return Trust.parse(settings.trusted_proxies, settings.client_header)
+    except ValueError as error:
+        raise SettingsError(f"trusted_proxies: {error}") from error
+
+
+def _rules(settings: Settings) -> Rules:
+    return Rules(
+        policy=Policy(settings.line),
+        client_slots=settings.client_slots,
+        reach=Reach(output_tokens=settings.max_tokens),
+        room=Room(
+            client=settings.line_per_client,
+            block=settings.line_per_block,
+            line=settings.line_total,
+            bytes=settings.line_bytes,
+        ),
+    )
+
+
+def _rate(settings: Settings) -> Rate | None:
+    if settings.pace_interval == 0:
+        return None
+    return Rate(int(settings.pace_interval * MICROSECONDS), settings.pace_waiting)
+
+
+def _local(settings: Settings) -> bool:
+    """Whether only this machine can reach it."""
+    return bool(settings.unix_socket) or settings.host in {"127.0.0.1", "::1", "localhost"}

@@ -1,0 +1,147 @@
+"""Drives a house without sockets: requests as values, replies as records, a client that can leave or stop reading."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import json
+from collections.abc import Sequence
+from typing import Any
+
+from standpipe.app.house import Standpipe
+from standpipe.edge.seam import BodyTooLarge, Flow, Headers
+from standpipe.engines.script import Script
+from standpipe.engines.scripted import Scripted
+from standpipe.observe import log
+from standpipe.settings import Settings
+
+
+class Request:
+    def __init__(self, method: str, path: str, body: bytes, headers: dict[str, str], peer: str | None) -> None:
+        self.method = method
+        self.path = path
+        self.query = ""
+        self.headers = Headers([(name.lower().encode(), value.encode()) for name, value in headers.items()])
+        self.peer = peer
+        self._body = body
+
+    async def body(self, limit: int) -> bytes:
+        if len(self._body) > limit:
+            raise BodyTooLarge
+        return self._body
+
+
+class Reply:
+    """Records what was sent, and when."""
+
+    def __init__(self) -> None:
+        self.gone = False
+        self.started = False
+        self.status = 0
+        self.headers: dict[str, str] = {}
+        self.writes: list[tuple[float, bytes]] = []
+        self.end_kind = ""
+        self.flow: Flow | None = None
+
+    def start(self, status: int, headers: Sequence[tuple[bytes, bytes]]) -> None:
+        assert not self.started
+        self.started = True
+        self.status = status
+        self.headers = {name.decode(): value.decode() for name, value in headers}
+        self.started_at = asyncio.get_running_loop().time()
+
+    def write(self, data: bytes) -> None:
+        assert self.started
+        assert not self.end_kind
+        assert data
+        self.writes.append((asyncio.get_running_loop().time(), data))
+
+    def end(self) -> None:
+        assert self.started
+        assert not self.end_kind
+        self.end_kind = "end"
+
+    def abort(self) -> None:
+        assert not self.end_kind
+        self.end_kind = "abort"
+
+    def throttle(self, flow: Flow | None) -> None:
+        self.flow = flow
+
+    @property
+    def body(self) -> bytes:
+        return b"".join(data for _, data in self.writes)
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.body)
+
+    @property
+    def frames(self) -> list[Any]:
+        """The data of each server-sent event; `[DONE]` as it is."""
+        frames = [frame.removeprefix("data: ") for frame in self.body.decode().split("\n\n") if frame]
+        return [frame if frame == "[DONE]" else json.loads(frame) for frame in frames]
+
+    @property
+    def text(self) -> str:
+        """What a streamed answer said."""
+        return "".join(
+            choice["delta"].get("content") or ""
+            for frame in self.frames
+            if frame != "[DONE]"
+            for choice in frame.get("choices", ())
+        )
+
+
+class Tap:
+    """A house with scripted engines, and its clients."""
+
+    def __init__(self, *scripts: Script, **settings: Any) -> None:
+        self.engines = [Scripted(script) for script in scripts or (Script(),)]
+        self.log = io.StringIO()
+        self.house = Standpipe(
+            Settings(**settings), self.engines, log.build("json", "info", self.log), address="http://127.0.0.1:8080"
+        )
+
+    async def __aenter__(self) -> Tap:
+        await self.house.__aenter__()
+        return self
+
+    async def __aexit__(self, *error: object) -> None:
+        await self.house.__aexit__(*error)
+
+    async def send(
+        self,
+        method: str,
+        path: str,
+        body: Any = b"",
+        headers: dict[str, str] | None = None,
+        *,
+        peer: str | None = "192.0.2.1",
+        reply: Reply | None = None,
+    ) -> Reply:
+        reply = reply or Reply()
+        content = body if isinstance(body, bytes) else json.dumps(body).encode()
+        await self.house.guard(Request(method, path, content, {"host": "localhost"} | (headers or {}), peer), reply)
+        return reply
+
+    async def ask(
+        self, said: str = "hello", *, peer: str = "192.0.2.1", reply: Reply | None = None, **fields: Any
+    ) -> Reply:
+        headers = fields.pop("headers", None)
+        body = {"messages": [{"role": "user", "content": said}]} | fields
+        return await self.send("POST", "/api", body, headers, peer=peer, reply=reply)
+
+    def leaving(self, reply: Reply, **fields: Any) -> asyncio.Task[Reply]:
+        """An ask whose client can leave: cancel the task, as a shell does."""
+        return asyncio.get_running_loop().create_task(self.ask(reply=reply, **fields))
+
+    @property
+    def lines(self) -> list[dict[str, Any]]:
+        """The log's lines."""
+        return [json.loads(line) for line in self.log.getvalue().splitlines()]
+
+    @property
+    def asks(self) -> list[dict[str, Any]]:
+        """The log's lines about asks."""
+        return [line for line in self.lines if line["event"] == "ask"]
