@@ -1,15 +1,21 @@
 """The line: the queue of asks that wait for an engine slot. Pure: `now` is an argument, in seconds on any clock that
 does not go back.
 
-    place.py   one ask's stay            line.py    joining, leaving, slots, forecasts: the whole interface
-    cost.py    weights, and the bound U  order.py   who is next: the interface of the three orders
-    room.py    how many may wait         fair.py · turns.py   the orders
+    line.py      joining, leaving, slots, retries, forecasts: what the shell calls
+    place.py     one ask's stay
+    room.py      how many may wait, and who does
+    order.py     who is next: the interface of the orders
+    fair.py      the fair order: a tree of groups        group.py    one group, and the theory of its floors
+    turns.py     plain round robin and first-come        cost.py     weights, and the bound U
+    rules.py     what the operator decides               forecast.py from what is ahead to seconds
 """
 
 from standpipe.policy.line.cost import Reach, Weights
-from standpipe.policy.line.line import Forecast, Left, Line, LineStatistics, Policy, Rules
+from standpipe.policy.line.forecast import Forecast
+from standpipe.policy.line.line import Left, Line, LineStatistics
 from standpipe.policy.line.place import Place, State
 from standpipe.policy.line.room import Bound, NoRoom, Room, TooManyWaiting
+from standpipe.policy.line.rules import Policy, Rules
 
 __all__ = [
     "Bound",

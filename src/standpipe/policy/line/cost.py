@@ -23,7 +23,9 @@ class Weights(Struct, frozen=True):
     least: float = 64.0
 
     def input(self, prompt_tokens: int, cached_tokens: int = 0) -> float:
-        """Weighted tokens for reading a prompt, of which `cached_tokens` were not read anew."""
+        """Weighted tokens for reading a prompt, of which `cached_tokens` were not read anew. Nothing costs nothing."""
+        if prompt_tokens <= 0:
+            return 0.0
         cached = min(cached_tokens, prompt_tokens)
         return max(self.least, self.prompt * (prompt_tokens - cached) + self.cached * cached)
 

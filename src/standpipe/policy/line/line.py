@@ -1,110 +1,84 @@
 """The line itself: asks join, wait for their instant and their turn, run, and free their slot.
 
-It keeps what all orders share: the instants before which asks may not start, the bounds, the slots, retries that come
-back to their place, and what can be predicted. Who is next it asks its order. It never waits and never tells anybody:
-its shell calls `next` whenever a slot may be free or an instant has come (`eligible_after`).
+It keeps what all orders share: the instants before which asks may not start, the slots, places that a retry may take
+back, and what has been measured. Who is next it asks its order. It never waits and never tells anybody: its shell calls
+`next` whenever a slot may be free or an instant has come (`eligible_after`), and `shed` now and then.
 """
 
 from __future__ import annotations
 
-from collections import defaultdict
-from enum import StrEnum
-from heapq import heappop, heappush
+from heapq import heapify, heappop, heappush
 
 from msgspec import Struct
 
+from standpipe.policy.estimate import Measured, Speed
 from standpipe.policy.identity import ClientKey
-from standpipe.policy.line.cost import Reach, Weights
-from standpipe.policy.line.order import Caps, Order
+from standpipe.policy.line.forecast import Forecast, predict
+from standpipe.policy.line.order import OrderStatistics
 from standpipe.policy.line.place import Place, State
-from standpipe.policy.line.room import Bound, NoRoom, Room, TooManyWaiting
-from standpipe.policy.line.turns import Fifo, RoundRobin
-
-
-class Policy(StrEnum):
-    """How waiting asks are ordered."""
-
-    FAIR = "fair"
-    ROUND_ROBIN = "round-robin"
-    FIFO = "fifo"
-
-
-class Rules(Struct, frozen=True):
-    """What the operator decides. `client_slots` 0 means: chosen by the number of slots (see `caps`)."""
-
-    policy: Policy = Policy.FAIR
-    client_slots: int = 0
-    headroom: int = 1
-    weights: Weights = Weights()
-    reach: Reach = Reach()
-    room: Room = Room()
-    hold: float = 10.0
-    """Seconds for which the place of a client that left is kept for its retry."""
-
-    def caps(self, slots: int) -> Caps:
-        """With this many slots: `headroom` of them are out of reach for any one client or block."""
-        most = max(1, slots - self.headroom)
-        return Caps(slots=slots, client=min(self.client_slots or 4, most), block=most)
+from standpipe.policy.line.room import Bound, Occupancy
+from standpipe.policy.line.rules import Rules
+from standpipe.policy.overload import Sojourn
 
 
 class Left(Struct, frozen=True):
-    """A place that a client has left, or is about to take over: what its retry gets back."""
+    """What a retry gets back: the place that its ask had. `place` is set while that is still in line; whoever joins in
+    its stead ends it."""
 
-    client: ClientKey
     number: int
     eligible_at: float
     joined_at: float
     until: float
     place: Place | None = None
-    """Set while the old place is still in line; whoever joins in its stead ends it."""
-
-
-class Forecast(Struct, frozen=True):
-    """`position` 1 is next. `wait` is seconds until the slot, None while nothing has been measured."""
-
-    position: int
-    wait: float | None
 
 
 class LineStatistics(Struct, frozen=True):
-    """A snapshot. `held` counts places kept for retries, `reserved` asks whose instant has not come."""
+    """A snapshot. `reserved` counts asks whose instant has not come, `kept` places kept for retries; `granted`, `shed`
+    and `refused` count from the beginning."""
 
     slots: int
     running: int
     waiting: int
     reserved: int
-    waiting_bytes: int
+    bytes: int
     clients: int
-    held: int
+    kept: int
+    granted: int
+    shed: int
+    refused: dict[Bound, int]
+    measured: Measured | None
+    order: OrderStatistics
 
 
 class Line:
-    """See the module. Not for use by two threads at once."""
+    """See the module. Times are seconds; whatever raises ValueError is a mistake of the shell's."""
 
     def __init__(self, rules: Rules, slots: int) -> None:
         self._rules = rules
         self._slots = slots
-        self._order: Order = (
-            RoundRobin(rules.caps(slots)) if rules.policy is not Policy.FIFO else Fifo(rules.caps(slots))
-        )
+        self.order = rules.order(slots)
+        self._room = Occupancy(rules.room)
+        self._speed = Speed()
+        self._sojourn = Sojourn(rules.patience)
+        self._reserved: list[tuple[float, int, Place]] = []
+        self._left: dict[tuple[ClientKey, bytes], Left] = {}
         self._numbers = 0
         self._running = 0
-        self._waiting = 0
-        self._bytes = 0
-        self._reserved: list[tuple[float, int, Place]] = []
-        self._clients: dict[str, list[Place]] = {}
-        self._blocks: defaultdict[str, int] = defaultdict(int)
-        self._left: dict[tuple[ClientKey, bytes], Left] = {}
+        self._granted = 0
+        self._shed = 0
 
     @property
     def slots(self) -> int:
-        """How many asks may run. May be set at any time; running ones are never stopped."""
+        """How many asks may run. May be set at any time; what runs is never stopped."""
         return self._slots
 
     @slots.setter
     def slots(self, slots: int) -> None:
-        self._slots = slots
-        self._order.resize(self._rules.caps(slots))
+        if slots < 1:
+            raise ValueError(f"a line needs at least one slot, not {slots}")
+        if slots != self._slots:
+            self._slots = slots
+            self.order.resize(self._rules.caps(slots))
 
     def join(
         self,
@@ -120,54 +94,52 @@ class Line:
     ) -> Place:
         """Wait in line. Nothing starts before `eligible_at`, the instant that the pace gave.
 
-        `retake` is what `recall` gave: this is a retry, and it stands where the old ask stood.
-        Raises TooManyWaiting or NoRoom, and has changed nothing then.
+        `size` is the request's bytes, `prompt_tokens` a low estimate, `output_cap` the most output tokens that may
+        come. `retake` is what `recall` gave: this is a retry of the ask with this fingerprint, and it stands where
+        that stood. Raises TooManyWaiting or NoRoom, and has changed nothing then.
         """
         if retake is not None and retake.place is not None:
             self.leave(retake.place, now)
-        self._check(client, size)
+        bound = self._room.exceeded(client, size)
+        if bound is not None:
+            raise self._room.refusal(bound, self._retry_after(client, bound, now))
         self._numbers += 1
-        place = Place(
-            client,
-            self._numbers if retake is None else retake.number,
-            eligible_at if retake is None else retake.eligible_at,
-            now if retake is None else retake.joined_at,
-            prompt_tokens,
-            output_cap,
-            size,
-            fingerprint,
-        )
+        place = Place(client, self._numbers, eligible_at, now, prompt_tokens, output_cap, size, fingerprint)
+        place.expected = self._expected(prompt_tokens, output_cap)
+        if retake is not None:
+            place.number, place.eligible_at, place.joined_at = retake.number, retake.eligible_at, retake.joined_at
         if fingerprint is not None:
             self._left.pop((client, fingerprint), None)
-        self._waiting += 1
-        self._bytes += size
-        self._clients.setdefault(client.address, []).append(place)
-        self._blocks[client.block] += 1
+        self._room.join(place, now)
         self._ripen(now)
         if place.eligible_at <= now:
-            self._order.enter(place)
+            self.order.enter(place)
         else:
             heappush(self._reserved, (place.eligible_at, self._numbers, place))
+            if len(self._reserved) > 2 * self._room.waiting + 32:
+                self._reserved = [entry for entry in self._reserved if entry[2].state is State.WAITING]
+                heapify(self._reserved)
         return place
 
     def recall(self, client: ClientKey, fingerprint: bytes, now: float) -> Left | None:
-        """The place of the same ask of the same client, still in line or left less than `hold` seconds ago."""
-        for place in self._clients.get(client.address, ()):
+        """The place of the same ask of the same client: still in line, or left less than `hold` seconds ago."""
+        for place in self.asks(client):
             if place.fingerprint == fingerprint and place.client == client:
-                return Left(client, place.number, place.eligible_at, place.joined_at, now, place)
+                return Left(place.number, place.eligible_at, place.joined_at, now, place)
         left = self._left.get((client, fingerprint))
-        return left if left is not None and left.until >= now else None
+        return left if left is not None and now <= left.until else None
 
     def leave(self, place: Place, now: float) -> None:
         """The client of a waiting ask has gone, or is refused."""
         if place.state is not State.WAITING:
             raise ValueError(f"only a waiting place can be left: {place}")
-        self._remove(place)
+        self._room.leave(place)
+        self._room.forget(place.client.address)
         if place.flow is not None:
-            self._order.withdraw(place)
+            self.order.withdraw(place)
         place.state = State.GONE
         if place.fingerprint is not None:
-            self._hold(place, now)
+            self._keep(place, place.fingerprint, now)
 
     def next(self, now: float) -> Place | None:
         """Grant a slot, if one is free and somebody may have it. Call it until it gives None."""
@@ -175,11 +147,16 @@ class Line:
         free = self._slots - self._running
         if free <= 0:
             return None
-        place = self._order.take(free)
+        place = self.order.take(free)
         if place is None:
+            self._sojourn.idle(now)
             return None
-        self._remove(place)
+        present = self._room.leave(place)
+        self._sojourn.observe(now - max(place.eligible_at, place.joined_at, present.moved), now)
+        present.running += 1
+        present.moved = now
         self._running += 1
+        self._granted += 1
         place.state = State.RUNNING
         place.granted_at = now
         return place
@@ -194,86 +171,116 @@ class Line:
         if place.first_token_at is None:
             place.first_token_at = now
         place.output_tokens += output_tokens
-        self._order.charge(place, output_tokens * self._rules.weights.output)
+        self.order.charge(place, output_tokens * self._rules.weights.output)
 
     def settle(
         self, place: Place, *, prompt_tokens: int, completion_tokens: int, cached_tokens: int = 0, now: float
     ) -> None:
-        """Replace what was charged by the engine's own count. A failed attempt settles with 0 and what it produced."""
+        """Replace what was charged by what the engine counted. An attempt that failed settles with what it had read
+        and produced, which may be nothing. The slot is still held; call it once."""
+        if place.state is not State.RUNNING:
+            raise ValueError(f"only a running place can be settled: {place}")
+        weights = self._rules.weights
+        due = weights.input(prompt_tokens, cached_tokens) + weights.output * completion_tokens
+        self.order.charge(place, due - place.charged)
+        if place.first_token_at is not None and place.granted_at is not None:
+            self._speed.learn(
+                prompt_tokens - cached_tokens,
+                place.first_token_at - place.granted_at,
+                completion_tokens,
+                now - place.first_token_at,
+            )
 
     def release(self, place: Place, now: float) -> None:
         """The slot is free: the stream has ended and the engine's connection is closed."""
         if place.state is not State.RUNNING:
             raise ValueError(f"only a running place holds a slot: {place}")
-        place.state = State.GONE
         self._running -= 1
-        self._order.release(place)
+        self.order.release(place)
+        place.state = State.GONE
+        present = self._room.clients[place.client.address]
+        present.running -= 1
+        present.moved = now
+        self._room.forget(place.client.address)
 
     def forecast(self, place: Place, now: float) -> Forecast:
         """Where a waiting place is and how long it will wait."""
-        return Forecast(self._order.ahead(place).asks + 1, None)
+        levels = self.order.ahead(place)
+        measured = self._speed.measured()
+        wait = predict(levels, measured.answer_seconds if measured else None)
+        if wait is not None:
+            wait = max(wait, place.eligible_at - now)
+        return Forecast(levels[-1].asks + 1, wait)
 
     def asks(self, client: ClientKey) -> tuple[Place, ...]:
-        """The waiting places of one client's address, in order of joining."""
-        return tuple(self._clients.get(client.address, ()))
+        """The waiting places of a client's address, in order of joining."""
+        present = self._room.clients.get(client.address)
+        return tuple(present.waiting) if present else ()
 
     def shed(self, now: float) -> list[Place]:
-        """Under overload: places that are out of the line by now and must be refused; see `policy.overload`."""
-        return []
+        """Under overload (see `policy.overload`): places that have left the line with this and must be told so."""
+        victims = []
+        for _ in range(self._sojourn.excess(self._room.waiting, now)):
+            place = self.order.heaviest()
+            if place is None:
+                break
+            self.leave(place, now)
+            victims.append(place)
+        self._shed += len(victims)
+        return victims
 
     def statistics(self) -> LineStatistics:
         return LineStatistics(
             slots=self._slots,
             running=self._running,
-            waiting=self._waiting,
+            waiting=self._room.waiting,
             reserved=sum(1 for entry in self._reserved if entry[2].state is State.WAITING),
-            waiting_bytes=self._bytes,
-            clients=len(self._clients),
-            held=len(self._left),
+            bytes=self._room.bytes,
+            clients=len(self._room.clients),
+            kept=len(self._left),
+            granted=self._granted,
+            shed=self._shed,
+            refused=dict(self._room.refused),
+            measured=self._speed.measured(),
+            order=self.order.statistics(),
         )
 
     def __repr__(self) -> str:
-        return f"<Line {self._rules.policy} [{self._running}/{self._slots} slots, {self._waiting} waiting]>"
-
-    def _check(self, client: ClientKey, size: int) -> None:
-        room = self._rules.room
-        if len(self._clients.get(client.address, ())) >= room.client:
-            raise TooManyWaiting(Bound.CLIENT, room.client, 1.0)
-        if self._blocks.get(client.block, 0) >= room.block:
-            raise TooManyWaiting(Bound.BLOCK, room.block, 1.0)
-        if self._waiting >= room.line:
-            raise NoRoom(Bound.LINE, 1.0)
-        if self._bytes + size > room.bytes:
-            raise NoRoom(Bound.BYTES, 1.0)
+        return f"<Line {self._rules.policy} [{self._running}/{self._slots} slots, {self._room.waiting} waiting]>"
 
     def _ripen(self, now: float) -> None:
         """Let asks enter whose instant has come."""
         while self._reserved and self._reserved[0][0] <= now:
             place = heappop(self._reserved)[2]
             if place.state is State.WAITING:
-                self._order.enter(place)
+                self.order.enter(place)
 
-    def _remove(self, place: Place) -> None:
-        """Take a waiting place out of the counts."""
-        self._waiting -= 1
-        self._bytes -= place.size
-        client, block = place.client.address, place.client.block
-        self._clients[client].remove(place)
-        if not self._clients[client]:
-            del self._clients[client]
-        self._blocks[block] -= 1
-        if not self._blocks[block]:
-            del self._blocks[block]
-
-    def _hold(self, place: Place, now: float) -> None:
-        """Keep the place for a retry; no more places than may wait."""
-        assert place.fingerprint is not None
-        until = now + self._rules.hold
-        self._left[place.client, place.fingerprint] = Left(
-            place.client, place.number, place.eligible_at, place.joined_at, until
-        )
+    def _keep(self, place: Place, fingerprint: bytes, now: float) -> None:
+        """Keep a place for its retry; no more of them than may wait."""
+        key = place.client, fingerprint
+        self._left.pop(key, None)
+        self._left[key] = Left(place.number, place.eligible_at, place.joined_at, now + self._rules.hold)
         while self._left:
             oldest = next(iter(self._left))
             if self._left[oldest].until >= now and len(self._left) <= self._rules.room.line:
                 break
             del self._left[oldest]
+
+    def _expected(self, prompt_tokens: int, output_cap: int | None) -> float:
+        """What an ask is likely to cost."""
+        measured = self._speed.measured()
+        output = measured.output_tokens if measured else self._rules.reach.output_tokens / 8
+        weights = self._rules.weights
+        likely = output if output_cap is None else min(output, output_cap)
+        return max(1.0, weights.input(prompt_tokens) + weights.output * likely)
+
+    def _retry_after(self, client: ClientKey, bound: Bound, now: float) -> float:
+        """Seconds until there is likely to be room again."""
+        measured = self._speed.measured()
+        if bound is Bound.CLIENT:
+            wait = self.forecast(self.asks(client)[0], now).wait
+        elif measured is not None:
+            wait = self._room.waiting / 10 * measured.answer_seconds / self._slots
+        else:
+            wait = None
+        return max(1.0, wait or 1.0)

@@ -25,13 +25,26 @@ class Caps(Struct, frozen=True):
     reserve: int = 0
 
 
-class Ahead(Struct, frozen=True):
-    """What will be served before a place, if nobody else joins: asks, and of how many of them the own client's and the
-    own block's."""
+class Level(Struct, frozen=True):
+    """One of the wholes that a place is a part of: its client, its block, everybody.
+
+    `asks` of it will be served before the place; `running` of it run now, and `cap` may.
+    """
 
     asks: int
-    block: int
-    client: int
+    running: int
+    cap: int
+
+
+class OrderStatistics(Struct, frozen=True):
+    """A snapshot. `known` counts the clients remembered; `bound` is U between blocks; `clipped` counts charges that
+    could be given back only in part."""
+
+    known: int
+    floor: float = 0.0
+    clock: float = 0.0
+    bound: float = 0.0
+    clipped: int = 0
 
 
 class Order(Protocol):
@@ -55,8 +68,11 @@ class Order(Protocol):
     def resize(self, caps: Caps) -> None:
         """The number of slots, or what follows from it, has changed."""
 
-    def ahead(self, place: Place) -> Ahead:
-        """What will be served before this place, which may have entered or not yet."""
+    def ahead(self, place: Place) -> tuple[Level, ...]:
+        """What will be served before this place, which may have entered or not yet, if nobody else joins. The last
+        level is everybody."""
 
     def heaviest(self) -> Place | None:
         """The newest entered ask of whoever was served most."""
+
+    def statistics(self) -> OrderStatistics: ...

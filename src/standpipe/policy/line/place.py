@@ -43,8 +43,10 @@ class Place(Struct, eq=False, weakref=True):
     first_token_at: float | None = None
     output_tokens: int = 0
     """Charged so far."""
-    input_charged: float = 0.0
-    """Weighted tokens charged for the prompt so far."""
+    expected: float = 0.0
+    """Weighted tokens that it is expected to cost, for forecasts only."""
+    charged: float = 0.0
+    """Weighted tokens charged so far."""
     flow: Any = None
     """The order's own: where it keeps this place."""
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections import deque
 from heapq import heapify, heappop, heappush
 
-from standpipe.policy.line.order import Ahead, Caps
+from standpipe.policy.line.order import Caps, Level, OrderStatistics
 from standpipe.policy.line.place import Place
 
 Entry = tuple[int, int, "Flow"]
@@ -37,6 +37,7 @@ class Fifo:
         self._flows: dict[str, Flow] = {}
         self._heap: list[Entry] = []
         self._serial = 0
+        self._running = 0
 
     def _turn(self, flow: Flow) -> int:
         return flow.queue[0].number
@@ -66,16 +67,19 @@ class Fifo:
             flow.entry = None
             place = flow.queue.popleft()
             flow.running += 1
+            self._running += 1
             self._schedule(flow)
             return place
         return None
 
     def charge(self, place: Place, weight: float) -> None:
         """Tokens count for nothing here."""
+        place.charged += weight
 
     def release(self, place: Place) -> None:
         flow: Flow = place.flow
         flow.running -= 1
+        self._running -= 1
         self._settle(flow)
 
     def resize(self, caps: Caps) -> None:
@@ -83,19 +87,25 @@ class Fifo:
         for flow in self._flows.values():
             self._schedule(flow)
 
-    def ahead(self, place: Place) -> Ahead:
+    def ahead(self, place: Place) -> tuple[Level, ...]:
         own = self._flows.get(place.client.address)
-        asks = client = 0
-        for flow in self._flows.values():
-            before = sum(1 for other in flow.queue if other.number < place.number)
-            asks += before
-            if flow is own:
-                client = before
-        return Ahead(asks, asks, client)
+        before = _before(own, place) if own else 0
+        rivals = sum(self._passing(flow, place, before) for flow in self._flows.values() if flow is not own)
+        return (
+            Level(before, own.running if own else 0, self._caps.client),
+            Level(before + rivals, self._running, self._caps.slots),
+        )
+
+    def _passing(self, rival: Flow, place: Place, before: int) -> int:  # noqa: ARG002  (for round robin)
+        """How many of a rival's asks will be served before a place that has `before` of its own client's before it."""
+        return _before(rival, place)
 
     def heaviest(self) -> Place | None:
         flow = max(self._flows.values(), key=lambda flow: (len(flow.queue), flow.running), default=None)
         return flow.queue[-1] if flow is not None and flow.queue else None
+
+    def statistics(self) -> OrderStatistics:
+        return OrderStatistics(len(self._flows))
 
     def _settle(self, flow: Flow) -> None:
         """After an ask has gone: forget an idle client, or see whether its turn has changed."""
@@ -131,17 +141,18 @@ class Fifo:
 class RoundRobin(Fifo):
     """One ask of each client in turn."""
 
-    def _turn(self, flow: Flow) -> int:
+    def _turn(self, flow: Flow) -> int:  # noqa: ARG002  (a turn drawn anew has nothing to do with the asks)
         return self._serial
 
     def _moved(self, flow: Flow) -> bool:
         return flow.entry is None
 
-    def ahead(self, place: Place) -> Ahead:
-        own = self._flows.get(place.client.address)
-        client = sum(1 for other in own.queue if other.number < place.number) if own else 0
-        others = sum(min(len(flow.queue), client + 1) for flow in self._flows.values() if flow is not own)
-        return Ahead(client + others, client + others, client)
+    def _passing(self, rival: Flow, place: Place, before: int) -> int:  # noqa: ARG002  (turns know no order of joining)
+        return min(len(rival.queue), before + 1)
+
+
+def _before(flow: Flow, place: Place) -> int:
+    return sum(1 for other in flow.queue if other.number < place.number)
 
 
 def insert(queue: deque[Place], place: Place) -> None:

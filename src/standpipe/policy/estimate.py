@@ -1,0 +1,142 @@
+"""Estimates that calibrate themselves: bytes to tokens, tokens to seconds.
+
+Pure and forgetful: each keeps a few moving averages, fed by what engines report, and gives a guess for the next ask.
+Knows no tokenizer, no model, no engine.
+
+Theory. How many bytes one token takes depends on what is written more than on who tokenizes it, so text is sorted into
+three kinds (`Kind`) and each has its own rate. A report corrects the rates by multiplication, each in proportion to its
+part of the guess, so they stay positive and a mixed prompt teaches every kind a little. What is charged early is
+guessed *low* by the usual error, so that settlements go up: a charge that is missing is made good in full, one too much
+sometimes can't be given back. Speeds are ratios of two averages (seconds by tokens), so long answers count for more.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from enum import StrEnum
+
+from msgspec import Struct
+
+_SAMPLE = 2048
+"""Characters of a text that are looked at to tell its kind."""
+
+_PROSE = 0.9
+"""The part of letters, spaces and common marks above which ASCII text is prose."""
+
+_PLAIN = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ .,'?!")
+
+
+class Kind(StrEnum):
+    """What a text is mostly made of, as far as tokenizers care."""
+
+    PROSE = "prose"
+    CODE = "code"
+    """ASCII with many digits, marks or line breaks: code, tables, JSON."""
+    WIDE = "wide"
+    """Anything with many characters outside of ASCII."""
+
+
+class Sizes(Struct, frozen=True):
+    """A prompt: bytes of each kind, as UTF-8, and the number of messages, each of which a template wraps in tokens."""
+
+    prose: int = 0
+    code: int = 0
+    wide: int = 0
+    messages: int = 0
+
+    @classmethod
+    def of(cls, texts: Iterable[str]) -> Sizes:
+        """Measure a prompt, one text per message."""
+        found = dict.fromkeys(Kind, 0)
+        messages = 0
+        for text in texts:
+            messages += 1
+            found[kind(text)] += len(text) if text.isascii() else len(text.encode("utf-8", "surrogatepass"))
+        return cls(found[Kind.PROSE], found[Kind.CODE], found[Kind.WIDE], messages)
+
+
+def kind(text: str) -> Kind:
+    """What a text is mostly made of, judged by its beginning."""
+    sample = text[:_SAMPLE]
+    if not sample.isascii() and sum(char > "\x7f" for char in sample) > len(sample) / 4:
+        return Kind.WIDE
+    plain = sum(map(_PLAIN.__contains__, sample))
+    return Kind.PROSE if plain >= _PROSE * len(sample) else Kind.CODE
+
+
+class Prompts:
+    """Guesses the tokens of a prompt from its sizes. Begins with rates that are usual for today's tokenizers."""
+
+    __slots__ = ("_error", "_gain", "_rates")
+
+    def __init__(self, gain: float = 0.05) -> None:
+        """`gain` is how much one report counts, from 0 (not at all) to 1 (it alone)."""
+        self._gain = gain
+        self._rates = (0.22, 0.33, 0.35, 4.0)
+        """Tokens per byte of prose, of code and of wide text, and per message."""
+        self._error = 0.2
+        """The usual error of a guess, as a part of it."""
+
+    def guess(self, sizes: Sizes) -> float:
+        """The most likely number of tokens."""
+        return sum(self._parts(sizes))
+
+    def low(self, sizes: Sizes) -> int:
+        """A number that is seldom too high: what to charge until the engine has counted."""
+        return int(self.guess(sizes) * (1 - min(0.5, 1.25 * self._error)))
+
+    def learn(self, sizes: Sizes, prompt_tokens: int) -> None:
+        """The engine counted this prompt. 0 tokens teach nothing."""
+        parts = self._parts(sizes)
+        guess = sum(parts)
+        if not guess or prompt_tokens <= 0:
+            return
+        ratio = min(4.0, max(0.25, prompt_tokens / guess))
+        self._error += self._gain * (abs(ratio - 1) - self._error)
+        self._rates = tuple(
+            rate * ratio ** (self._gain * part / guess) for rate, part in zip(self._rates, parts, strict=True)
+        )
+
+    def _parts(self, sizes: Sizes) -> tuple[float, ...]:
+        counts = (sizes.prose, sizes.code, sizes.wide, sizes.messages)
+        return tuple(rate * count for rate, count in zip(self._rates, counts, strict=True))
+
+    def __repr__(self) -> str:
+        prose, code, wide, message = self._rates
+        return f"<Prompts {prose:.3f} {code:.3f} {wide:.3f} tokens per byte, {message:.1f} per message>"
+
+
+class Measured(Struct, frozen=True):
+    """Seconds per prompt token read and per output token written; tokens and seconds of the usual ask."""
+
+    prompt_seconds: float
+    output_seconds: float
+    output_tokens: float
+    answer_seconds: float
+
+
+class Speed:
+    """How fast an engine is, and how long its answers are. Nothing is known before the first whole answer."""
+
+    __slots__ = ("_gain", "_means")
+
+    def __init__(self, gain: float = 0.05) -> None:
+        self._gain = gain
+        self._means: tuple[float, ...] = ()
+        """Of first-token seconds, prompt tokens, seconds of writing, tokens written."""
+
+    def learn(self, prompt_tokens: int, first_seconds: float, output_tokens: int, output_seconds: float) -> None:
+        """One ask has run: tokens read until the first token came, and tokens written from then on."""
+        new = (first_seconds, float(max(1, prompt_tokens)), output_seconds, float(output_tokens))
+        old = self._means or new
+        self._means = tuple(mean + self._gain * (value - mean) for mean, value in zip(old, new, strict=True))
+
+    def measured(self) -> Measured | None:
+        """The averages now; None before there are any."""
+        if not self._means:
+            return None
+        first_seconds, prompt, seconds, output = self._means
+        return Measured(first_seconds / prompt, seconds / max(output, 1.0), output, first_seconds + seconds)
+
+    def __repr__(self) -> str:
+        return f"<Speed {self.measured()}>"

@@ -1,0 +1,201 @@
+"""A group: members that share what the group gets, fairly by counters. The theory of the fair line is here.
+
+Every member (a block among blocks, a client in its block, a share of its client) has a *counter* of the weighted tokens
+delivered to it. A slot goes to the *eligible* member with the smallest counter, on a tie to the one served longest ago,
+so that a newcomer wins. Eligible is who has an ask that may start and fewer running than its cap. Two floors make the
+counters of the idle worthless as credit, yet keep their debts:
+
+* the *floor* V: the smallest counter among eligible members, kept while there is none. It never falls.
+* the *clock* F: grows by x / n whenever x is delivered to one of n active members; kept within [V, V + 2U].
+
+Who becomes eligible with nothing running is lifted to max(own, V, F - U), who was at its cap to max(own, V).
+
+*The bound.* U (see `cost`) is the most that a counter can rise above V: at its last dispatch it equalled V, and since
+then it gained at most one prompt and the output of what it has running, while V did not fall. So all counters stay
+within [V, V + U], and two members that are both eligible throughout receive the same service within 2U, however long
+that is, however many members or slots there are.
+
+*Why a clock.* Newcomers enter at V. An endless storm of them would keep V where it is, and who stands above V would
+wait for ever. The clock goes on, and with it the place where newcomers enter: at last behind everybody who waits.
+
+*Memory.* Who is idle at or below max(V, F - U) would be lifted there when it returns, so it is forgotten. Debts last
+as long as their group: an idle group that is forgotten takes the debts of its own members along.
+
+Knows no asks, no weights and no time. `Fair` builds the tree of groups.
+"""
+
+from __future__ import annotations
+
+from heapq import heapify, heappop, heappush, heapreplace
+
+Entry = tuple[float, int, int, "Member"]
+"""Counter, when last served, a serial number, and whose it is. Stale unless it is the member's own `entry`."""
+
+_SLACK = 32
+"""Stale entries that are never worth a clean-up."""
+
+
+class Member:
+    """One of a group. It is eligible exactly while `entry` is set."""
+
+    __slots__ = (
+        "cap", "counter", "entry", "expected", "fresh", "group", "indebted", "name", "running", "served", "waiting",
+    )  # fmt: skip
+
+    def __init__(self, group: Group | None, name: str, cap: int) -> None:
+        self.group = group
+        self.name = name
+        self.cap = cap
+        self.counter = 0.0
+        self.served = 0
+        """When it was last given a slot, counted in slots given; 0 for never."""
+        self.running = 0
+        self.waiting = 0
+        """Asks below it that may start as far as time is concerned."""
+        self.expected = 0.0
+        """Weighted tokens that its waiting asks are expected to cost."""
+        self.entry: Entry | None = None
+        self.fresh = False
+        """It came with nothing else waiting and no more than its share used."""
+        self.indebted = False
+        """It is in its group's list of debts."""
+
+    def startable(self) -> bool:
+        """Whether an ask below it may start, as far as those below it are concerned."""
+        raise NotImplementedError
+
+
+class Group(Member):
+    """Members and their two floors."""
+
+    __slots__ = ("active", "clock", "debts", "eligible", "floor", "heap", "members", "queued", "reach", "serial")
+
+    def __init__(self, group: Group | None, name: str, cap: int, reach: float) -> None:
+        super().__init__(group, name, cap)
+        self.reach = reach
+        """U of its members."""
+        self.members: dict[str, Member] = {}
+        self.queued: dict[str, Member] = {}
+        """Those with asks waiting."""
+        self.active = 0
+        """Members with asks waiting or running."""
+        self.eligible = 0
+        self.floor = 0.0
+        self.clock = 0.0
+        self.heap: list[Entry] = []
+        self.debts: list[tuple[float, int, Member]] = []
+        self.serial = 0
+
+    def startable(self) -> bool:
+        return self.eligible > 0
+
+    def first(self) -> Member | None:
+        """The eligible member that is next. Brings the floor up to date.
+
+        Counters that rose leave entries that are too low: they are put right when they come up.
+        """
+        heap = self.heap
+        while heap:
+            entry = heap[0]
+            member = entry[3]
+            if member.entry is not entry:
+                heappop(heap)
+            elif member.counter > entry[0]:
+                heapreplace(heap, self._entry(member))
+            else:
+                self.floor = entry[0]
+                return member
+        return None
+
+    def admit(self, member: Member, *, arrived: bool = False) -> None:
+        """A member has become eligible: lift it, let it stand in line. `arrived`: by an ask that came just now."""
+        self.first()
+        level = self.level()
+        self._forgive(level)
+        own = member.counter
+        member.fresh = arrived and member.waiting == 1 and own <= level
+        least = self.floor if member.running else level
+        if own < least:
+            member.counter = least
+        self.eligible += 1
+        self._push(member)
+
+    def dismiss(self, member: Member) -> None:
+        """A member is eligible no longer."""
+        self.first()
+        member.entry = None
+        self.eligible -= 1
+
+    def serve(self, member: Member, weight: float, served: int) -> None:
+        """The member that is `first` gets a slot, and service of this weight at once."""
+        member.served = served
+        member.fresh = False
+        member.running += 1
+        self.deliver(member, weight)
+        if member.running < member.cap and member.startable():
+            heapreplace(self.heap, self._entry(member))
+        else:
+            heappop(self.heap)
+            member.entry = None
+            self.eligible -= 1
+
+    def deliver(self, member: Member, weight: float) -> None:
+        """Count service to an active member."""
+        member.counter += weight
+        clock = self.clock + weight / self.active
+        self.clock = min(clock, self.floor + 2 * self.reach)
+
+    def give_back(self, member: Member, weight: float) -> bool:
+        """Service was counted that was not delivered. Returns False if only a part could be given back: a counter
+        never sinks below the floor, or the floor itself would fall."""
+        self.first()
+        own = member.counter
+        least = min(own, self.floor)
+        member.counter = max(own - weight, least)
+        if member.entry is not None:
+            self._push(member)
+        return own - weight >= least
+
+    def retire(self, member: Member) -> None:
+        """A member has nothing waiting and nothing running: forget it, or remember its debt."""
+        self.active -= 1
+        if member.counter <= self.level():
+            self._forget(member)
+        elif not member.indebted:
+            self._remember(member)
+
+    def level(self) -> float:
+        """Where who comes with nothing running enters at the lowest."""
+        return max(self.floor, self.clock - self.reach)
+
+    def _push(self, member: Member) -> None:
+        heappush(self.heap, self._entry(member))
+        if len(self.heap) > 2 * self.eligible + _SLACK:
+            self.heap = [entry for entry in self.heap if entry[3].entry is entry]
+            heapify(self.heap)
+
+    def _entry(self, member: Member) -> Entry:
+        self.serial += 1
+        entry = member.entry = (member.counter, member.served, self.serial, member)
+        return entry
+
+    def _remember(self, member: Member) -> None:
+        member.indebted = True
+        self.serial += 1
+        heappush(self.debts, (member.counter, self.serial, member))
+
+    def _forgive(self, level: float) -> None:
+        """Forget the idle whose debts are paid: others have been served as much by now."""
+        while self.debts and self.debts[0][0] <= level:
+            member = heappop(self.debts)[2]
+            member.indebted = False
+            if member.running or member.waiting:
+                continue
+            if member.counter <= level:
+                self._forget(member)
+            else:
+                self._remember(member)
+
+    def _forget(self, member: Member) -> None:
+        if not member.indebted:
+            del self.members[member.name]

@@ -1,0 +1,57 @@
+"""What the operator decides about the line, and the caps that follow from it."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+from msgspec import Struct
+
+from standpipe.policy.line.cost import Reach, Weights
+from standpipe.policy.line.fair import Fair
+from standpipe.policy.line.order import Caps, Order
+from standpipe.policy.line.room import Room
+from standpipe.policy.line.turns import Fifo, RoundRobin
+from standpipe.policy.overload import Patience
+
+
+class Policy(StrEnum):
+    """How waiting asks are ordered."""
+
+    FAIR = "fair"
+    ROUND_ROBIN = "round-robin"
+    FIFO = "fifo"
+
+
+class Rules(Struct, frozen=True):
+    """Everything the line goes by.
+
+    `client_slots` is m, the most slots that one client may hold; 0 means 4, or fewer where there are few slots.
+    `headroom` slots are out of reach for any one client or block, however idle the rest is. `reserve` slots are
+    granted only to those that come fresh, however many others wait. `hold` is for how many seconds the place of a
+    client that left is kept for its retry.
+    """
+
+    policy: Policy = Policy.FAIR
+    client_slots: int = 0
+    headroom: int = 1
+    reserve: int = 0
+    weights: Weights = Weights()
+    reach: Reach = Reach()
+    room: Room = Room()
+    patience: Patience = Patience()
+    hold: float = 10.0
+
+    def caps(self, slots: int) -> Caps:
+        """The caps that follow where there are this many slots."""
+        most = max(1, slots - self.headroom)
+        return Caps(slots, min(self.client_slots or 4, most), most, min(self.reserve, slots - 1))
+
+    def order(self, slots: int) -> Order:
+        """An empty order of this policy."""
+        match self.policy:
+            case Policy.FAIR:
+                return Fair(self.caps(slots), self.weights, self.reach)
+            case Policy.ROUND_ROBIN:
+                return RoundRobin(self.caps(slots))
+            case Policy.FIFO:
+                return Fifo(self.caps(slots))
