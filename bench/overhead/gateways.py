@@ -1,0 +1,90 @@
+"""What stands between the generator and the mock engine: nothing, or Standpipe in one of its shells.
+
+A gateway is a value: how to start it, what to say to it, and how far it can be loaded. Peers are made the same way, in
+`peers`. Standpipe's command line is written here and nowhere else.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from importlib.metadata import version
+from pathlib import Path
+
+from msgspec import Struct
+
+from bench.overhead.native import ROOT
+
+
+class Place(Struct, frozen=True):
+    """Where a gateway shall run: its port, the mock engine's port, and a folder for its files."""
+
+    port: int
+    engine: int
+    folder: Path
+
+
+def no_headers(_place: Place) -> Sequence[str]:
+    return ()
+
+
+class Gateway(Struct, frozen=True):
+    """Something that answers `POST path` by asking the mock engine.
+
+    `command` is None for the engine itself. `exact` tells whether it hands bytes on unchanged. `slow` gateways get the
+    smaller loads of their own. `scripted` starts it with an engine of its own, where it has one.
+    """
+
+    name: str
+    version: Callable[[], str | None]
+    """None where it is not installed."""
+    command: Callable[[Place], Sequence[str]] | None = None
+    scripted: Callable[[Place], Sequence[str]] | None = None
+    headers: Callable[[Place], Sequence[str]] = no_headers
+    environ: Mapping[str, str] = {}
+    path: str = "/v1/chat/completions"
+    probe: str = "/v1/models"
+    patience: float = 15.0
+    """Seconds that a start may take."""
+    exact: bool = False
+    slow: bool = False
+
+
+MOST = "4096"
+"""More than any row's streams; all of them come from one address."""
+
+UNBOUND = (
+    "--pace-interval=0",
+    f"--line-per-client={MOST}",
+    f"--line-per-block={MOST}",
+    f"--client-slots={MOST}",
+    "--streams=16384",
+    "--connections=16384",
+    "--connections-per-client=16384",
+    "--connections-per-block=16384",
+)
+"""Pace off, and every cap out of the way of a single address that opens thousands of streams."""
+
+
+def _serve(place: Place, engine: str, edge: str, loop: str) -> list[str]:
+    program = str(ROOT / ".venv" / "bin" / "standpipe")
+    where = ("--host=127.0.0.1", f"--port={place.port}", "--admin-port=0", f"--edge={edge}", f"--loop={loop}")
+    return [program, "serve", *where, f"--engine={engine}", f"--slots={MOST}", "--log-format=json", *UNBOUND]
+
+
+def _standpipe(name: str, edge: str, loop: str) -> Gateway:
+    return Gateway(
+        name=name,
+        version=lambda: f"{version('standpipe')} ({edge}, {loop})",
+        command=lambda place: _serve(place, f"http://127.0.0.1:{place.engine}/v1", edge, loop),
+        scripted=lambda place: _serve(place, "scripted:", edge, loop),
+        probe="/api",
+    )
+
+
+DIRECT = Gateway(name="direct", version=lambda: "mock engine", exact=True)
+
+STANDPIPES = (
+    _standpipe("standpipe", "http1", "uvloop"),
+    _standpipe("standpipe-asyncio", "http1", "asyncio"),
+    _standpipe("standpipe-asgi", "asgi", "uvloop"),
+)
