@@ -4,18 +4,21 @@ A shell (ASGI under some server, or our own protocol) reads bytes, makes a `Requ
 its own with a `Reply` to write to. The contract between them:
 
 * When the client leaves, in any phase, the shell sets `reply.gone` and cancels the handler's task. That is the only
-  way in which a handler learns of it, and it needs no other.
+  way in which a handler learns of it, and it needs no other. After `end` or `abort` nothing is cancelled any more: the
+  handler has said all that it will say, and may tidy up. A client that shuts down its sending side while it is being
+  answered has left, as far as anybody can know; so has one whose body breaks the framing, or whose reading stalls.
 * `Reply` methods never block and never raise because the client has left: what cannot be sent is dropped.
-* A handler that returns without `end` after `start`, or raises after `start`, has its connection closed unclean, so that
-  half a body never looks like a whole one. Raising before `start` gives the client a bare 500.
+* A handler that returns without `end` after `start`, or raises after `start`, has its connection closed unclean, so
+  that half a body never looks like a whole one. Returning or raising before `start` gives the client a bare 500. What
+  it raised goes to the loop's exception handler.
 * The shell holds all deadlines and caps of the wire, and calls `refuse` for a response body when it must turn somebody
   away before there is a Request.
 """
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
-from typing import Protocol
+from collections.abc import Callable, Coroutine, Sequence
+from typing import Any, Protocol
 
 from msgspec import Struct
 
@@ -75,7 +78,7 @@ class Request(Protocol):
     address that it vouches for), without port. None on a UNIX socket."""
 
     async def body(self, limit: int) -> bytes:
-        """The whole body, counted as received. Raises BodyTooLarge, BodyTooSlow."""
+        """The whole body, counted as received (with a chunked body's framing). Raises BodyTooLarge, BodyTooSlow."""
         ...
 
 
@@ -88,8 +91,9 @@ class Reply(Protocol):
     """Whether `start` was called: after that there is no other status to give."""
 
     def start(self, status: int, headers: Sequence[tuple[bytes, bytes]]) -> None:
-        """Send the head. With a `content-length` the body is sized, without it chunked (until close for HTTP/1.0).
-        The shell adds `date` and connection headers, nothing else. A HEAD request's body is dropped."""
+        """Send the head, header names in lower case. With a `content-length` the body is sized, without it chunked
+        (until close for HTTP/1.0). The shell adds `date` and connection headers, nothing else. A HEAD request's body
+        is dropped. It goes out with the first `write` or `end`, or by the loop's next turn."""
         ...
 
     def write(self, data: bytes) -> None:
@@ -101,11 +105,13 @@ class Reply(Protocol):
         ...
 
     def abort(self) -> None:
-        """Close the connection unclean, after what was written has been flushed: the body is not whole."""
+        """Close the connection unclean, after what was written has been flushed: the body is not whole. Before
+        `start` the client gets no answer at all. After `end` it does nothing."""
         ...
 
     def throttle(self, flow: Flow | None) -> None:
-        """Hold this flow back while more than 64 KiB of what was written waits for a slow client. None lets go."""
+        """Hold this flow back while more than 64 KiB of what was written waits for a slow client. None lets go. A
+        flow that is let go, or replaced, while it is held back is resumed."""
         ...
 
 
@@ -117,6 +123,6 @@ class Refusal(Struct, frozen=True):
     body: bytes
 
 
-Handler = Callable[[Request, Reply], Awaitable[None]]
+Handler = Callable[[Request, Reply], Coroutine[Any, Any, None]]
 Refuse = Callable[[int, str], Refusal]
 """Status and a short public reason to a whole response."""

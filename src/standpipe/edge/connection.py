@@ -1,0 +1,427 @@
+"""One HTTP/1 connection: bytes from a socket to requests for a handler, and the handler's answers back.
+
+Owns the handler's task, and no timer: it knows its `deadline`, and the shell's sweep calls `look` when that has come.
+What it is doing is its `Phase`:
+
+    NEW -> HEAD -> ANSWERING -> IDLE -> HEAD ...        keep-alive
+    any -> LINGERING -> CLOSING                         what still comes is thrown away, so that an answer can be read
+    any -> CLOSING                                      what was written is flushed, and no more
+
+While a request is answered the connection goes on reading, because that is the only way to see its client leave. What
+comes then (a pipelined request) waits for the former's end, up to `read_ahead`; beyond that it is thrown away, and the
+connection closes after the answer.
+
+A client that shuts down its sending side while it is being answered has left, as far as we can know: proxies and
+browsers that give up look exactly like that, and no engine must work for them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import socket
+import struct
+from collections import Counter
+from enum import StrEnum
+from typing import Protocol, cast
+
+from standpipe.edge import proxy_protocol
+from standpipe.edge.census import Entry, Visit
+from standpipe.edge.head import Head, Rejected
+from standpipe.edge.intake import Intake
+from standpipe.edge.limits import HIGH_WATER, LOW_WATER, Limits, Patience
+from standpipe.edge.reader import Reader
+from standpipe.edge.reply import Calendar, Http1Reply, give, whole
+from standpipe.edge.seam import Handler, Headers, Refuse
+
+_CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
+_RESET = struct.pack("ii", 1, 0)
+"""SO_LINGER switched on with no time: closing sends a reset instead of a clean end."""
+
+
+class Phase(StrEnum):
+    """What a connection is doing."""
+
+    NEW = "new"
+    HEAD = "head"
+    ANSWERING = "answering"
+    IDLE = "idle"
+    LINGERING = "lingering"
+    CLOSING = "closing"
+
+
+class Shell(Protocol):
+    """What a connection needs to know of what it belongs to."""
+
+    handler: Handler
+    refuse: Refuse
+    limits: Limits
+    calendar: Calendar
+    proxied: bool
+    """Whether trusted peers begin with a PROXY header."""
+    draining: bool
+    asks: int
+    """Requests given to a handler."""
+    rejected: Counter[int]
+    """Refusals, by status."""
+    overdue: Counter[str]
+    """Connections cut, by deadline."""
+
+    def enter(self, connection: Connection) -> None:
+        """It has opened."""
+        ...
+
+    def leave(self, connection: Connection) -> None:
+        """It has closed, and its handler has returned."""
+        ...
+
+
+class Connection(asyncio.Protocol):
+    """One socket."""
+
+    __slots__ = (
+        "_asks", "_discarded", "_expects", "_intake", "_keep_alive", "_loop", "_patience", "_preface", "_reader",
+        "_reply", "_shell", "_task", "_transport", "_visit", "_written", "deadline", "phase",
+    )  # fmt: skip
+
+    def __init__(self, shell: Shell, visit: Visit) -> None:
+        self.phase = Phase.NEW
+        self.deadline = math.inf
+        """When to `look`, in the loop's time."""
+        self._shell = shell
+        self._visit = visit
+        self._loop = asyncio.get_running_loop()
+        self._transport: asyncio.Transport | None = None
+        self._reader = Reader(shell.limits)
+        self._preface: bytes | None = b"" if shell.proxied and visit.trusted else None
+        self._patience: Patience | None = None
+        self._reply: Http1Reply | None = None
+        self._intake: Intake | None = None
+        self._task: asyncio.Task[None] | None = None
+        self._asks = 0
+        self._written = 0
+        self._discarded = 0
+        self._keep_alive = True
+        self._expects = False
+
+    # What the transport calls.
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast("asyncio.Transport", transport)  # uvloop's are one by duck alone
+        self._transport.set_write_buffer_limits(high=HIGH_WATER, low=LOW_WATER)
+        self._shell.enter(self)
+        self._to(Phase.NEW)
+
+    def data_received(self, data: bytes) -> None:
+        match self.phase:
+            case Phase.ANSWERING:
+                self._reader.receive(data)
+                if not self._reader.whole:
+                    self._read_body()
+                elif self._reader.waiting > self._shell.limits.read_ahead:
+                    self._reader.discard()
+                    self._keep_alive = False
+            case Phase.LINGERING:
+                self._discarded += len(data)
+                if self._discarded > self._shell.limits.linger_bytes:
+                    self.abort()
+            case Phase.CLOSING:
+                pass
+            case Phase.NEW:
+                self._meet(data)
+            case _:
+                self._reader.receive(data)
+                self._read_head()
+
+    def eof_received(self) -> None:
+        """The client has left, or will say no more. The transport closes itself, once it is flushed."""
+        self._dismiss()
+        self._to(Phase.CLOSING)
+
+    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002  # how it was lost makes no difference
+        self._visit.leave()
+        self._dismiss()
+        self._transport = None
+        self.phase, self.deadline = Phase.CLOSING, math.inf
+        if self._task is None:
+            self._shell.leave(self)
+
+    def pause_writing(self) -> None:
+        if self._patience is None:
+            self._watch()
+        if self._reply is not None:
+            self._reply.hold()
+
+    def resume_writing(self) -> None:
+        if self.phase is not Phase.CLOSING:
+            self._patience = None
+            self._to(self.phase)
+        if self._reply is not None:
+            self._reply.release()
+
+    # Phases and deadlines.
+
+    def _to(self, phase: Phase) -> None:
+        """Go to a phase, with its deadline. A backlog's own deadline comes first."""
+        self.phase = phase
+        if phase is Phase.CLOSING:
+            self._watch()
+        elif self._patience is None:
+            self.deadline = self._loop.time() + self._allowance()
+
+    def _allowance(self) -> float:
+        limits = self._shell.limits
+        match self.phase:
+            case Phase.ANSWERING:
+                return math.inf
+            case Phase.IDLE:
+                return limits.idle
+            case Phase.HEAD:
+                return limits.head
+            case Phase.NEW:
+                return limits.first_byte
+            case _:
+                return limits.linger
+
+    def _watch(self) -> None:
+        """From now on the reader must take what was written."""
+        stall = self._shell.limits.write_stall
+        self._patience = Patience(self._loop.time(), window=stall, passed=self._taken())
+        self.deadline = self._patience.due
+
+    def _taken(self) -> int:
+        """Bytes that the kernel has taken."""
+        return self._written - (0 if self._transport is None else self._transport.get_write_buffer_size())
+
+    def look(self, now: float) -> None:
+        """The deadline has come: cut, turn away or close whoever is late."""
+        if self._patience is not None:
+            if self._patience.lost(now, self._taken()):
+                self._shell.overdue["write_stall"] += 1
+                self.abort()
+            else:
+                self.deadline = self._patience.due
+            return
+        match self.phase:
+            case Phase.HEAD:
+                self._shell.overdue["head"] += 1
+                self._turn_away(408, "The request's head did not arrive in time.")
+            case Phase.NEW | Phase.IDLE:
+                # Said nothing, so there is nothing to answer: an unasked 408 would only confuse.
+                self._shell.overdue["first_byte" if self.phase is Phase.NEW else "idle"] += 1
+                self._close()
+            case _:
+                self._close()
+
+    # Reading.
+
+    def _meet(self, data: bytes) -> None:
+        """The first bytes: perhaps a PROXY header, and perhaps somebody who cannot come in."""
+        if self._preface is not None:
+            self._preface += data
+            try:
+                vouched = proxy_protocol.parse(self._preface)
+            except proxy_protocol.Malformed:
+                self._turn_away(400, "A PROXY protocol header was expected.")
+                return
+            if vouched is None:
+                return
+            data, self._preface = self._preface[vouched.size :], None
+            if vouched.address is not None:
+                self._visit.vouched(vouched.address)
+        match self._visit.entry:
+            case Entry.WELCOME:
+                self._reader.receive(data)
+                self._read_head()
+            case Entry.CUT:
+                self.abort()
+            case Entry.FULL:
+                self._turn_away(503, "There are too many connections just now.")
+            case Entry.CROWDED:
+                self._turn_away(429, "There are too many connections from your address.")
+
+    def _read_head(self) -> None:
+        try:
+            head = self._reader.head()
+        except Rejected as rejected:
+            self._turn_away(rejected.status, rejected.reason)
+            return
+        if head is not None:
+            self._begin(head)
+        elif self.phase is not Phase.HEAD:
+            self._to(Phase.HEAD)
+
+    def _begin(self, head: Head) -> None:
+        """Give one request to the handler, in a task that this connection owns."""
+        shell = self._shell
+        self._to(Phase.ANSWERING)
+        self._asks += 1
+        shell.asks += 1
+        self._keep_alive = head.keep_alive and self._asks < shell.limits.asks_per_connection
+        self._expects = head.expects_continue
+        self._intake = None if self._reader.whole else Intake(shell.limits, head.length, self._wanted)
+        self._reply = Http1Reply(self, shell.calendar, self._loop, bodiless=head.method == "HEAD", modern=head.modern)
+        request = _Request(head, self._visit.peer, self._intake)
+        self._task = self._loop.create_task(shell.handler(request, self._reply))
+        self._task.add_done_callback(self._handled)
+        if self._intake is not None and self._reader.waiting:
+            self._read_body()
+
+    def _read_body(self) -> None:
+        assert self._intake is not None
+        reader, intake = self._reader, self._intake
+        self._expects = False  # it did not wait for our word
+        try:
+            data = reader.body()
+        except Rejected as rejected:
+            self._out_of_step(rejected)
+            return
+        intake.take(data, reader.received)
+        if reader.whole:
+            intake.end()
+            if reader.waiting:
+                self.data_received(b"")
+        elif intake.behind > self._shell.limits.read_ahead and self._transport is not None:
+            self._transport.pause_reading()
+
+    def _wanted(self) -> None:
+        """A handler asks for a body that is not whole yet."""
+        if self._transport is None:
+            return
+        if self._expects:
+            self._expects = False
+            self.send(_CONTINUE)
+        if not self._transport.is_reading():
+            self._transport.resume_reading()
+
+    def _out_of_step(self, rejected: Rejected) -> None:
+        """A body's framing is broken: its request is void, and nothing after it can be read."""
+        started = self._reply is not None and self._reply.started
+        self._dismiss()
+        if started:
+            self._close()
+        else:
+            self._turn_away(rejected.status, rejected.reason)
+
+    # Answering: what the reply calls.
+
+    def send(self, data: bytes) -> None:
+        """Write to the socket."""
+        if self._transport is not None:
+            self._written += len(data)
+            self._transport.write(data)
+
+    def stays_open(self) -> bool:
+        """Decide, once per answer, whether this connection outlives it."""
+        self._keep_alive = self._keep_alive and self._reader.whole and not self._shell.draining
+        return self._keep_alive
+
+    def answered(self) -> None:
+        """The answer is whole."""
+        if not self._keep_alive:
+            self._finish()
+
+    def cut(self, *, silent: bool) -> None:
+        """Flush and close. `silent`: nothing but a reset tells that the body is not whole."""
+        if silent and self._transport is not None:
+            if self._transport.get_extra_info("sslcontext") is not None:
+                self.abort()  # a TLS transport would say a clean good-bye
+                return
+            self._transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
+        self._close()
+
+    def _handled(self, task: asyncio.Task[None]) -> None:
+        """The handler has returned: see that the reply is over, then go on with the next request."""
+        self._task = None
+        reply, self._reply, self._intake = self._reply, None, None
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self._loop.call_exception_handler({"message": "a handler failed", "exception": error, "task": task})
+        if self._transport is None:
+            self._shell.leave(self)
+        elif self.phase is Phase.ANSWERING and reply is not None:
+            if not reply.started and not reply.cut:
+                give(self._shell.refuse(500, "Something went wrong here."), reply)
+            elif not reply.ended:
+                reply.abort()
+            if self.phase is Phase.ANSWERING:
+                self._next()
+
+    def _next(self) -> None:
+        if not self._keep_alive or self._shell.draining:
+            self._finish()
+            return
+        self._to(Phase.IDLE)
+        if self._reader.waiting:
+            self._read_head()
+
+    # Parting.
+
+    def _dismiss(self) -> None:
+        """The client has left: whatever its handler still does is for nobody."""
+        if self._task is not None and self._reply is not None and not self._reply.over:
+            self._reply.gone = True
+            self._task.cancel()
+
+    def _turn_away(self, status: int, reason: str) -> None:
+        """Refuse in words, and have done with this connection."""
+        self._shell.rejected[status] += 1
+        self.send(whole(self._shell.refuse(status, reason), self._shell.calendar))
+        self._linger()
+
+    def _finish(self) -> None:
+        """Close after an answer. What has been read already tells whether more may be coming."""
+        if self._reader.whole and not self._reader.waiting:
+            self._close()
+        else:
+            self._linger()
+
+    def _linger(self) -> None:
+        """Go on reading for a moment: closing on unread bytes would reset the connection under the answer."""
+        self._reader.discard()
+        if self._transport is None or self._transport.is_closing():
+            return
+        if not self._transport.is_reading():
+            self._transport.resume_reading()
+        if self._transport.can_write_eof():
+            self._transport.write_eof()
+        self._to(Phase.LINGERING)
+
+    def _close(self) -> None:
+        """Flush, then close."""
+        if self._transport is not None:
+            self._to(Phase.CLOSING)
+            self._transport.close()
+
+    def drain(self) -> None:
+        """Close now if nobody is being answered."""
+        if self.phase in {Phase.NEW, Phase.IDLE}:
+            self._close()
+
+    def abort(self) -> None:
+        """Close at once, whatever is lost."""
+        if self._transport is not None:
+            self._to(Phase.CLOSING)
+            self._transport.abort()
+
+    def __repr__(self) -> str:
+        return f"<Connection {self.phase}, {self._asks} asks, {self._reader}>"
+
+
+class _Request:
+    """The seam's Request."""
+
+    __slots__ = ("_intake", "headers", "method", "path", "peer", "query")
+
+    def __init__(self, head: Head, peer: str | None, intake: Intake | None) -> None:
+        self.method = head.method
+        self.path = head.path
+        self.query = head.query
+        self.headers: Headers = head.headers
+        self.peer = peer
+        self._intake = intake
+
+    async def body(self, limit: int) -> bytes:
+        return b"" if self._intake is None else await self._intake.body(limit)
+
+    def __repr__(self) -> str:
+        return f"<Request {self.method} {self.path} {self._intake}>"

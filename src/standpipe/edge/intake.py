@@ -1,0 +1,85 @@
+"""A request's body on its way in: what has come, how much of it is taken, and how long to wait for the rest.
+
+Shells put bytes in as they come; one handler waits for the whole. Knows no socket. Nothing is kept beyond what the
+handler takes, and what comes before a handler wants it is the shell's to hold back (`behind`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Callable
+
+from standpipe.edge.limits import Limits, Patience
+from standpipe.edge.seam import BodyTooLarge, BodyTooSlow
+
+
+class Intake:
+    """One body."""
+
+    __slots__ = ("_arrival", "_declared", "_limit", "_limits", "_pieces", "_received", "_wanted", "whole")
+
+    def __init__(self, limits: Limits, declared: int | None, wanted: Callable[[], None]) -> None:
+        """`declared` is the length that the head tells, if it does. `wanted` is called when a handler asks."""
+        self.whole = False
+        self._limits = limits
+        self._declared = declared
+        self._wanted = wanted
+        self._pieces: list[bytes] = []
+        self._received = 0
+        self._limit: int | None = None
+        self._arrival: asyncio.Future[None] | None = None
+
+    @property
+    def behind(self) -> int:
+        """Bytes that are kept for a handler that has not asked for them."""
+        return self._received if self._limit is None else 0
+
+    def take(self, data: bytes, received: int) -> None:
+        """More of the body; `received` bytes of the wire brought it."""
+        self._received += received
+        if self._limit is None or self._received <= self._limit:
+            self._pieces.append(data)
+        else:
+            self._pieces.clear()
+        self._arrived()
+
+    def end(self) -> None:
+        """The body is whole."""
+        self.whole = True
+        self._arrived()
+
+    async def body(self, limit: int) -> bytes:
+        """The whole body, at most `limit` bytes as received. Raises BodyTooLarge, BodyTooSlow."""
+        self._limit = limit
+        if self._declared is not None and self._declared > limit:
+            raise BodyTooLarge(f"{self._declared} bytes are declared, the limit is {limit}")
+        if not self.whole:
+            self._wanted()
+            await self._wait(limit)
+        if self._received > limit:
+            self._pieces.clear()
+            raise BodyTooLarge(f"more than {limit} bytes have come")
+        if len(self._pieces) != 1:
+            self._pieces = [b"".join(self._pieces)]
+        return self._pieces[0]
+
+    async def _wait(self, limit: int) -> None:
+        loop = asyncio.get_running_loop()
+        limits = self._limits
+        patience = Patience(loop.time(), window=limits.body_window, total=limits.body, passed=self._received)
+        while self._received <= limit and not self.whole:
+            self._arrival = loop.create_future()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout_at(patience.due):
+                    await self._arrival
+            if not self.whole and patience.lost(loop.time(), self._received):
+                self._pieces.clear()
+                raise BodyTooSlow(f"{self._received} bytes have come in time")
+
+    def _arrived(self) -> None:
+        if self._arrival is not None and not self._arrival.done():
+            self._arrival.set_result(None)
+
+    def __repr__(self) -> str:
+        return f"<Intake {self._received} bytes{', whole' if self.whole else ''}>"

@@ -1,0 +1,184 @@
+"""Reader: bytes of one connection to heads and bodies, strictly.
+
+Pure: no socket, no clock. llhttp parses every byte; this module decides how many bytes it gets at a time, and checks
+what it lets through. The theory: a connection is in step as long as the parser and we agree about where each message
+ends. So the parser never sees further than that: a head ends at its blank line, a sized body after its length, and a
+chunked body always ends right behind some blank line, so it is fed from blank line to blank line. Whenever the parser
+then disagrees with our own reading, the connection is out of step, which is an error and never a guess.
+
+The order is: `head` until it gives one, then `body` while not `whole`, then `head` again. After Rejected, nothing.
+"""
+
+from __future__ import annotations
+
+import re
+
+from httptools import HttpParserError, HttpParserInvalidMethodError, HttpParserUpgrade, HttpRequestParser
+
+from standpipe.edge.head import Head, Pair, Rejected, framing, target
+from standpipe.edge.limits import Limits
+from standpipe.edge.seam import Headers
+
+_BLANK = b"\r\n\r\n"
+_EMPTY_LINES = re.compile(rb"(?:\r\n)+")
+_BEGINNING = re.compile(rb"\r?\Z|[A-Z]+(?: |\Z)")
+_BARE_LF = re.compile(rb"(?<!\r)\n")
+_START = re.compile(rb"([A-Z]+) ([!-~]+) HTTP/1\.([01])\r\n")
+_OTHER_VERSION = re.compile(rb"[A-Z]+ [!-~]+ HTTP/[0-9](?:\.[0-9])?\r\n")
+_UPGRADE = re.compile(rb"\r\nupgrade:[^\r]*", re.IGNORECASE)
+_MALFORMED = "The request is malformed."
+
+
+class Reader:
+    """Takes bytes, gives requests."""
+
+    __slots__ = (
+        "_buffer", "_complete", "_keep_alive", "_left", "_limits", "_pairs", "_parser", "_pieces", "_searched",
+        "_tail", "received", "whole",
+    )  # fmt: skip
+
+    def __init__(self, limits: Limits) -> None:
+        self.whole = True
+        """Whether the request whose head came last is complete."""
+        self.received = 0
+        """Bytes of the wire that the last call of `body` took."""
+        self._limits = limits
+        self._parser = HttpRequestParser(self)
+        self._buffer = b""
+        self._searched = 0
+        self._left: int | None = 0
+        self._tail = b""
+        self._pairs: list[Pair] | None = None
+        self._pieces: list[bytes] = []
+        self._complete = False
+        self._keep_alive = False
+
+    @property
+    def waiting(self) -> int:
+        """Bytes that are not taken yet."""
+        return len(self._buffer)
+
+    def receive(self, data: bytes) -> None:
+        """Bytes have come."""
+        self._buffer = self._buffer + data if self._buffer else data
+
+    def discard(self) -> None:
+        """Forget what is not taken yet. Nothing may be read afterwards."""
+        self._buffer = b""
+
+    def head(self) -> Head | None:
+        """The next request's head, or None while it is not complete. Raises Rejected."""
+        buffer = self._buffer
+        if self._searched < 2 and (empty := _EMPTY_LINES.match(buffer)):
+            # Blank lines before a request are forgiven (RFC 9112, 2.2).
+            buffer = self._buffer = buffer[empty.end() :]
+            self._searched = 0
+        end = buffer.find(_BLANK, max(self._searched - 3, 0)) + 4
+        if end < 4:
+            self._check_partial(buffer)
+            self._searched = len(buffer)
+            return None
+        self._searched = 0
+        self._buffer, head = buffer[end:], buffer[:end]
+        return self._parse(head)
+
+    def _check_partial(self, buffer: bytes) -> None:
+        """Turn away as early as it is clear that no good head will come of it."""
+        line = buffer.find(b"\r\n")
+        self._check_sizes(len(buffer) if line < 0 else line, len(buffer))
+        if not _BEGINNING.match(buffer) or _BARE_LF.search(buffer, self._searched):
+            raise Rejected(400, _MALFORMED)
+
+    def _check_sizes(self, line: int, total: int) -> None:
+        if line > self._limits.request_line:
+            raise Rejected(414, "The request line is too long.")
+        if total - line > self._limits.header_bytes:
+            raise Rejected(431, "The request's header is too large.")
+
+    def _parse(self, head: bytes) -> Head:
+        self._check_sizes(head.find(b"\r\n"), len(head))
+        start = _START.match(head)
+        if start is None:
+            if _OTHER_VERSION.match(head):
+                raise Rejected(505, "Only HTTP/1.1 and HTTP/1.0 are spoken here.")
+            raise Rejected(400, _MALFORMED)
+        if head.count(b"\r\n") - 2 > self._limits.header_count:
+            raise Rejected(431, "The request has too many header fields.")
+        if start[1] == b"CONNECT":
+            raise Rejected(501, "This is no proxy.")
+        self._pairs, self._complete = [], False
+        try:
+            self._feed(head)
+        except HttpParserUpgrade:
+            # We upgrade to nothing, and then the request means what it means without the wish (RFC 9110, 7.8).
+            self._pairs, self._complete = [], False
+            self._parser = HttpRequestParser(self)
+            self._feed(_UPGRADE.sub(b"", head))
+        pairs, self._pairs = self._pairs, None
+        modern = start[3] == b"1"
+        framed = framing(pairs, modern=modern)
+        self._left, self._tail, self.whole = framed.length, b"", self._complete
+        if self.whole != (framed.length == 0):
+            raise Rejected(400, _MALFORMED)
+        headers = Headers(pairs)
+        method = start[1].decode()
+        path, query = target(start[2], headers.get(b"host"), method)
+        keep_alive = framed.keep_alive and self._keep_alive
+        return Head(method, path, query, headers, framed.length, keep_alive, framed.expects_continue, modern)
+
+    def body(self) -> bytes:
+        """More of the body. Sets `received`, and `whole` with the last of it. Raises Rejected."""
+        buffer, left = self._buffer, self._left
+        self._pieces = []
+        if left is None:
+            end = self._feed_chunked(buffer)
+        else:
+            end = min(left, len(buffer))
+            self._feed(buffer if end == len(buffer) else buffer[:end])
+            self._left = left - end
+            if self._complete != (self._left == 0):
+                raise Rejected(400, _MALFORMED)
+        self._buffer = buffer[end:]
+        self.received, self.whole = end, self._complete
+        pieces, self._pieces = self._pieces, []
+        return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+
+    def _feed_chunked(self, buffer: bytes) -> int:
+        """Feed up to the end of the body at most, and tell how much that was."""
+        done, tail = 0, self._tail
+        straddling = (tail + buffer[:3]).find(_BLANK)
+        end = straddling + 4 - len(tail) if straddling >= 0 else 0
+        while done < len(buffer) and not self._complete:
+            if end <= done:
+                found = buffer.find(_BLANK, done)
+                end = found + 4 if found >= 0 else len(buffer)
+            self._feed(buffer[done:end])
+            done = end
+        self._tail = (tail + buffer[max(done - 3, 0) : done])[-3:]
+        return done
+
+    def _feed(self, data: bytes) -> None:
+        try:
+            self._parser.feed_data(data)
+        except HttpParserInvalidMethodError:
+            raise Rejected(501, "This method is not known here.") from None
+        except HttpParserError:
+            raise Rejected(400, _MALFORMED) from None
+
+    # What the parser calls.
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        if self._pairs is not None:  # else it is a trailer, and those are ignored
+            self._pairs.append((name.lower(), value.rstrip(b" \t")))
+
+    def on_headers_complete(self) -> None:
+        self._keep_alive = self._parser.should_keep_alive()
+
+    def on_body(self, data: bytes) -> None:
+        self._pieces.append(data)
+
+    def on_message_complete(self) -> None:
+        self._complete = True
+
+    def __repr__(self) -> str:
+        return f"<Reader {'between requests' if self.whole else 'in a body'}, {self.waiting} bytes wait>"

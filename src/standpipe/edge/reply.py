@@ -1,0 +1,228 @@
+"""An answer on its way out: the seam's Reply over one HTTP/1 connection.
+
+Knows how an answer is framed, and nothing of sockets: a `Wire` sends. The head is kept back until there is something
+to send with it, so that head and first piece are one write; an answer whose length is not known sends it by the next
+turn of the loop at the latest.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Sequence
+from email.utils import formatdate
+from enum import StrEnum
+from http import HTTPStatus
+from typing import Protocol
+
+from standpipe.edge.seam import Flow, Refusal, Reply
+
+Header = tuple[bytes, bytes]
+
+_STATUS_LINES = {status.value: f"HTTP/1.1 {status.value} {status.phrase}\r\n".encode() for status in HTTPStatus}
+_BODILESS = frozenset({204, 304, *range(100, 200)})
+_LAST_CHUNK = b"0\r\n\r\n"
+
+
+class Body(StrEnum):
+    """How the end of a body is told."""
+
+    NONE = "none"
+    SIZED = "sized"
+    CHUNKED = "chunked"
+    UNTIL_CLOSE = "until close"
+
+
+class Wire(Protocol):
+    """The connection, as a reply sees it."""
+
+    def send(self, data: bytes) -> None:
+        """Write to the socket."""
+        ...
+
+    def stays_open(self) -> bool:
+        """Decide, once per answer, whether the connection outlives it."""
+        ...
+
+    def answered(self) -> None:
+        """The answer is whole."""
+        ...
+
+    def cut(self, *, silent: bool) -> None:
+        """Flush and close. `silent`: nothing but a reset tells that the body is not whole."""
+        ...
+
+
+class Calendar:
+    """The date as HTTP writes it, made once per second."""
+
+    __slots__ = ("_date", "_second")
+
+    def __init__(self) -> None:
+        self._second = 0
+        self._date = b""
+
+    def date(self) -> bytes:
+        """Now."""
+        second = int(time.time())
+        if second != self._second:
+            self._second = second
+            self._date = formatdate(second, usegmt=True).encode()
+        return self._date
+
+
+class Http1Reply:
+    """One answer."""
+
+    __slots__ = (
+        "_bodiless", "_body", "_calendar", "_flow", "_head", "_held", "_left", "_loop", "_modern", "_wire",
+        "cut", "ended", "gone", "started",
+    )  # fmt: skip
+
+    def __init__(
+        self, wire: Wire, calendar: Calendar, loop: asyncio.AbstractEventLoop, *, bodiless: bool, modern: bool
+    ) -> None:
+        """`bodiless`: a HEAD request. `modern`: the client speaks HTTP/1.1."""
+        self._wire = wire
+        self._calendar = calendar
+        self._loop = loop
+        self._bodiless = bodiless
+        self._modern = modern
+        self._body = Body.NONE
+        self._head = b""
+        self._left = 0
+        self._flow: Flow | None = None
+        self._held = False
+        self.gone = False
+        self.started = False
+        self.ended = False
+        self.cut = False
+
+    @property
+    def over(self) -> bool:
+        """Whether the handler has said all that it will say."""
+        return self.ended or self.cut
+
+    def start(self, status: int, headers: Sequence[Header]) -> None:
+        if self.started:
+            raise RuntimeError("an answer starts once")
+        self.started = True
+        if self.gone or self.cut:
+            return
+        lines = [_STATUS_LINES[status]]
+        length: int | None = None
+        for name, value in headers:
+            lines += (name, b": ", value, b"\r\n")
+            if name == b"content-length":
+                length = int(value)
+        lines += (b"date: ", self._calendar.date(), b"\r\n")
+        self._frame(status, length)
+        if self._body is Body.CHUNKED:
+            lines.append(b"transfer-encoding: chunked\r\n")
+        if not self._wire.stays_open() or self._body is Body.UNTIL_CLOSE:
+            lines.append(b"connection: close\r\n")
+        elif not self._modern:
+            lines.append(b"connection: keep-alive\r\n")
+        lines.append(b"\r\n")
+        self._head = b"".join(lines)
+        if self._body is not Body.SIZED:
+            self._loop.call_soon(self._flush)
+
+    def _frame(self, status: int, length: int | None) -> None:
+        if self._bodiless or status in _BODILESS:
+            self._body = Body.NONE
+        elif length is not None:
+            self._body, self._left = Body.SIZED, length
+        else:
+            self._body = Body.CHUNKED if self._modern else Body.UNTIL_CLOSE
+
+    def write(self, data: bytes) -> None:
+        if not self.started or self.ended:
+            raise RuntimeError("an answer is written between its start and its end")
+        if self.gone or self.cut or self._body is Body.NONE or not data:
+            return
+        if self._body is Body.CHUNKED:
+            data = b"%b%x\r\n%b\r\n" % (self._head, len(data), data)
+        elif self._body is Body.SIZED:
+            self._left -= len(data)
+            if self._left < 0:
+                self.abort()
+                raise RuntimeError("an answer is longer than its content-length")
+            data = self._head + data
+        else:
+            data = self._head + data
+        self._head = b""
+        self._wire.send(data)
+
+    def end(self) -> None:
+        if not self.started or self.ended:
+            raise RuntimeError("an answer ends once, after its start")
+        if self.gone or self.cut:
+            return
+        if self._left:
+            self.abort()
+            raise RuntimeError("an answer is shorter than its content-length")
+        self.ended = True
+        if self._body is Body.CHUNKED:
+            self._wire.send(self._head + _LAST_CHUNK)
+            self._head = b""
+        else:
+            self._flush()
+        self._wire.answered()
+
+    def abort(self) -> None:
+        if self.ended or self.cut or self.gone:
+            return
+        self.cut = True
+        self._flush()
+        self._wire.cut(silent=self._body is Body.UNTIL_CLOSE)
+
+    def throttle(self, flow: Flow | None) -> None:
+        former, self._flow = self._flow, flow
+        if self._held:
+            if former is not None:
+                former.resume()
+            if flow is not None:
+                flow.pause()
+
+    def hold(self) -> None:
+        """Too much waits for the reader."""
+        self._held = True
+        if self._flow is not None:
+            self._flow.pause()
+
+    def release(self) -> None:
+        """The reader has caught up."""
+        self._held = False
+        if self._flow is not None:
+            self._flow.resume()
+
+    def _flush(self) -> None:
+        head, self._head = self._head, b""
+        if head and not self.gone:
+            self._wire.send(head)
+
+    def __repr__(self) -> str:
+        state = "gone" if self.gone else "cut" if self.cut else "ended" if self.ended else "open"
+        return f"<Http1Reply {state}, body {self._body}{', held' if self._held else ''}>"
+
+
+def give(refusal: Refusal, reply: Reply) -> None:
+    """Answer with a whole refusal."""
+    reply.start(refusal.status, sized(refusal))
+    reply.write(refusal.body)
+    reply.end()
+
+
+def whole(refusal: Refusal, calendar: Calendar) -> bytes:
+    """A refusal as the last bytes of a connection."""
+    lines = [_STATUS_LINES[refusal.status]]
+    for name, value in sized(refusal):
+        lines += (name, b": ", value, b"\r\n")
+    return b"".join([*lines, b"date: ", calendar.date(), b"\r\nconnection: close\r\n\r\n", refusal.body])
+
+
+def sized(refusal: Refusal) -> list[Header]:
+    """A refusal's headers, with its length."""
+    length = (b"content-length", str(len(refusal.body)).encode())
+    return [*(header for header in refusal.headers if header[0] != b"content-length"), length]
