@@ -202,7 +202,7 @@ class Standpipe:
             "standpipe_line_running": ("Asks that hold a slot", line.running),
             "standpipe_line_slots": ("Slots", line.slots),
             "standpipe_line_clients": ("Clients with an ask in line", line.clients),
-            "standpipe_line_bytes": ("Request bytes that wait in line", line.waiting_bytes),
+            "standpipe_line_bytes": ("Request bytes that wait in line", line.bytes),
             "standpipe_engines_up": ("Engines that are up", sum(engine.up for engine in pool.engines)),
         }
 

@@ -55,5 +55,10 @@ class Exchange:
             self.reply.write(body)
         self.reply.end()
 
+    def send_empty(self, status: int, headers: Sequence[Header] = ()) -> None:
+        """Give an answer that has no body by its status: 204 or 304."""
+        self.start(status, headers)
+        self.reply.end()
+
     def __repr__(self) -> str:
         return f"<Exchange {self.id} {self.request.method} {self.request.path}>"

@@ -11,11 +11,23 @@ import ipaddress
 import re
 from collections.abc import Callable
 
-from standpipe.chat.errors import Failure, Forbidden, Internal
+from standpipe.chat.errors import (
+    Failure,
+    Forbidden,
+    Internal,
+    InvalidAsk,
+    LineFull,
+    PaceExceeded,
+    TooLarge,
+    TooSlow,
+)
 from standpipe.edge.seam import Refusal, Reply, Request
 from standpipe.serve import faults
 from standpipe.serve.exchange import COMMON, JSON, Exchange, Header
 from standpipe.serve.routes import Route, Routes, handler
+
+_REFUSALS: dict[int, type[Failure]] = {408: TooSlow, 413: TooLarge, 429: PaceExceeded, 503: LineFull}
+"""What a shell's refusal is in the house's own words; any other 4xx is an InvalidAsk."""
 
 _HEADER_NAMES = re.compile(r"[A-Za-z0-9_-]+(?:\s*,\s*[A-Za-z0-9_-]+){0,63}")
 
@@ -66,13 +78,9 @@ class Guard:
 
     def refuse(self, status: int, reason: str) -> Refusal:
         """The answer to somebody whom the shell turns away before there is a request."""
-        failure = Failure(reason)
-        content = faults.body(failure, self._new_id())
-        content = content.replace(b'"server_error"', b'"invalid_request_error"') if status < 500 else content
-        headers: list[Header] = [(b"content-type", JSON), *COMMON]
-        if status in {429, 503}:
-            headers += [(b"retry-after", b"5"), (b"retry-after-ms", b"5000")]
-        return Refusal(status, tuple(headers), content)
+        failure = _REFUSALS.get(status, InvalidAsk if status < 500 else Failure)(reason)
+        headers: list[Header] = [(b"content-type", JSON), *faults.headers(failure), *COMMON]
+        return Refusal(status, tuple(headers), faults.body(failure, self._new_id()))
 
 
 def _preflight(exchange: Exchange, route: Route) -> None:
@@ -80,10 +88,9 @@ def _preflight(exchange: Exchange, route: Route) -> None:
     Authorization."""
     asked = exchange.request.headers.get(b"access-control-request-headers") or ""
     allowed = asked if _HEADER_NAMES.fullmatch(asked) else "content-type, authorization"
-    exchange.send(
+    exchange.send_empty(
         204,
-        b"",
-        headers=(
+        (
             (b"access-control-allow-methods", ", ".join(route.allowed).encode()),
             (b"access-control-allow-headers", allowed.encode()),
             (b"access-control-max-age", b"86400"),

@@ -41,8 +41,7 @@ class Page:
 
     async def __call__(self, exchange: Exchange) -> None:
         if exchange.request.headers.get(b"if-none-match") == self._tag:
-            exchange.start(304, self._headers)
-            exchange.reply.end()
+            exchange.send_empty(304, self._headers)
         else:
             exchange.send(200, self._content, self._type, self._headers)
 

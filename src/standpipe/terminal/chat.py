@@ -102,16 +102,17 @@ async def ask(client: Client, messages: list[dict[str, str]], show: Callable[[by
         nonlocal status
         status = code
 
-    def on_body(data: bytes) -> None:
+    def on_body(data: bytes) -> bool:
         nonlocal whole
         if status != 200:
             refusal.extend(data[: 65_536 - len(refusal)])
-            return
+            return False
         for frame in frames.feed(data):
             if frame == b"[DONE]":
                 whole = True
             else:
                 show(frame)
+        return whole
 
     body = msgspec.json.encode({"messages": messages, "stream": True})
     await client.request("POST", "/api", on_head=on_head, on_body=on_body, body=body, keep=False)

@@ -1,0 +1,67 @@
+"""`standpipe check`: settings, models and engines, looked at one by one, and said in words."""
+
+from __future__ import annotations
+
+import asyncio
+from functools import partial
+
+from rich.console import Console
+
+from standpipe.app.engines import open_engines
+from standpipe.chat.errors import EngineFailed
+from standpipe.engines.base import Engine
+from standpipe.models.catalog import ModelUnavailable
+from standpipe.policy.identity import Trust
+from standpipe.settings import Settings, SettingsError
+from standpipe.terminal import progress
+
+
+def check(settings: Settings) -> int:
+    """Print what was found. 0 when all is well, 1 when something is wrong."""
+    console = Console()
+    return asyncio.run(_check(settings, console))
+
+
+async def _check(settings: Settings, console: Console) -> int:
+    good = partial(_line, console, "[green]well[/] ")
+    bad = partial(_line, console, "[red]wrong[/]")
+    warn = partial(_line, console, "[yellow]mind[/] ")
+    good("settings: every value is allowed")
+    try:
+        Trust.parse(settings.trusted_proxies, settings.client_header)
+    except ValueError as error:
+        bad(f"trusted_proxies: {error}")
+        return 1
+    if settings.client_header and not settings.trusted_proxies:
+        warn("client_header is set, but nobody is in trusted_proxies, so it is never read")
+    try:
+        opened = await open_engines(settings, progress.bar, lambda level, text: warn(text) if level != "info" else None)
+    except (SettingsError, ModelUnavailable, EngineFailed) as error:
+        bad(str(error))
+        return 1
+    faults = 0
+    for engine, reason in zip(opened.engines, opened.reasons, strict=True):
+        good(f"engine: {reason}")
+        faults += await _look(engine, good, bad)
+        await engine.close()
+    return 1 if faults else 0
+
+
+async def _look(engine: Engine, good: partial[None], bad: partial[None]) -> int:
+    """Ask one engine whether it is up and what it serves."""
+    health = await engine.health()
+    if not health.up:
+        bad(f"{engine.name}: {health.reason or 'it does not answer'}")
+        return 1
+    try:
+        models = await engine.models()
+    except EngineFailed as error:
+        bad(f"{engine.name}: it is up, but does not list its models: {error}")
+        return 1
+    good(f"{engine.name}: up, serves {', '.join(models) or 'a model that it does not name'}")
+    return 0
+
+
+def _line(console: Console, mark: str, text: str) -> None:
+    console.print(mark, end=" ")
+    console.print(text, markup=False, highlight=False, soft_wrap=True)

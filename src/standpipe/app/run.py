@@ -1,0 +1,172 @@
+"""`standpipe serve`: the loop, the sockets, the signals, and an orderly end.
+
+First Ctrl-C or SIGTERM drains: nobody new is let in, whoever waits in line is told to come back, running streams may
+finish within `grace`. A second one leaves at once. SIGHUP reads the certificate anew.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+import socket
+import sys
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from standpipe.app.engines import open_engines
+from standpipe.app.house import Standpipe
+from standpipe.chat.errors import EngineFailed
+from standpipe.edge.http1 import Http1Shell
+from standpipe.edge.limits import Limits
+from standpipe.edge.listen import ListenError, Tls, inherited, open_tcp, open_unix
+from standpipe.edge.server import Server, Shell
+from standpipe.models.catalog import ModelUnavailable
+from standpipe.observe import log as logs
+from standpipe.observe.log import Logger
+from standpipe.policy.identity import Trust
+from standpipe.serve.guard import Guard
+from standpipe.settings import Settings, SettingsError
+from standpipe.terminal import banner, progress
+
+
+def serve(settings: Settings) -> int:
+    """Serve until told to stop. Gives the process's exit status: 0, or 1 when it could not start."""
+    log = logs.build(settings.log_format, settings.log_level)
+    with asyncio.Runner(loop_factory=_loop_factory(settings)) as runner:
+        try:
+            return runner.run(_serve(settings, log))
+        except (SettingsError, ModelUnavailable, EngineFailed, ListenError) as error:
+            print(f"standpipe: {error}", file=sys.stderr)  # noqa: T201 - there is no server to log for
+            return 2 if isinstance(error, SettingsError) else 1
+
+
+def _loop_factory(settings: Settings) -> Callable[[], asyncio.AbstractEventLoop] | None:
+    if settings.loop == "asyncio":
+        return None
+    try:
+        import uvloop  # noqa: PLC0415 - not on every system
+    except ImportError:
+        return None
+    return uvloop.new_event_loop
+
+
+class _Signals:
+    """Ctrl-C and SIGTERM as two events: the first asks to drain, the second to leave at once."""
+
+    def __init__(self) -> None:
+        self.drain = asyncio.Event()
+        self.leave = asyncio.Event()
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.add_signal_handler(number, self._come)
+
+    def _come(self) -> None:
+        (self.leave if self.drain.is_set() else self.drain).set()
+
+
+async def _serve(settings: Settings, log: Logger) -> int:
+    signals = _Signals()
+    sockets = _sockets(settings)
+    try:
+        opening = asyncio.ensure_future(open_engines(settings, progress.bar, partial(_say, log)))
+        if not await _first(opening, signals.drain):
+            return 0
+        opened = opening.result()
+        address = banner.address(settings, sockets[0])
+        async with Standpipe(settings, opened.engines, log, address=address) as house:
+            await _answer(settings, house, sockets, signals, log, opened.reasons)
+    finally:
+        for sock in sockets:
+            sock.close()
+    return 0
+
+
+async def _first(work: asyncio.Future[Any], stop: asyncio.Event) -> bool:
+    """Wait for the work, or for the event: then the work is cancelled and the answer is false."""
+    stopping = asyncio.ensure_future(stop.wait())
+    try:
+        await asyncio.wait((work, stopping), return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        stopping.cancel()
+        if not work.done():
+            work.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await work
+    return not work.cancelled()
+
+
+async def _answer(
+    settings: Settings,
+    house: Standpipe,
+    sockets: list[socket.socket],
+    signals: _Signals,
+    log: Logger,
+    reasons: tuple[str, ...],
+) -> None:
+    """Open the doors, and close them again when a signal comes."""
+    server, admin = _servers(settings, house)
+    tls = Tls(Path(settings.tls_cert), Path(settings.tls_key)) if settings.tls_cert else None
+    server.start(sockets, tls)
+    if settings.admin_port:
+        admin.start(open_tcp(settings.admin_host, settings.admin_port))
+    asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, partial(_reload, server, log))
+    banner.show(settings, house, sockets[0], reasons)
+    log.info("serving", address=banner.address(settings, sockets[0]))
+    await signals.drain.wait()
+    log.info("draining", grace=settings.grace)
+    house.admission.drain()
+    draining = asyncio.ensure_future(server.drain(settings.grace))
+    if not await _first(draining, signals.leave):
+        await server.abort()
+    await admin.abort()
+    log.info("stopped")
+
+
+def _servers(settings: Settings, house: Standpipe) -> tuple[Server, Server]:
+    limits = Limits(
+        first_byte=settings.first_byte_timeout,
+        head=settings.header_timeout,
+        body=settings.body_timeout,
+        idle=settings.idle_timeout,
+        write_stall=settings.write_timeout,
+        connections=settings.connections,
+        connections_per_client=settings.connections_per_client,
+        connections_per_block=settings.connections_per_block,
+    )
+    trust = Trust.parse(settings.trusted_proxies, settings.client_header)
+    public = Server(_shell(settings, house.guard, limits), limits, trust)
+    return public, Server(Http1Shell(house.admin, house.admin.refuse, Limits()), Limits(), Trust())
+
+
+def _shell(settings: Settings, guard: Guard, limits: Limits) -> Shell:
+    if settings.edge == "http1":
+        return Http1Shell(guard, guard.refuse, limits, proxied=settings.proxy_protocol)
+    from standpipe.edge.uvicorn_shell import UvicornShell  # noqa: PLC0415 - only who wants it pays for uvicorn
+
+    return UvicornShell(guard, guard.refuse, limits)
+
+
+def _sockets(settings: Settings) -> list[socket.socket]:
+    """Passed ones, if any; else the one UNIX socket; else host and port. Raises ListenError."""
+    if passed := inherited(os.environ, os.getpid()):
+        return passed
+    if settings.unix_socket:
+        return [open_unix(Path(settings.unix_socket))]
+    return open_tcp(settings.host, settings.port, reuse_port=settings.reuse_port)
+
+
+def _say(log: Logger, level: str, sentence: str) -> None:
+    getattr(log, level)(sentence)
+
+
+def _reload(server: Server, log: Logger) -> None:
+    try:
+        server.reload_tls()
+    except ListenError as error:
+        log.warning(str(error))
+    else:
+        log.info("certificate read anew")

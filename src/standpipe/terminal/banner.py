@@ -1,0 +1,65 @@
+"""The first lines: where it is, a command that works when pasted, who answers and why, and who can reach it."""
+
+from __future__ import annotations
+
+import socket
+import sys
+from typing import Protocol
+
+from standpipe.edge.listen import address_of
+from standpipe.settings import Settings
+
+_ANY = {"0.0.0.0", "::", ""}  # noqa: S104 - recognised here, not bound
+
+
+class House(Protocol):
+    """What the banner needs to know of a running house."""
+
+    def about(self) -> dict[str, object]: ...
+
+
+def address(settings: Settings, sock: socket.socket) -> str:
+    """Where people reach it, as well as can be known here."""
+    if sock.family == socket.AF_UNIX:
+        return "http://localhost"
+    scheme = "https" if settings.tls_cert else "http"
+    host, port = sock.getsockname()[:2]
+    if settings.hosts:
+        return f"{scheme}://{settings.hosts[0]}" + ("" if port == 443 else f":{port}")
+    if host in _ANY:
+        host = "127.0.0.1"
+    return f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"
+
+
+def show(settings: Settings, house: House, sock: socket.socket, reasons: tuple[str, ...]) -> None:
+    """Print the lines on standard output."""
+    where = address(settings, sock)
+    about = house.about()
+    socket_flag = f"--unix-socket {settings.unix_socket} " if sock.family == socket.AF_UNIX else ""
+    body = '{"messages":[{"role":"user","content":"Hello!"}]}'
+    lines = [
+        f"{settings.name} serves on {where}" + (f" (socket {address_of(sock)})" if socket_flag else ""),
+        "",
+        f"  curl {socket_flag}-N {where}/api -H 'Content-Type: application/json' -d '{body}'",
+        "",
+        f"  model    {about['model']}",
+        *(f"  engine   {reason}" for reason in reasons),
+        f"  reached  {_reach(settings, sock)}",
+    ]
+    if settings.admin_port:
+        lines.append(f"  admin    http://{settings.admin_host}:{settings.admin_port}/metrics /healthz /readyz")
+    lines.append("  stop     Ctrl-C; running answers may finish")
+    print("\n".join(lines), flush=True)  # noqa: T201 - it is for a person at a terminal
+    sys.stdout.flush()
+
+
+def _reach(settings: Settings, sock: socket.socket) -> str:
+    if sock.family == socket.AF_UNIX:
+        return "by whoever may open the socket"
+    host = sock.getsockname()[0]
+    if host.startswith("127.") or host == "::1":
+        proxies = (
+            f", and by the world through {', '.join(settings.trusted_proxies)}" if settings.trusted_proxies else ""
+        )
+        return f"from this machine only{proxies} (--host 0.0.0.0 opens it to the network)"
+    return "by everybody who can reach this address, without a key; prompts and answers are not stored"
