@@ -118,25 +118,21 @@ class Measured(Struct, frozen=True):
 class Speed:
     """How fast an engine is, and how long its answers are. Nothing is known before the first whole answer."""
 
-    __slots__ = ("_gain", "_means")
+    __slots__ = ("_gain", "_means", "measured")
 
     def __init__(self, gain: float = 0.05) -> None:
         self._gain = gain
         self._means: tuple[float, ...] = ()
         """Of first-token seconds, prompt tokens, seconds of writing, tokens written."""
+        self.measured: Measured | None = None
 
     def learn(self, prompt_tokens: int, first_seconds: float, output_tokens: int, output_seconds: float) -> None:
         """One ask has run: tokens read until the first token came, and tokens written from then on."""
         new = (first_seconds, float(max(1, prompt_tokens)), output_seconds, float(output_tokens))
         old = self._means or new
         self._means = tuple(mean + self._gain * (value - mean) for mean, value in zip(old, new, strict=True))
-
-    def measured(self) -> Measured | None:
-        """The averages now; None before there are any."""
-        if not self._means:
-            return None
-        first_seconds, prompt, seconds, output = self._means
-        return Measured(first_seconds / prompt, seconds / max(output, 1.0), output, first_seconds + seconds)
+        first, prompt, seconds, output = self._means
+        self.measured = Measured(first / prompt, seconds / max(output, 1.0), output, first + seconds)
 
     def __repr__(self) -> str:
-        return f"<Speed {self.measured()}>"
+        return f"<Speed {self.measured}>"

@@ -4,6 +4,10 @@ A slot goes down the tree to one flow, and its charge goes up. Every level is fa
 bounds hold between blocks, between the clients of a block, and between the shares of a client: new addresses inside a
 block divide what the block gets, and new shares what the address gets. The root grants its last `reserve` slots only to
 members that come fresh. Knows no time.
+
+The tree grows on demand. Most blocks hold one client and most clients one share; such a one is a single leaf right
+under the root. When a second client or share comes, a group takes the leaf's stand with its counter, and the leaf moves
+down into it, where both begin equal: what the first had before is the group's, not held against it inside.
 """
 
 from __future__ import annotations
@@ -23,10 +27,12 @@ from standpipe.policy.line.turns import insert
 class Flow(Member):
     """A leaf of the tree: the asks of one share of one client."""
 
-    __slots__ = ("queue",)
+    __slots__ = ("path", "queue")
 
-    def __init__(self, group: Group, name: str, cap: int) -> None:
+    def __init__(self, group: Group, name: str, cap: int, path: tuple[str, ...]) -> None:
+        """`path` is what lies below its name: the client and the share in a block, the share in a client."""
         super().__init__(group, name, cap)
+        self.path = path
         self.queue: deque[Place] = deque()
 
     def startable(self) -> bool:
@@ -42,18 +48,19 @@ class Fair:
         self._served = 0
         self._clipped = 0
         self._caps = caps
-        self._levels = self._plan(caps)
-        self.root = Group(None, "", caps.slots, self._levels[0][1])
-
-    def _plan(self, caps: Caps) -> tuple[tuple[int, float], ...]:
-        """For the blocks, a block's clients and a client's shares: the cap of each, and U among them."""
-        return tuple((cap, self._reach.bound(self._weights, cap)) for cap in (caps.block, caps.client, caps.client))
+        self.root = Group(None, "", caps.slots, reach.bound(weights, caps.block))
+        """All blocks."""
 
     def enter(self, place: Place) -> None:
         flow = self._flow(place.client)
         place.flow = flow
-        insert(flow.queue, place)
-        for member, group in _upwards(flow):
+        if flow.queue:
+            insert(flow.queue, place)
+        else:
+            flow.queue.append(place)
+        member: Member = flow
+        group = member.group
+        while group is not None:
             if not member.waiting:
                 group.queued[member.name] = member
                 if not member.running:
@@ -62,6 +69,7 @@ class Fair:
             member.expected += place.expected
             if member.entry is None and member.running < member.cap and member.startable():
                 group.admit(member, arrived=True)
+            member, group = group, group.group
 
     def withdraw(self, place: Place) -> None:
         flow: Flow = place.flow
@@ -84,42 +92,50 @@ class Fair:
         place.charged = self._weights.input(max(1, place.prompt_tokens))
         self._served += 1
         self.root.running += 1
-        for served, group in _upwards(member):
+        served: Member = member
+        group = served.group
+        while group is not None:
             _dequeue(served, group, place)
             group.serve(served, place.charged, self._served)
+            served, group = group, group.group
         return place
 
     def charge(self, place: Place, weight: float) -> None:
         place.charged += weight
-        if weight >= 0:
-            for member, group in _upwards(place.flow):
-                group.deliver(member, weight)
-        else:
-            given = [group.give_back(member, -weight) for member, group in _upwards(place.flow)]
+        member: Member = place.flow
+        if weight < 0:
+            given = [group.give_back(member, -weight) for member, group in _upwards(member)]
             self._clipped += not all(given)
+            return
+        group = member.group
+        while group is not None:
+            group.deliver(member, weight)
+            member, group = group, group.group
 
     def release(self, place: Place) -> None:
         self.root.running -= 1
-        for member, group in _upwards(place.flow):
+        member: Member = place.flow
+        group = member.group
+        while group is not None:
             member.running -= 1
             if not member.running and not member.waiting:
                 group.retire(member)
             elif member.entry is None and member.running < member.cap and member.startable():
                 group.admit(member)
+            member, group = group, group.group
 
     def resize(self, caps: Caps) -> None:
         self._caps = caps
-        self._levels = self._plan(caps)
         self.root.cap = caps.slots
-        self._recap(self.root, 0)
+        self._recap(self.root)
 
-    def _recap(self, group: Group, depth: int) -> None:
-        cap, group.reach = self._levels[depth]
+    def _recap(self, group: Group) -> None:
+        group.reach = self._bound(group)
         for member in group.members.values():
-            member.cap = cap
             if isinstance(member, Group):
-                self._recap(member, depth + 1)
-            able = member.running < cap and member.startable()
+                self._recap(member)
+            member.cap = self._caps.block if group is self.root and isinstance(member, Group) else self._caps.client
+            able = member.running < member.cap and member.startable()
             if able and member.entry is None:
                 group.admit(member)
             elif not able and member.entry is not None:
@@ -129,25 +145,30 @@ class Fair:
         """Plays the line forward, level by level, as if each waiting ask cost what is expected of it."""
         levels = []
         asks, weight = 0, 0.0
-        for cap, (group, member) in zip(self._caps_upwards(), self._path(place.client), strict=True):
+        for group, member in self._trail(place.client):
             if isinstance(member, Flow):
                 before = [other for other in member.queue if other.number < place.number]
                 asks, weight = len(before), sum(other.expected for other in before)
-            if group is not None:
-                passing, their_weight = _passing(group, member, weight)
-                asks, weight = asks + passing, weight + their_weight
-            levels.append(Level(asks, group.running if group else 0, cap))
+                levels.append(Level(asks, member.running, member.cap))
+            passing, their_weight = _passing(group, member, weight)
+            asks, weight = asks + passing, weight + their_weight
+            levels.append(Level(asks, group.running, group.cap))
         return tuple(levels)
 
-    def _path(self, client: ClientKey) -> list[tuple[Group | None, Member | None]]:
-        """From the client's shares up to the root: each group and its member; None for what is not known."""
-        path: list[tuple[Group | None, Member | None]] = []
-        group: Group | None = self.root
-        for name in (client.block, client.address, client.share or ""):
-            member = group.members.get(name) if group is not None else None
-            path.append((group, member))
-            group = member if isinstance(member, Group) else None
-        return path[::-1]
+    def _trail(self, client: ClientKey) -> list[tuple[Group, Member | None]]:
+        """The groups that a client is or would be in, lowest first, each with the client's member if it has one."""
+        trail: list[tuple[Group, Member | None]] = []
+        group = self.root
+        names = (client.block, client.address, client.share or "")
+        for depth, name in enumerate(names):
+            member = group.members.get(name)
+            if isinstance(member, Flow) and member.path != names[depth + 1 :]:
+                member = None
+            trail.append((group, member))
+            if not isinstance(member, Group):
+                break
+            group = member
+        return trail[::-1]
 
     def heaviest(self) -> Place | None:
         member: Member = self.root
@@ -159,29 +180,39 @@ class Fair:
         return member.queue[-1]
 
     def statistics(self) -> OrderStatistics:
-        known = sum(len(block.members) for block in self.root.members.values() if isinstance(block, Group))
+        known = sum(len(block.members) if isinstance(block, Group) else 1 for block in self.root.members.values())
         return OrderStatistics(known, self.root.floor, self.root.clock, self.root.reach, self._clipped)
 
     def _flow(self, client: ClientKey) -> Flow:
         """The leaf of a client, grown if need be."""
         group = self.root
-        for depth, name in enumerate((client.block, client.address)):
-            below = group.members.get(name)
-            if below is None:
-                below = Group(group, name, self._levels[depth][0], self._levels[depth + 1][1])
-                group.members[name] = below
-            assert isinstance(below, Group)
-            group = below
-        name = client.share or ""
-        flow = group.members.get(name)
-        if flow is None:
-            flow = group.members[name] = Flow(group, name, self._levels[-1][0])
-        assert isinstance(flow, Flow)
-        return flow
+        path: tuple[str, ...] = (client.block, client.address, client.share or "")
+        while True:
+            name, path = path[0], path[1:]
+            member = group.members.get(name)
+            if member is None:
+                member = Flow(group, name, self._caps.client, path)
+                group.members[name] = member
+            elif isinstance(member, Flow) and member.path != path:
+                member = self._grow(member, group)
+            if isinstance(member, Flow):
+                return member
+            assert isinstance(member, Group)
+            group = member
 
-    def _caps_upwards(self) -> tuple[int, int, int]:
-        """The caps of a client, of a block, and of everybody."""
-        return self._caps.client, self._caps.block, self._caps.slots
+    def _grow(self, flow: Flow, group: Group) -> Group:
+        """Put a group where a leaf stood, and the leaf into it, because a second one comes."""
+        grown = Group(group, flow.name, self._caps.block if group is self.root else self._caps.client, 0.0)
+        grown.reach = self._bound(grown)
+        group.replace(flow, grown)
+        flow.group, flow.name, flow.path = grown, flow.path[0], flow.path[1:]
+        grown.adopt(flow)
+        return grown
+
+    def _bound(self, group: Group) -> float:
+        """U among a group's members."""
+        running = self._caps.block if group is self.root else self._caps.client
+        return self._reach.bound(self._weights, running)
 
     def __repr__(self) -> str:
         return f"<Fair {len(self.root.members)} blocks, floor {self.root.floor:.0f}, clock {self.root.clock:.0f}>"

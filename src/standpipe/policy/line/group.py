@@ -164,6 +164,30 @@ class Group(Member):
         elif not member.indebted:
             self._remember(member)
 
+    def replace(self, member: Member, other: Member) -> None:
+        """Let `other` stand where a member stood, with all that the member had in this group."""
+        self.members[member.name] = other
+        other.counter, other.served, other.fresh = member.counter, member.served, member.fresh
+        other.running, other.waiting, other.expected = member.running, member.waiting, member.expected
+        if other.waiting:
+            self.queued[member.name] = other
+        elif not other.running:
+            self._remember(other)
+        if member.entry is not None:
+            member.entry = None
+            self._push(other)
+
+    def adopt(self, member: Member) -> None:
+        """Take in a member that comes from elsewhere, with its asks and without its past."""
+        self.members[member.name] = member
+        member.counter, member.indebted = 0.0, False
+        if member.waiting:
+            self.queued[member.name] = member
+        if member.waiting or member.running:
+            self.active += 1
+        if member.running < member.cap and member.startable():
+            self.admit(member)
+
     def level(self) -> float:
         """Where who comes with nothing running enters at the lowest."""
         return max(self.floor, self.clock - self.reach)
@@ -188,6 +212,8 @@ class Group(Member):
         """Forget the idle whose debts are paid: others have been served as much by now."""
         while self.debts and self.debts[0][0] <= level:
             member = heappop(self.debts)[2]
+            if member.group is not self:
+                continue
             member.indebted = False
             if member.running or member.waiting:
                 continue

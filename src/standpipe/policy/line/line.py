@@ -206,7 +206,7 @@ class Line:
     def forecast(self, place: Place, now: float) -> Forecast:
         """Where a waiting place is and how long it will wait."""
         levels = self.order.ahead(place)
-        measured = self._speed.measured()
+        measured = self._speed.measured
         wait = predict(levels, measured.answer_seconds if measured else None)
         if wait is not None:
             wait = max(wait, place.eligible_at - now)
@@ -241,7 +241,7 @@ class Line:
             granted=self._granted,
             shed=self._shed,
             refused=dict(self._room.refused),
-            measured=self._speed.measured(),
+            measured=self._speed.measured,
             order=self.order.statistics(),
         )
 
@@ -268,7 +268,7 @@ class Line:
 
     def _expected(self, prompt_tokens: int, output_cap: int | None) -> float:
         """What an ask is likely to cost."""
-        measured = self._speed.measured()
+        measured = self._speed.measured
         output = measured.output_tokens if measured else self._rules.reach.output_tokens / 8
         weights = self._rules.weights
         likely = output if output_cap is None else min(output, output_cap)
@@ -276,7 +276,7 @@ class Line:
 
     def _retry_after(self, client: ClientKey, bound: Bound, now: float) -> float:
         """Seconds until there is likely to be room again."""
-        measured = self._speed.measured()
+        measured = self._speed.measured
         if bound is Bound.CLIENT:
             wait = self.forecast(self.asks(client)[0], now).wait
         elif measured is not None:
