@@ -105,7 +105,7 @@ def _machine() -> str:
 
 
 def _print(found: report.Report, rows: Sequence[Row], slow: Iterable[str]) -> None:
-    names = list(found.versions)
+    names = [name for name in found.versions if any(one.gateway == name for one in found.samples)]
     ours = [one for one in names if one.startswith("standpipe")]
     base = ours[0] if ours else names[-1]
     medians = report.medians(found.samples)
