@@ -6,9 +6,9 @@ import asyncio
 import time
 
 import pytest
-from tests.virtual import Collected, Deadlock, Overrun, run
 
 from standpipe.chat.events import Finished, FinishReason, IllegalOrder, Started, TextDelta
+from tests.virtual import Collected, Deadlock, Overrun, run
 
 
 def test_an_hour_passes_at_once():

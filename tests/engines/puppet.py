@@ -7,7 +7,6 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 
 import pytest
-from tests.virtual import Collected
 
 from standpipe.chat.ask import Ask, Message, Role, Text
 from standpipe.chat.errors import Failure
@@ -16,6 +15,7 @@ from standpipe.engines.base import Engine, Health, Sink
 from standpipe.engines.pool import Pool, Report
 from standpipe.engines.script import read_script
 from standpipe.engines.scripted import Scripted
+from tests.virtual import Collected
 
 DONE = Finished(FinishReason.STOP)
 

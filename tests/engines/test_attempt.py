@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 
 import pytest
-from tests.engines.puppet import DONE, Puppet, answered, ask, failed, now, pool_of, raises, says, scripted
-from tests.virtual import Collected, run
 
 from standpipe.chat.ask import Ask
 from standpipe.chat.errors import EngineFailed, EngineTimeout
 from standpipe.chat.events import Started, TextDelta
 from standpipe.engines.base import Sink
 from standpipe.engines.pool import Report
+from tests.engines.puppet import DONE, Puppet, answered, ask, failed, now, pool_of, raises, says, scripted
+from tests.virtual import Collected, run
 
 # Events
 
@@ -149,6 +150,16 @@ def test_a_slow_engine_that_keeps_speaking_is_never_cut():
         pool = await pool_of(scripted("first=29&rate=0.02&tokens=30"), first_token_timeout=30.0, stall_timeout=60.0)
         _, sink = await answered(pool)
         assert len(sink.answer.text.split()) == 30
+
+    run(scene())
+
+
+def test_no_timer_is_left_behind():
+    async def scene() -> None:
+        pool = await pool_of(scripted("tokens=3"), scripted("name=b&fault=cut:2"))
+        await answered(pool)
+        loop: Any = asyncio.get_running_loop()
+        assert [timer for timer in loop._scheduled if not timer.cancelled()] == []
 
     run(scene())
 

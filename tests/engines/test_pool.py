@@ -7,8 +7,6 @@ import asyncio
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.engines.puppet import DONE, Puppet, answered, ask, failed, now, pool_of, raises, running, says, scripted
-from tests.virtual import Collected, run
 
 from standpipe.chat.ask import Ask
 from standpipe.chat.errors import EngineFailed, InvalidAsk, NoEngine, UnknownModel
@@ -16,6 +14,8 @@ from standpipe.chat.events import Finished, ReasoningDelta, Started, TextDelta, 
 from standpipe.engines.base import Sink
 from standpipe.engines.pool import Pool, Report
 from standpipe.policy.breaker import State
+from tests.engines.puppet import DONE, Puppet, answered, ask, failed, now, pool_of, raises, running, says, scripted
+from tests.virtual import Collected, run
 
 # Choice
 
@@ -306,6 +306,19 @@ def test_a_retry_budget_bounds_what_a_failing_engine_is_asked():
         # Twenty asks and the ten retries of a full budget; without it there were sixty.
         assert engine.statistics().asked == 30
         assert pool.statistics().retries == 10
+
+    run(scene())
+
+
+def test_answers_earn_an_engine_its_retries_back():
+    async def scene() -> None:
+        engine = scripted("fault=status:503&faults=30")
+        pool = await pool_of(engine)
+        for _ in range(20):
+            await failed(pool)
+        for _ in range(25):
+            await answered(pool)
+        assert pool.statistics().engines[0].budget == 2.5
 
     run(scene())
 

@@ -5,14 +5,14 @@ from __future__ import annotations
 import asyncio
 
 import pytest
-from tests.engines.puppet import DONE, Puppet, answered, failed, now, pool_of, running, says, scripted
-from tests.virtual import run
 
 from standpipe.chat.errors import EngineFailed
 from standpipe.chat.events import Started, TextDelta
 from standpipe.engines.base import Health
 from standpipe.engines.pool import Pool, Report
 from standpipe.policy.breaker import State
+from tests.engines.puppet import DONE, Puppet, answered, failed, now, pool_of, running, says, scripted
+from tests.virtual import run
 
 # Health
 
@@ -35,6 +35,20 @@ def test_an_engine_that_keeps_failing_is_passed_over_and_then_probed():
         await asyncio.sleep(2.0)
         assert (await answered(pool))[0] == Report(1, "a", "scripted")
         assert pool.statistics().engines[0].breaker is State.CLOSED
+
+    run(scene())
+
+
+def test_an_engine_that_had_begun_to_speak_works_even_if_the_client_left():
+    async def scene() -> None:
+        pool = await pool_of(scripted("fault=status:502&faults=4&rate=1"), attempts=1)
+        for _ in range(4):
+            await failed(pool)
+        async with running(pool):
+            await asyncio.sleep(5)
+        # Its next failure is the first in a row again.
+        assert pool.statistics().engines[0].failed == 4
+        assert pool.statistics().engines[0].failures == 0
 
     run(scene())
 

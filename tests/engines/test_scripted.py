@@ -6,7 +6,6 @@ import asyncio
 import json
 
 import pytest
-from tests.virtual import Collected, run
 
 from standpipe.chat.ask import (
     Ask,
@@ -27,6 +26,7 @@ from standpipe.chat.events import Finished, FinishReason, ReasoningDelta, Starte
 from standpipe.chat.fold import Answer
 from standpipe.engines.script import KEYS, Fault, FaultKind, Script, read_script
 from standpipe.engines.scripted import Scripted
+from tests.virtual import Collected, run
 
 HELLO = Ask(messages=(Message(Role.USER, (Text("Hello there, how are you?"),)),))
 WEATHER = Tool(

@@ -20,9 +20,10 @@ REFRESH_PATIENCE = 10.0
 
 
 class EngineStatistics(Struct, frozen=True):
-    """One engine at one instant. Counts are of attempts, since the start.
+    """One engine at one instant.
 
-    `retry_in` is the seconds until an open breaker half-opens, `budget` the retries that it may still be sent.
+    `attempts`, `answered` and `failed` count attempts since the start, `failures` those in a row that its breaker
+    counts. `retry_in` is the seconds until an open breaker half-opens, `budget` the retries it may still be sent.
     """
 
     name: str
@@ -32,6 +33,7 @@ class EngineStatistics(Struct, frozen=True):
     reason: str | None
     models: tuple[str, ...]
     breaker: State
+    failures: int
     retry_in: float
     budget: float
     attempts: int
@@ -103,6 +105,7 @@ class Member:
             reason=self.health.reason,
             models=self.models,
             breaker=breaker.state,
+            failures=breaker.failures,
             retry_in=breaker.retry_in,
             budget=self.budget.retries,
             attempts=self.attempts,

@@ -17,7 +17,7 @@ from enum import StrEnum
 
 from msgspec import Struct
 
-from standpipe.chat.errors import EngineFailed, EngineTimeout, Failure
+from standpipe.chat.errors import EngineFailed, Failure
 
 THRESHOLD = 5
 """Failures in a row that open a closed breaker."""
@@ -77,7 +77,7 @@ def blames(failure: Failure) -> bool:
     if not isinstance(failure, EngineFailed):
         return False
     status = failure.upstream_status
-    return status is None or status >= 500 or isinstance(failure, EngineTimeout)
+    return status is None or status >= 500
 
 
 class Statistics(Struct, frozen=True):

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from msgspec import Struct
 
-from standpipe.chat.errors import EngineFailed, EngineTimeout, Failure
+from standpipe.chat.errors import EngineFailed, Failure
 
 ATTEMPTS = 3
 """Attempts for one ask, the first included."""
@@ -64,7 +64,7 @@ def _may_pass(failure: Failure, attempt: int) -> bool:
     if not isinstance(failure, EngineFailed):
         return False  # the client's fault, or our own: the same ask fails again
     status = failure.upstream_status
-    if status is None or isinstance(failure, EngineTimeout):
+    if status is None:
         return True  # refused, broken off, unreadable or silent
     # A bare 500 may be bad luck or an ask that kills whatever reads it: worth one more attempt, never a tour of all.
     return status in PASSING or (status == 500 and attempt == 1)
