@@ -9,15 +9,16 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.virtual import run
 
 from standpipe.engines.connection import (
     LINGER,
+    LINGER_BYTES,
     Bounds,
     Connection,
     ConnectionBroken,
     DeadlinePassed,
 )
+from tests.virtual import run
 
 SIZED = b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n"
 CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
@@ -392,6 +393,23 @@ def test_a_receiver_with_enough_suffers_nothing_from_how_the_connection_ends(end
         return now()
 
     assert run(scene()) == (pytest.approx(LINGER) if end == "silence" else 0)
+
+
+def test_an_endless_answer_whose_receiver_has_enough_is_not_read_for_long():
+    async def scene() -> Any:
+        it = Scene()
+        it.enough_after = 1
+        task = await it.begun()
+        it.arrives(CHUNKED + b"1\r\na\r\n")
+        read = 0
+        while not it.socket.closed:
+            it.arrives(b"2000\r\n" + b"x" * 8192 + b"\r\n")
+            read += 8192
+        await task
+        assert it.bodies == [b"a"]
+        return now(), read
+
+    assert run(scene()) == (0, LINGER_BYTES + 8192)
 
 
 @pytest.mark.parametrize("engine", [b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n", b"stray"])

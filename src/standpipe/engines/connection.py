@@ -23,11 +23,13 @@ OnHead = Callable[[int, Headers, Flow], None]
 """Status, headers, and the flow to pause while the receiver is behind. Called once, before any body."""
 
 OnBody = Callable[[bytes], bool]
-"""Some of the body, never empty. True says that the receiver has all it wants: what is left of the answer may still
-come for a moment, so that the connection can be used again, but its absence is no fault any more."""
+"""Some of the body, never empty. True says that the receiver has all it wants, and it is not called again. The end of
+the answer may still come for a moment, so that the connection can be used again, but its absence is no fault."""
 
 LINGER = 1.0
 """Seconds to wait for the end of an answer whose receiver has all it wants."""
+LINGER_BYTES = 65_536
+"""Bytes of such an answer's body that are read, to get to its end."""
 
 _RESOLUTION = 0.001
 """Loops fire timers up to this much early (seconds; uvloop counts in milliseconds)."""
@@ -100,6 +102,7 @@ class Connection(asyncio.Protocol):
         "_reader",
         "_shortest",
         "_since",
+        "_spilled",
         "_timer",
         "_transport",
         "open",
@@ -182,7 +185,7 @@ class Connection(asyncio.Protocol):
             if body:
                 self._bodied = True
                 self._since = self._loop.time()
-                if self._on_body(body) and not self._enough:
+                if self._on_body(body):
                     self._linger()
         except Exception as error:  # noqa: BLE001  # the receiver's fault, whatever it is, goes to who awaits the exchange
             self._fail(error)
@@ -207,9 +210,17 @@ class Connection(asyncio.Protocol):
     def _linger(self) -> None:
         """The receiver has enough: the rest of the answer gets a moment."""
         self._enough = True
+        self._on_body = self._spill
+        self._spilled = 0
         if not self._reader.whole:
             self._stop_timer()
             self._timer = self._loop.call_later(min(LINGER, self._shortest), self._tick)
+
+    def _spill(self, data: bytes) -> bool:
+        self._spilled += len(data)
+        if self._spilled > LINGER_BYTES:
+            self._finish(reusable=False)
+        return False
 
     def _tick(self) -> None:
         self._timer = None

@@ -1,0 +1,253 @@
+"""An OpenAI-compatible HTTP server as an engine: vLLM, SGLang, llama.cpp's server, Ollama's `/v1`, or a hosted one.
+
+Bytes from the engine's socket are decoded and pushed into the sink inside one callback. The format is the dialects'
+business and the wire is the client's; what is decided here is what belongs together: which model is asked for, when an
+answer is over, what a status other than 200 means, and how faults of the wire are called in the house. An engine's own
+words and its place never reach a failure's message.
+"""
+
+from __future__ import annotations
+
+import re
+import secrets
+from typing import Any
+
+import msgspec
+from msgspec import Struct
+
+from standpipe.chat.ask import Ask
+from standpipe.chat.errors import EngineFailed, EngineTimeout, Failure
+from standpipe.chat.events import Event
+from standpipe.dialects.openai_faults import failure_from
+from standpipe.dialects.openai_stream import Decoder
+from standpipe.dialects.openai_upstream import LLAMA, Extras, request_body
+from standpipe.dialects.sse import frame
+from standpipe.engines.base import Flow, Health, Sink
+from standpipe.engines.connection import ConnectFailed, DeadlinePassed, HttpFault
+from standpipe.engines.http1 import AnswerTooLarge, Client, ClientStatistics
+from standpipe.engines.response import Headers
+
+HEALTH_PATIENCE = 3.0
+"""Seconds within which an engine that is up lists its models."""
+ERROR_LIMIT = 65_536
+"""Bytes of an error's body that are read."""
+WHOLE_LIMIT = 1_048_576
+"""Bytes of an answer that came whole although a stream was asked for, and of a list of models."""
+
+_LISTS_NOTHING = frozenset({404, 405, 501})
+_FOLDERS = re.compile(r"\A(?:/|~|\.|[A-Za-z]:[\\/]).*[\\/]", re.DOTALL)
+
+
+class Capabilities(Struct, frozen=True, kw_only=True):
+    """What a server understands beyond the format, and whether a connection outlives a stream.
+
+    `reuse_after_stream` is false for a server that closes the connection after a stream although it advertises
+    keep-alive: each ask then has a connection of its own.
+    """
+
+    extras: Extras = Extras()
+    reuse_after_stream: bool = True
+
+
+PLAIN = Capabilities()
+LLAMA_CPP = Capabilities(extras=LLAMA, reuse_after_stream=False)
+
+
+class Upstream:
+    """One OpenAI-compatible server. Its base URL, key and deadlines are the client's."""
+
+    def __init__(
+        self,
+        name: str,
+        client: Client,
+        *,
+        slots: int,
+        model: str | None = None,
+        capabilities: Capabilities = PLAIN,
+    ) -> None:
+        """`name` is shown to the public (`url.describe_url` makes one). `model` is the server's own name of the
+        model that stands for any name it does not know; None means the first that it lists.
+        """
+        self.name = name
+        self.slots = slots
+        self._client = client
+        self._model = model
+        self._capabilities = capabilities
+        self._served: dict[str, str] = {}
+        """The models as last listed, the default first: the name that is shown, and the server's own."""
+
+    async def answer(self, ask: Ask, sink: Sink) -> None:
+        body = request_body(ask, await self._model_for(ask), extras=self._capabilities.extras)
+        answer = _Answer(sink)
+        try:
+            await self._client.request(
+                "POST",
+                "/chat/completions",
+                on_head=answer.head,
+                on_body=answer.body,
+                body=body,
+                keep=self._capabilities.reuse_after_stream,
+            )
+        except HttpFault as fault:
+            raise _renamed(fault) from fault
+        finally:
+            sink.connect(None)
+        answer.end()
+
+    async def models(self) -> tuple[str, ...]:
+        return await self._list(within=10.0)
+
+    async def health(self) -> Health:
+        try:
+            await self._list(within=HEALTH_PATIENCE)
+        except EngineFailed as failure:
+            return Health(up=False, reason=failure.message)
+        return Health(up=True)
+
+    async def close(self) -> None:
+        await self._client.close()
+
+    def statistics(self) -> ClientStatistics:
+        """Of the connections."""
+        return self._client.statistics()
+
+    def __repr__(self) -> str:
+        return f"<Upstream {self.name} {self.slots} slots, {self._client!r}>"
+
+    async def _model_for(self, ask: Ask) -> str:
+        """The name to ask the server for. Asks it for its list when there is nothing else to go by."""
+        for wanted in (ask.model, self._model):
+            if wanted is not None and wanted in self._served:
+                return self._served[wanted]
+        if self._model is not None:
+            return self._model
+        if not self._served:
+            await self.models()
+        return next(iter(self._served.values()))
+
+    async def _list(self, *, within: float) -> tuple[str, ...]:
+        """The models, the default first. A server without a list is up all the same if its model was named."""
+        try:
+            answer = await self._client.fetch("GET", "/models", limit=WHOLE_LIMIT, within=within)
+        except HttpFault as fault:
+            raise _renamed(fault) from fault
+        served = {} if self._model is None else {_shown(self._model): self._model}
+        if answer.status == 200:
+            served.update((_shown(name), name) for name in _names(answer.body))
+        elif answer.status not in _LISTS_NOTHING:
+            raise _refused(failure_from(answer.status, answer.body), answer.status)
+        if not served:
+            raise EngineFailed("The engine lists no model, and none was named for it.", upstream_status=answer.status)
+        self._served = served
+        return tuple(served)
+
+
+class _Answer:
+    """Receives one answer: a stream goes into the sink as it comes, anything else is collected within bounds."""
+
+    __slots__ = ("_collected", "_decoder", "_limit", "_retry_after", "_sink", "_size", "_status", "_streams")
+
+    def __init__(self, sink: Sink) -> None:
+        self._sink = sink
+        self._decoder = Decoder(secrets.token_hex(4))
+        self._status = 0
+        self._streams = False
+        self._retry_after: str | None = None
+        self._collected: list[bytes] = []
+        self._size = 0
+        self._limit = ERROR_LIMIT
+
+    def head(self, status: int, headers: Headers, flow: Flow) -> None:
+        self._status = status
+        if status != 200:
+            retry_after = headers.get(b"retry-after")
+            self._retry_after = None if retry_after is None else retry_after.decode("latin-1")
+            return
+        if headers.get(b"content-encoding", b"identity").lower() not in {b"identity", b""}:
+            raise EngineFailed("The engine compressed its answer, which it was not asked to do.")
+        if headers.get(b"content-type", b"").lower().startswith(b"application/json"):
+            self._limit = WHOLE_LIMIT
+            return
+        self._streams = True
+        self._sink.connect(flow)
+
+    def body(self, data: bytes) -> bool:
+        if self._streams:
+            events = self._decoder.feed(data)
+            if events:
+                self._sink.take(events)
+            return self._decoder.done
+        self._collected.append(data)
+        self._size += len(data)
+        return self._size > self._limit
+
+    def end(self) -> None:
+        """The answer has ended. Raises what it was instead of a whole one."""
+        if self._streams:
+            self._push(self._decoder.end())
+            return
+        body = b"".join(self._collected)
+        if self._status != 200:
+            raise failure_from(self._status, body[: self._limit], self._retry_after)
+        if self._size > self._limit:
+            raise EngineFailed("The engine sent an answer that is too large.")
+        self._push(self._decoder.feed(_as_stream(body)) + self._decoder.end())
+
+    def _push(self, events: list[Event]) -> None:
+        if events:
+            self._sink.take(events)
+
+
+def _as_stream(body: bytes) -> bytes:
+    """A whole completion as the stream of one frame that it would have been."""
+    try:
+        completion = msgspec.json.decode(body)
+        for choice in completion.get("choices") or ():
+            choice["delta"] = choice.pop("message", None)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, AttributeError, TypeError):
+        raise EngineFailed("The engine sent an answer that cannot be read.") from None
+    return frame(msgspec.json.encode(completion))
+
+
+def _names(body: bytes) -> list[str]:
+    """The names in a list of models, in whatever of the known shapes it comes; none in any other."""
+    try:
+        found: Any = msgspec.json.decode(body)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return []
+    if isinstance(found, dict):
+        found = found.get("data") or found.get("models")
+    return [name for model in found if (name := _name(model))] if isinstance(found, list) else []
+
+
+def _name(model: Any) -> str | None:
+    if isinstance(model, dict):
+        model = model.get("id") or model.get("name") or model.get("model")
+    return model if isinstance(model, str) else None
+
+
+def _shown(name: str) -> str:
+    """A model that is named by the path of its file or folder is shown without the folders before it."""
+    return _FOLDERS.sub("", name) or name
+
+
+def _refused(failure: Failure, status: int) -> EngineFailed:
+    """No client had a part in this, whatever the status says."""
+    if isinstance(failure, EngineFailed):
+        return failure
+    return EngineFailed(f"The engine answered with status {status}.", upstream_status=status)
+
+
+def _renamed(fault: HttpFault) -> EngineFailed:
+    """A fault of the wire in the house's words, without the engine's place."""
+    match fault:
+        case ConnectFailed():
+            return EngineFailed("The engine cannot be reached.")
+        case DeadlinePassed(kind="connection"):
+            return EngineTimeout("The engine cannot be reached in time.")
+        case DeadlinePassed(seconds=seconds):
+            return EngineTimeout(f"The engine was silent for {seconds:g} s.")
+        case AnswerTooLarge():
+            return EngineFailed("The engine sent an answer that is too large.")
+        case _:
+            return EngineFailed("The engine broke off.")
