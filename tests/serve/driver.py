@@ -6,7 +6,7 @@ import asyncio
 import io
 import json
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Self
 
 from standpipe.app.house import Standpipe
 from standpipe.edge.seam import BodyTooLarge, Flow, Headers
@@ -103,7 +103,7 @@ class Tap:
             Settings(**settings), self.engines, log.build("json", "info", self.log), address="http://127.0.0.1:8080"
         )
 
-    async def __aenter__(self) -> Tap:
+    async def __aenter__(self) -> Self:
         await self.house.__aenter__()
         return self
 

@@ -67,6 +67,13 @@ class _Signals:
     def _come(self) -> None:
         (self.leave if self.drain.is_set() else self.drain).set()
 
+    def end(self) -> None:
+        """From now on there is nothing left to stop: a late signal must not spoil the exit status."""
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.remove_signal_handler(number)
+            signal.signal(number, signal.SIG_IGN)
+
 
 async def _serve(settings: Settings, log: Logger) -> int:
     signals = _Signals()
@@ -82,6 +89,7 @@ async def _serve(settings: Settings, log: Logger) -> int:
     finally:
         for sock in sockets:
             sock.close()
+        signals.end()
     return 0
 
 

@@ -1,0 +1,88 @@
+"""Real servers for end-to-end tests: `standpipe serve` in a process of its own, on a port that the system chooses."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+
+import pytest
+
+PATIENCE = 60.0
+"""Seconds after which a server that neither serves nor ends is a failure."""
+
+
+class Server:
+    """A running server. `url` is its address; `stop` drains it and gives its exit status."""
+
+    def __init__(self, *flags: str) -> None:
+        fixed = ["--port", "0", "--admin-port", "0", "--log-format", "json"]
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "standpipe", "serve", *fixed, *flags],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            env={key: value for key, value in os.environ.items() if not key.startswith("STANDPIPE_")},
+        )
+        self.lines: list[str] = []
+        self.url = self._address()
+
+    def _address(self) -> str:
+        assert self.process.stderr is not None
+        for line in self.process.stderr:
+            self.lines.append(line)
+            if line.startswith("{") and (event := json.loads(line))["event"] == "serving":
+                return str(event["address"])
+        raise AssertionError(f"it did not serve: {''.join(self.lines)}")
+
+    def stop(self) -> int:
+        """Ask it to drain, wait for its end, keep what it logged."""
+        if self.process.returncode is None:
+            self.process.send_signal(signal.SIGTERM)
+            self.said, rest = self.process.communicate(timeout=PATIENCE)
+            self.lines += rest.splitlines(keepends=True)
+        return self.process.returncode
+
+    def close(self) -> None:
+        """End it whatever it does."""
+        self.process.kill()
+        self.process.wait()
+        for pipe in (self.process.stdout, self.process.stderr):
+            if pipe is not None:
+                pipe.close()
+
+    @property
+    def log(self) -> str:
+        return "".join(self.lines)
+
+
+@pytest.fixture
+def serve() -> Iterator[Callable[..., Server]]:
+    """Start servers; each must end with status 0 when told to stop."""
+    servers: list[Server] = []
+
+    def start(*flags: str) -> Server:
+        servers.append(Server(*flags))
+        return servers[-1]
+
+    yield start
+    for server in servers:
+        try:
+            status = server.stop()
+        finally:
+            server.close()
+        assert status == 0, server.log
+
+
+@pytest.fixture(scope="module")
+def tap() -> Iterator[Server]:
+    """One server with a quick scripted engine and no pace, for tests that only ask."""
+    server = Server("--engine", "scripted:?tokens=12&model=gpt-oss:latest", "--pace-interval", "0")
+    try:
+        yield server
+        assert server.stop() == 0
+    finally:
+        server.close()

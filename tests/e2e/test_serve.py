@@ -1,0 +1,125 @@
+"""The process: its first lines, its end, and what it lets in."""
+
+import json
+import signal
+import subprocess
+import sys
+import threading
+import urllib.error
+import urllib.request
+
+import pytest
+
+
+def post(url, body, headers=None):
+    request = urllib.request.Request(f"{url}/api", json.dumps(body).encode(), headers or {})
+    return urllib.request.urlopen(request, timeout=30)
+
+
+ASK = {"messages": [{"role": "user", "content": "Hello!"}]}
+
+
+def test_the_first_lines_tell_where_who_and_to_whom(serve):
+    server = serve("--engine", "scripted:?model=gpt-oss:latest")
+    server.stop()
+    assert server.url in server.said
+    assert "gpt-oss:latest" in server.said
+    assert "this machine only" in server.said
+    assert "curl" in server.said
+
+
+def test_the_curl_line_works_when_pasted(serve, tmp_path):
+    server = serve("--engine", "scripted:?tokens=3")
+    assert server.process.stdout is not None
+    line = next(line for line in server.process.stdout if "curl" in line)
+    done = subprocess.run(["sh", "-c", line], capture_output=True, text=True, timeout=30, check=True)
+    assert done.stdout.rstrip().endswith("data: [DONE]")
+
+
+def test_a_running_stream_finishes_while_the_server_drains(serve):
+    server = serve("--engine", "scripted:?tokens=20&rate=20")
+    with post(server.url, ASK) as response:
+        first = response.readline()
+        server.process.send_signal(signal.SIGTERM)
+        rest = response.read()
+    assert first.startswith(b"data: ")
+    assert rest.endswith(b"data: [DONE]\n\n")
+    assert server.stop() == 0
+
+
+def test_a_second_signal_leaves_at_once(serve):
+    server = serve("--engine", "scripted:?tokens=1000&rate=1")
+    with post(server.url, ASK) as response:
+        response.readline()
+        server.process.send_signal(signal.SIGINT)
+        assert server.process.stderr is not None
+        next(line for line in server.process.stderr if "draining" in line)
+        server.process.send_signal(signal.SIGINT)
+        server.process.wait(timeout=10)
+    assert server.process.returncode == 0
+
+
+def test_both_edges_and_both_loops_serve(serve):
+    for flags in (("--edge", "asgi"), ("--loop", "asyncio"), ("--edge", "asgi", "--loop", "asyncio")):
+        server = serve("--engine", "scripted:?tokens=3", *flags)
+        with post(server.url, ASK | {"stream": False}) as response:
+            assert json.load(response)["object"] == "chat.completion"
+
+
+def test_a_wrong_setting_is_named_and_nothing_starts():
+    command = [sys.executable, "-m", "standpipe", "serve", "--pace-interval", "soon"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
+    assert done.returncode == 2
+    assert "pace_interval" in done.stderr
+    assert "'soon'" in done.stderr
+    assert "from 0 to 3600" in done.stderr
+
+
+def test_a_port_in_use_is_said(serve):
+    server = serve("--engine", "scripted:")
+    port = server.url.rpartition(":")[2]
+    command = [sys.executable, "-m", "standpipe", "serve", "--engine", "scripted:", "--port", port]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
+    assert done.returncode == 1
+    assert port in done.stderr
+
+
+def test_a_foreign_host_name_is_refused_on_loopback(serve):
+    server = serve("--engine", "scripted:")
+    with pytest.raises(urllib.error.HTTPError) as refused:
+        post(server.url, ASK, {"Host": "evil.example"})
+    assert refused.value.code == 403
+    refused.value.close()
+
+
+def test_check_says_whether_engines_are_well(serve):
+    server = serve("--engine", "scripted:")
+    command = [sys.executable, "-m", "standpipe", "check", "--engine"]
+    well = subprocess.run([*command, f"{server.url}/v1"], capture_output=True, text=True, timeout=30, check=False)
+    assert well.returncode == 0, well.stdout
+    assert "scripted" in well.stdout
+    wrong = subprocess.run([*command, "http://127.0.0.1:9/v1"], capture_output=True, text=True, timeout=30, check=False)
+    assert wrong.returncode == 1
+    assert "http://127.0.0.1:9" in wrong.stdout
+
+
+def test_a_conversation_in_the_terminal(tap):
+    command = [sys.executable, "-m", "standpipe", "chat", tap.url]
+    done = subprocess.run(command, input="hello\nagain\n", capture_output=True, text=True, timeout=30, check=False)
+    assert done.returncode == 0
+    assert [len(line.split()) for line in done.stdout.split("leaves.")[1].splitlines() if line] == [12, 12]
+
+
+def test_many_at_once_are_all_answered(tap):
+    statuses = []
+
+    def ask():
+        with post(tap.url, ASK | {"stream": False}) as response:
+            statuses.append(response.status)
+
+    threads = [threading.Thread(target=ask) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert statuses == [200] * 8
