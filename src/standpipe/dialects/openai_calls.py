@@ -49,7 +49,7 @@ class _Call:
         """Whether the arguments so far are a JSON text that nothing could follow."""
         try:
             msgspec.json.decode("".join(self.pieces))
-        except msgspec.DecodeError:
+        except (msgspec.DecodeError, RecursionError):
             return False
         return True
 

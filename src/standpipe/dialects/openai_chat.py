@@ -33,7 +33,7 @@ REFUSED = {
 }
 """The fields that would change an answer in a way that we cannot, with what to say."""
 
-_KNOWN = TAKEN | IGNORED
+_KNOWN = TAKEN | IGNORED | REFUSED.keys()
 _REQUEST = Decoder(wire.Request)
 
 
@@ -99,7 +99,8 @@ def _message(answer: Answer) -> wire.WrittenMessage:
         reasoning=answer.reasoning or UNSET,
         reasoning_content=answer.reasoning or UNSET,
         tool_calls=tuple(
-            wire.WrittenCall(call.id, wire.WrittenFunction(call.name, call.arguments)) for call in answer.tool_calls
+            wire.WrittenCall(call.id, "function", wire.WrittenFunction(call.name, call.arguments))
+            for call in answer.tool_calls
         )
         or UNSET,
     )

@@ -46,7 +46,7 @@ class _Known(Struct, frozen=True):
 
 
 def _known(pattern: str, kind: type[InvalidAsk | Unsupported], param: str, message: str) -> _Known:
-    return _Known(re.compile(pattern, re.IGNORECASE), kind, param, message)
+    return _Known(re.compile(pattern, re.IGNORECASE | re.DOTALL), kind, param, message)
 
 
 _TEMPLATE = "This model's chat template does not take `messages` of this kind or in this order."
@@ -153,10 +153,7 @@ def failure_from(status: int, body: bytes, retry_after: str | None = None) -> Fa
 def failure_in_stream(frame: bytes) -> Failure:
     """What a frame with an error means, when its stream began with status 200."""
     status = 500
-    try:
-        error = msgspec.json.decode(frame)
-    except (msgspec.DecodeError, UnicodeDecodeError):
-        error = None
+    error = _decoded(frame)
     if isinstance(error, dict):
         inner = error.get("error")
         error = inner if isinstance(inner, dict) else error
@@ -192,9 +189,8 @@ def _unnamed() -> Failure:
 
 def _message(body: bytes) -> str:
     """The sentence in an error body of any of the shapes that engines use, with its type, or the body as text."""
-    try:
-        found: Any = msgspec.json.decode(body)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+    found = _decoded(body)
+    if found is None:
         return body.decode(errors="replace")[:_LOOKED_AT]
     if isinstance(found, dict):
         error = found.get("error", found)
@@ -204,6 +200,14 @@ def _message(body: bytes) -> str:
             return f"{str(text)[:_LOOKED_AT]} {error.get('type')} {error.get('code')}{sizes}"
         return str(error)[:_LOOKED_AT]
     return str(found)[:_LOOKED_AT]
+
+
+def _decoded(body: bytes) -> Any:
+    """None when it is not JSON, or deeper than can be read."""
+    try:
+        return msgspec.json.decode(body)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return None
 
 
 def _seconds(retry_after: str | None) -> float | None:

@@ -155,8 +155,8 @@ class WrittenFunction(Struct, frozen=True):
 
 class WrittenCall(Struct, frozen=True):
     id: str
+    type: str
     function: WrittenFunction
-    type: str = "function"
 
 
 class WrittenMessage(Struct, frozen=True):

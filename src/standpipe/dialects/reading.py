@@ -31,11 +31,11 @@ _FIELDS: Decoder[dict[str, Raw]] = Decoder(dict[str, Raw])
 
 _MALFORMED = re.compile(r"JSON is malformed: (?P<what>.*) \(byte (?P<at>\d+)\)")
 _PLACE = re.compile(r" - at (?:`key` in )?`\$(?P<path>.*)`$")
-_WRONG_TYPE = re.compile(r"Expected `(?P<wanted>.*)`, got `(?P<got>.*)`")
-_MISSING = re.compile(r"Object missing required field `(?P<name>.*)`")
+_WRONG_TYPE = re.compile(r"Expected `(?P<wanted>[^`]*)`, got `(?P<got>[^`]*)`")
+_MISSING = re.compile(r"Object missing required field `(?P<name>[^`]*)`")
 _TYPES = {
     "array": "an array",
-    "bool": "true or false",
+    "bool": "a boolean",
     "float": "a number",
     "int": "an integer",
     "null": "null",

@@ -1,0 +1,115 @@
+from enum import StrEnum
+
+import pytest
+
+from standpipe.chat.ask import JsonObject
+from standpipe.chat.errors import Failure, InvalidAsk, TooLarge, Unsupported
+from standpipe.dialects import bounds
+
+
+class Colour(StrEnum):
+    RED = "red"
+    BLUE = "blue"
+
+
+def objects(levels: int) -> JsonObject:
+    schema: JsonObject = {"type": "string"}
+    for _ in range(levels - 1):
+        schema = {"type": "object", "properties": {"properties": schema}}
+    return schema
+
+
+def branches(levels: int) -> JsonObject:
+    schema: JsonObject = {"type": "string"}
+    for _ in range(levels - 1):
+        schema = {"anyOf": [schema]}
+    return schema
+
+
+FITTING: list[JsonObject] = [
+    {},
+    objects(8),
+    branches(8),
+    {"enum": ["x"] * 256},
+    {"type": "object", "properties": {str(i): {"type": "string"} for i in range(400)}},
+    {"$defs": {"a": {"type": "null"}}, "$ref": "#/$defs/a"},
+    {"properties": {"$ref": {"type": "string"}, "$defs": {"type": "object"}}},
+    {"additionalProperties": False, "maximum": 2**64 - 1, "minimum": -(2**63), "default": None},
+]
+
+
+@pytest.mark.parametrize("schema", FITTING)
+def test_ordinary_schemas_pass(schema):
+    bounds.check_schemas({"tools[0].function.parameters": schema})
+
+
+@pytest.mark.parametrize(
+    ("schema", "said"),
+    [
+        (objects(9), "more than 8 schemas inside each other"),
+        (branches(9), "more than 8 schemas inside each other"),
+        ({"enum": ["x"] * 257}, "more than 256 items"),
+        ({"anyOf": [{}] * 257}, "more than 256 items"),
+        ({str(i): [0] * 99 for i in range(10)}, "more than 1000 values"),
+        ({"maximum": 2**64}, "more than 64 bits"),
+        ({"items": {"$ref": "http://example.org/schema"}}, "nothing is fetched"),
+    ],
+)
+def test_a_schema_that_could_stall_an_engine_is_refused_and_named(schema, said):
+    with pytest.raises((InvalidAsk, Unsupported), match=said) as caught:
+        bounds.check_schemas({"a": {}, "response_format.json_schema.schema": schema})
+    assert caught.value.param == "response_format.json_schema.schema"
+
+
+def test_measuring_never_recurses():
+    deep: JsonObject = {}
+    for _ in range(100_000):
+        deep = {"not": deep}
+    with pytest.raises(InvalidAsk):
+        bounds.check_schemas({"a": deep})
+    while deep:  # or the interpreter would recurse when it lets go of it
+        deep = deep.pop("not")
+
+
+def test_all_schemas_together_have_a_size():
+    half = {"description": "x" * (bounds.SCHEMA_BYTES // 2 - 20)}
+    bounds.check_schemas({"tools[0]": half, "tools[1]": half})
+    with pytest.raises(TooLarge) as caught:
+        bounds.check_schemas({"tools[0]": half, "tools[1]": half, "tools[2]": half})
+    assert caught.value.param == "tools"
+
+
+@pytest.mark.parametrize(
+    "check",
+    [
+        lambda: bounds.check_range(2.5, 0, 2, "x"),
+        lambda: bounds.check_range(-1, 0, 2, "x"),
+        lambda: bounds.check_range(float("nan"), 0, 2, "x"),
+        lambda: bounds.check_count([], 1, 2, "x"),
+        lambda: bounds.check_count([1, 2, 3], 1, 2, "x"),
+        lambda: bounds.check_name("", "x"),
+        lambda: bounds.check_name("a b", "x"),
+        lambda: bounds.check_name("a\n", "x"),
+        lambda: bounds.check_name("a" * 65, "x"),
+        lambda: bounds.check_name("é", "x"),
+        lambda: bounds.one_of("green", tuple(Colour), "x"),
+    ],
+)
+def test_what_is_out_of_bounds_names_its_field(check):
+    with pytest.raises(Failure) as caught:
+        check()
+    assert caught.value.param == "x"
+    assert "`x`" in caught.value.message
+
+
+def test_what_is_allowed_passes():
+    bounds.check_range(None, 0, 2, "x")
+    bounds.check_range(2, 0, 2, "x")
+    bounds.check_count([1], 1, 1, "x")
+    bounds.check_name("get_weather-2", "x")
+    assert bounds.one_of("red", tuple(Colour), "x") is Colour.RED
+
+
+def test_a_wrong_word_is_answered_with_the_right_ones():
+    with pytest.raises(InvalidAsk, match="`red`, `blue`"):
+        bounds.one_of("green", tuple(Colour), "x")

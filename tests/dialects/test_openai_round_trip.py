@@ -1,0 +1,99 @@
+"""What our public side writes, our upstream side reads: Standpipe may stand behind Standpipe, and nothing is lost."""
+
+from collections.abc import Iterable
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from msgspec.structs import replace
+
+from standpipe.chat.ask import Ask
+from standpipe.chat.errors import EngineFailed
+from standpipe.chat.events import (
+    Event,
+    Failed,
+    Finished,
+    FinishReason,
+    ReasoningDelta,
+    Started,
+    TextDelta,
+    ToolCallDelta,
+    Waiting,
+)
+from standpipe.chat.fold import Fold
+from standpipe.dialects.base import Parsed, Stamp
+from standpipe.dialects.openai_chat import API
+from standpipe.dialects.openai_stream import Decoder
+from tests.streams import cut, legal_streams
+
+STAMP = Stamp("7Yd2k", 1_700_000_000, "gpt-oss:latest")
+
+
+def heard(events: list[Event], *, usage: bool) -> list[Event]:
+    """What another side must hear of these events: silence, and deltas that say nothing, are not heard."""
+    kept: list[Event] = []
+    called = any(isinstance(event, ToolCallDelta) for event in events)
+    for event in events:
+        match event:
+            case Waiting() | Started() | TextDelta("", (), _) | TextDelta("", _, True) | ReasoningDelta(""):
+                continue
+            case ToolCallDelta(_, "", None, None):
+                continue
+            case Finished(reason):
+                if called and reason is FinishReason.STOP:
+                    reason = FinishReason.TOOL_CALLS
+                kept.append(replace(event, reason=reason, usage=event.usage if usage else None))
+            case Failed():
+                pass
+            case _:
+                kept.append(event)
+    return [Started(STAMP.model), *kept] if kept else kept
+
+
+def written(batches: Iterable[list[Event]], *, usage: bool) -> bytes:
+    encoder = API.encoder(Parsed(Ask(()), stream=True, echo=usage), STAMP)
+    return b"".join(encoder.encode(batch) for batch in batches)
+
+
+def read(pieces: Iterable[bytes]) -> tuple[list[Event], bool]:
+    decoder, events, failed = Decoder(), list[Event](), False
+    try:
+        for piece in pieces:
+            events += decoder.feed(piece)
+        events += decoder.end()
+    except EngineFailed:
+        failed = True
+    return events, failed
+
+
+@settings(deadline=None)
+@given(legal_streams(failing=False), st.booleans(), st.data())
+def test_a_whole_answer_comes_back_as_it_was_at_any_split(events, usage, data):
+    stream = written([events], usage=usage)
+    assert read(data.draw(cut(stream))) == (heard(events, usage=usage), False)
+
+
+@settings(deadline=None)
+@given(legal_streams())
+def test_an_answer_that_failed_never_comes_back_whole(events):
+    came, failed = read(written([[event]], usage=True) for event in events)
+    assert came == heard(events, usage=True)
+    assert failed == isinstance(events[-1], Failed)
+
+
+@settings(deadline=None)
+@given(legal_streams(failing=False), st.data())
+def test_batches_do_not_change_the_bytes(events, data):
+    at = data.draw(st.integers(0, len(events)))
+    assert written([events[:at], events[at:]], usage=True) == written([events], usage=True)
+
+
+@settings(deadline=None)
+@given(legal_streams(failing=False))
+def test_both_sides_fold_to_the_same_answer(events):
+    ours, theirs = Fold(), Fold()
+    ours.add(events)
+    theirs.add(read([written([events], usage=True)])[0])
+    assert ours.answer is not None
+    assert theirs.answer is not None
+    for field in ("text", "reasoning", "refusal", "tool_calls", "usage"):
+        assert getattr(ours.answer, field) == getattr(theirs.answer, field)
