@@ -26,7 +26,7 @@ from standpipe.chat.events import Finished, FinishReason, ReasoningDelta, Starte
 from standpipe.chat.fold import Answer
 from standpipe.engines.script import KEYS, Fault, FaultKind, Script, read_script
 from standpipe.engines.scripted import Scripted
-from tests.virtual import Collected, run
+from tests.virtual import Collected, VirtualLoop, run
 
 HELLO = Ask(messages=(Message(Role.USER, (Text("Hello there, how are you?"),)),))
 WEATHER = Tool(
@@ -319,6 +319,20 @@ def test_first_token_and_rate_are_kept_to():
     assert isinstance(sink.batches[-1][-1], Finished)
     assert sink.answer.timings is not None
     assert (sink.answer.timings.prompt_seconds, sink.answer.timings.generation_seconds) == pytest.approx((0.5, 0.4))
+
+
+def test_lateness_does_not_add_up():
+    async def scene() -> list[float]:
+        sink = Collected()
+        task = asyncio.create_task(Scripted(read_script("scripted:?rate=10&tokens=6")).answer(HELLO, sink))
+        await asyncio.sleep(0.15)
+        loop = asyncio.get_running_loop()
+        assert isinstance(loop, VirtualLoop)
+        loop.skip(0.2)  # the machine was busy
+        await task
+        return sink.at
+
+    assert run(scene()) == pytest.approx([0.0, 0.1, 0.35, 0.35, 0.4, 0.5])
 
 
 def test_it_holds_back_when_told_to():
