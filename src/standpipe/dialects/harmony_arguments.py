@@ -1,0 +1,153 @@
+"""Reading a tool call's arguments out of what a model wrote for them.
+
+Arguments are JSON text, given on exactly as written wherever it is a JSON object. What models write besides is mended
+when there is only one thing that it can mean (a wrong closing bracket, a one-element array, an envelope that repeats
+the tool's name, bare code for a tool that takes one text); else there are no arguments, and so no call. Pure.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable, Mapping
+from typing import Any, Final
+
+from msgspec import Struct
+
+from standpipe.chat.ask import Tool
+
+
+class Signature(Struct, frozen=True):
+    """What a tool takes: the keys it knows, those it needs, and the one that takes text if it needs just that."""
+
+    known: frozenset[str]
+    needed: frozenset[str]
+    lone_text: str | None = None
+
+
+Signatures = Mapping[str, Signature]
+"""By the names of the declared tools."""
+
+
+def signatures(tools: Iterable[Tool]) -> dict[str, Signature]:
+    """What each declared tool takes, as far as its schema says it in the usual way."""
+    return {tool.name: _signature(tool.parameters or {}) for tool in tools}
+
+
+def _signature(schema: Mapping[str, Any]) -> Signature:
+    properties, required = schema.get("properties"), schema.get("required")
+    properties = properties if isinstance(properties, dict) else {}
+    needed = frozenset(key for key in required if isinstance(key, str)) if isinstance(required, list) else frozenset()
+    lone = next(iter(needed)) if len(needed) == 1 else None
+    shape = properties.get(lone) if lone else None
+    lone_text = lone if isinstance(shape, dict) and shape.get("type") == "string" else None
+    return Signature(known=frozenset(properties) | needed, needed=needed, lone_text=lone_text)
+
+
+def read(text: str, name: str, signature: Signature, *, says_json: bool, whole: bool) -> str | None:
+    """The arguments, as JSON text of an object, or None when there are none to be had.
+
+    `says_json`: the header declared JSON. `whole`: the message was ended, not cut off.
+    """
+    found = _first_object(text)
+    if found is None:
+        if not text.strip():
+            return "{}" if whole and not signature.needed else None
+        if whole and not says_json and signature.lone_text and not text.lstrip().startswith("{"):
+            return json.dumps({signature.lone_text: text.strip()}, ensure_ascii=False)
+        return None
+    value, source = found
+    inner = _enveloped(value)
+    if inner is not None and inner[0].removeprefix("functions.") == name and not {"name"} & signature.known:
+        return inner[1]
+    return source
+
+
+def guess(text: str, declared: Signatures) -> tuple[str, str] | None:
+    """The call, as (name, arguments), that a message without a recipient is: the one declared tool that its keys fit.
+
+    None when it is no JSON object, when it fits none, or more than one.
+    """
+    found = _first_object(text)
+    if found is None:
+        return None
+    value, source = found
+    if (inner := _enveloped(value)) and (name := inner[0].removeprefix("functions.")) in declared:
+        return name, inner[1]
+    keys = frozenset(value)
+    fitting = [name for name, signature in declared.items() if keys and signature.needed <= keys <= signature.known]
+    return (fitting[0], source) if len(fitting) == 1 else None
+
+
+def is_object(text: str) -> bool:
+    """Whether a text is a JSON object, or can be mended into one."""
+    return _first_object(text) is not None
+
+
+_OPENING: Final = re.compile(r"\s*+(?:```)?(?:json)?\s*+(?=[\[{])")
+_STRUCTURE: Final = re.compile(r'"(?:[^"\\]|\\.)*+(?:"|\\?\Z)|[\[\]{}]', re.DOTALL)
+_CLOSER: Final = {"{": "}", "[": "]"}
+
+
+def _no_constant(name: str) -> Any:
+    raise ValueError(name)
+
+
+_STRICT: Final = json.JSONDecoder(parse_constant=_no_constant)
+_LAX: Final = json.JSONDecoder(strict=False, parse_constant=_no_constant)
+"""Also reads raw line breaks inside strings, which models write and JSON forbids."""
+
+
+def _first_object(text: str) -> tuple[dict[str, Any], str] | None:
+    """The first JSON value, when it is an object or an array of just one; and its source, which is valid JSON."""
+    start = _OPENING.match(text)
+    if start is None:
+        return None
+    return _decoded(text, start.end()) or _decoded(_mended(text[start.end() :]), 0)
+
+
+def _decoded(text: str, at: int) -> tuple[dict[str, Any], str] | None:
+    for decoder in (_STRICT, _LAX):
+        try:
+            value, end = decoder.raw_decode(text, at)
+        except (ValueError, RecursionError):
+            continue
+        source = text[at:end]
+        if isinstance(value, list) and len(value) == 1:
+            value, source = value[0], _compact(value[0])
+        if isinstance(value, dict):
+            return value, source if decoder is _STRICT else _compact(value)
+        return None
+    return None
+
+
+def _mended(text: str) -> str:
+    """The first value with each closing bracket of the wrong kind replaced by the right one."""
+    open_: list[str] = []
+    out: list[str] = []
+    at = 0
+    for match in _STRUCTURE.finditer(text):
+        sign = match.group()
+        if sign in _CLOSER:
+            open_.append(_CLOSER[sign])
+        elif sign in "]}" and open_:
+            out += text[at : match.start()], open_.pop()
+            at = match.end()
+            if not open_:
+                break
+    return "".join(out)
+
+
+def _compact(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+
+
+def _enveloped(value: dict[str, Any]) -> tuple[str, str] | None:
+    """Name and arguments of `{"name": ..., "parameters": {...}}`, also with `arguments`, also as JSON text."""
+    if len(value) != 2 or not isinstance(name := value.get("name"), str):
+        return None
+    inner = value.get("parameters", value.get("arguments"))
+    if isinstance(inner, str):
+        found = _first_object(inner)
+        return (name, found[1]) if found else None
+    return (name, _compact(inner)) if isinstance(inner, dict) else None
