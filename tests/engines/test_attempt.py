@@ -10,6 +10,7 @@ import pytest
 from standpipe.chat.ask import Ask
 from standpipe.chat.errors import EngineFailed, EngineTimeout
 from standpipe.chat.events import Started, TextDelta
+from standpipe.engines.attempt import Attempt, Silence
 from standpipe.engines.base import Sink
 from standpipe.engines.pool import Report
 from tests.engines.puppet import DONE, Puppet, answered, ask, failed, now, pool_of, raises, says, scripted
@@ -50,6 +51,19 @@ def test_who_answers_is_known_before_the_first_event():
 
     run(scene())
     assert known == [(2, "b", "small")]
+
+
+def test_an_attempt_tells_where_it_is():
+    async def scene() -> None:
+        report = Report(1, "a", "m")
+        attempt = Attempt(Collected(), report, Silence(1.0, 1.0))
+        seen = [repr(attempt)]
+        for events in ([Started("m")], [TextDelta("hi")], [DONE]):
+            attempt.take(list(events))
+            seen.append(repr(attempt))
+        assert [text.split(": ")[1] for text in seen] == ["silent>", "silent>", "opened>", "whole>"]
+
+    run(scene())
 
 
 def test_an_engine_that_returns_without_finishing_has_failed():

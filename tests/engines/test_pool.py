@@ -297,6 +297,20 @@ def test_blank_deltas_are_no_answer():
     run(scene())
 
 
+def test_a_slot_that_was_taken_between_two_attempts_is_not_waited_for():
+    async def scene() -> None:
+        pool = Pool([scripted("slots=1&fault=refuse&faults=1&first=9")], chance=lambda: 1.0)
+        async with asyncio.TaskGroup() as group:
+            first = group.create_task(failed(pool))
+            await asyncio.sleep(0.1)
+            async with running(pool):
+                report, _, failure = await first
+        assert isinstance(failure, EngineFailed)
+        assert (report.attempts, now()) == (1, 0.25)
+
+    run(scene())
+
+
 def test_a_retry_budget_bounds_what_a_failing_engine_is_asked():
     async def scene() -> None:
         engine = scripted("fault=status:503")
