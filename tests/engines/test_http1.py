@@ -7,11 +7,11 @@ import socket
 from typing import Any
 
 import pytest
-from tests.engines.peers import CHUNKED, PLAIN, Received, answers_plainly, asked, engine, run_on_uvloop, turns, using
-from tests.virtual import run as run_virtually
 
 from standpipe.engines.connection import Bounds, ConnectFailed, ConnectionBroken, DeadlinePassed
 from standpipe.engines.http1 import AnswerTooLarge, Client
+from tests.engines.peers import CHUNKED, PLAIN, Received, answers_plainly, asked, engine, run_on_uvloop, turns, using
+from tests.virtual import run as run_virtually
 
 
 @pytest.fixture(params=[run_virtually, run_on_uvloop], ids=["stdlib", "uvloop"])
@@ -448,6 +448,36 @@ def test_closing_ends_busy_and_kept_connections_and_refuses_new_requests(run):
             return first.status
 
     assert run(scene()) == 200
+
+
+def test_closing_while_a_connection_is_made_leaves_none_behind(run):
+    async def scene() -> Any:
+        async with engine(answers_plainly) as it:
+            client = Client(it.url)
+            task = asyncio.ensure_future(asked(client, Received()))
+            await asyncio.sleep(0)
+            await client.close()
+            with pytest.raises(ConnectFailed, match="closed"):
+                await task
+            await turns()
+            return client.statistics().open
+
+    assert run(scene()) == 0
+
+
+def test_a_post_without_a_body_says_so(run):
+    seen = []
+
+    async def script(peer):
+        seen.append(await peer.request())
+        peer.send(PLAIN)
+
+    async def scene() -> Any:
+        async with engine(script) as it, using(Client(it.url)) as client:
+            await client.fetch("POST", "/stop")
+
+    run(scene())
+    assert seen[0][1]["content-length"] == "0"
 
 
 def test_closing_an_unused_client(run):

@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.engines.peers import CHUNKED, PLAIN, Received, answers_plainly, asked, engine, run_on_uvloop, using
-from tests.virtual import run as run_virtually
 
 from standpipe.engines.connection import ConnectFailed, ConnectionBroken
 from standpipe.engines.http1 import Client
+from tests.engines.peers import CHUNKED, PLAIN, Received, answers_plainly, asked, engine, run_on_uvloop, using
+from tests.virtual import run as run_virtually
 
 
 @pytest.fixture(params=[run_virtually, run_on_uvloop], ids=["stdlib", "uvloop"])

@@ -433,6 +433,19 @@ def test_a_silent_engine_is_a_timeout(answer, seconds):
     assert run_virtually(scene()) == pytest.approx(seconds, abs=0.01)
 
 
+def test_an_engine_that_does_not_take_the_connection_is_a_timeout():
+    async def scene() -> Any:
+        async def never(*_: Any, **__: Any) -> Any:
+            await asyncio.Event().wait()
+
+        asyncio.get_running_loop().create_connection = never  # type: ignore[method-assign]  # a network that swallows
+        upstream = Upstream("e", Client("http://127.0.0.1:1"), slots=1, model="m")
+        with pytest.raises(EngineTimeout, match="reached"):
+            await upstream.answer(ASK, Collected())
+
+    run_virtually(scene())
+
+
 async def models_of(answer: bytes, model: str | None = None) -> tuple[str, ...]:
     async with engine(replies(answer)) as it:
         upstream = Upstream("e", Client(it.url), slots=1, model=model)
@@ -471,6 +484,14 @@ def test_no_model_at_all_fails(run, body):
     async def scene() -> Any:
         with pytest.raises(EngineFailed, match="lists no model"):
             await models_of(plain(200, body))
+
+    run(scene())
+
+
+def test_a_list_of_models_is_bounded(run):
+    async def scene() -> Any:
+        with pytest.raises(EngineFailed, match="too large"):
+            await models_of(plain(200, b" " * 1_100_000))
 
     run(scene())
 
