@@ -1,12 +1,12 @@
 """A rig for the edge: any shell on a real loopback socket, and a client that speaks and reads raw bytes.
 
-    def test_something(shell):
-        async def scene(rig):
-            client = await rig.connect()
-            client.send(b"GET / HTTP/1.1\\r\\nHost: x\\r\\n\\r\\n")
-            assert (await client.answer()).body == b"hello"
+def test_something(shell):
+    async def scene(rig):
+        client = await rig.connect()
+        client.send(b"GET / HTTP/1.1\\r\\nHost: x\\r\\n\\r\\n")
+        assert (await client.answer()).body == b"hello"
 
-        run(shell, hello, scene)
+    run(shell, hello, scene)
 """
 
 from __future__ import annotations
@@ -114,8 +114,12 @@ class Client:
     def socket(self):
         return self.writer.get_extra_info("socket")
 
+    @property
+    def transport(self) -> Any:
+        return self.writer.transport
+
     def leave(self):
-        self.writer.transport.abort()
+        self.transport.abort()
 
 
 class Rig:
@@ -161,9 +165,9 @@ class Rig:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
         sock.setblocking(False)
         await asyncio.get_running_loop().sock_connect(sock, ("127.0.0.1", self.port))
-        reader, writer = await asyncio.open_connection(sock=sock, limit=1)
-        writer.transport.pause_reading()
+        reader, writer = await asyncio.open_connection(sock=sock)
         client = Client(reader, writer)
+        client.transport.pause_reading()
         self._clients.append(client)
         return client
 
@@ -196,5 +200,5 @@ def run(
 
 async def until(condition):
     """Let the loop turn until something has come true."""
-    while not condition():
+    while not condition():  # noqa: ASYNC110  # what comes true is often no event of ours
         await asyncio.sleep(0.001)

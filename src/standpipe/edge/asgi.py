@@ -18,7 +18,7 @@ from collections.abc import Awaitable, Callable, MutableMapping, Sequence
 from typing import Any
 
 from standpipe.edge.head import Framing, Rejected, framing
-from standpipe.edge.intake import Intake
+from standpipe.edge.intake import Incoming, Intake
 from standpipe.edge.limits import HIGH_WATER, LOW_WATER, Limits
 from standpipe.edge.reply import give, sized
 from standpipe.edge.seam import Flow, Handler, Headers, Refuse
@@ -90,13 +90,14 @@ class _Exchange:
 
     async def run(self) -> None:
         """Until the answer is given or the client has left, and the handler has returned."""
+        self._scope["headers"] = [(name, value.strip(b" \t")) for name, value in self._scope["headers"]]
         try:
             framed = self._framing()
         except Rejected as rejected:
             await self._refuse(rejected)
             return
         reply, intake = self._reply, Intake(self._shell.limits, framed.length, self._wanted)
-        handling = self._loop.create_task(self._handle(_Request(self._scope, intake)))
+        handling = self._loop.create_task(self._handle(self._incoming(intake)))
         pumping = self._loop.create_task(self._pump(intake, patient=framed.expects_continue))
         try:
             async with self._stall:
@@ -123,9 +124,16 @@ class _Exchange:
             raise Rejected(431, "The request's header is too large.")
         if scope["http_version"] not in {"1.0", "1.1"}:
             return Framing(length=None, keep_alive=True, expects_continue=False)
-        return framing([(name, value.strip(b" \t")) for name, value in pairs], modern=scope["http_version"] == "1.1")
+        return framing(pairs, modern=scope["http_version"] == "1.1")
 
-    async def _handle(self, request: _Request) -> None:
+    def _incoming(self, intake: Intake) -> Incoming:
+        scope = self._scope
+        client = scope.get("client")
+        query = scope["query_string"].decode("latin-1")
+        headers = Headers(scope["headers"])
+        return Incoming(scope["method"], scope["path"] or "/", query, headers, client[0] if client else None, intake)
+
+    async def _handle(self, request: Incoming) -> None:
         """The handler's task: whatever becomes of it, the reply is over afterwards."""
         reply = self._reply
         try:
@@ -133,7 +141,7 @@ class _Exchange:
         except Exception as error:  # noqa: BLE001  # the outermost wall: reported, and the client gets its bare 500
             self._loop.call_exception_handler({"message": "a handler failed", "exception": error})
         finally:
-            if not reply.started and not reply.gone:
+            if not reply.started and not reply.cut and not reply.gone:
                 give(self._shell.refuse(500, "Something went wrong here."), reply)
             else:
                 reply.abort()
@@ -179,7 +187,7 @@ class _Exchange:
                 if self._stall.when() is not None:
                     self._stall.reschedule(None)
             elif reply.cut:
-                if not self._extension("standpipe.close"):
+                if not self._extension("standpipe.close" if reply.started else "standpipe.abort"):
                     raise UncleanEnd("the answer is not whole")
                 return
             else:
@@ -211,25 +219,6 @@ class _Exchange:
         headers = [*sized(refusal), (b"connection", b"close")]
         await self._send({"type": "http.response.start", "status": refusal.status, "headers": headers})
         await self._send({"type": "http.response.body", "body": refusal.body, "more_body": False})
-
-
-class _Request:
-    """The seam's Request."""
-
-    def __init__(self, scope: Scope, intake: Intake) -> None:
-        self.method: str = scope["method"]
-        self.path: str = scope["path"] or "/"
-        self.query: str = scope["query_string"].decode("latin-1")
-        self.headers = Headers(scope["headers"])
-        client = scope.get("client")
-        self.peer: str | None = client[0] if client else None
-        self._intake = intake
-
-    async def body(self, limit: int) -> bytes:
-        return await self._intake.body(limit)
-
-    def __repr__(self) -> str:
-        return f"<Request {self.method} {self.path} {self._intake}>"
 
 
 class _Reply:
@@ -274,11 +263,13 @@ class _Reply:
             raise RuntimeError("an answer ends once, after its start")
         if not self.cut:
             self.ended = True
+            self.throttle(None)
             self._exchange.nudge()
 
     def abort(self) -> None:
         if not self.ended:
             self.cut = True
+            self.throttle(None)
             self._exchange.nudge()
 
     @property

@@ -21,18 +21,19 @@ import asyncio
 import math
 import socket
 import struct
-from collections import Counter
 from enum import StrEnum
-from typing import Protocol, cast
+from typing import TYPE_CHECKING, cast
 
 from standpipe.edge import proxy_protocol
 from standpipe.edge.census import Entry, Visit
 from standpipe.edge.head import Head, Rejected
-from standpipe.edge.intake import Intake
-from standpipe.edge.limits import HIGH_WATER, LOW_WATER, Limits, Patience
+from standpipe.edge.intake import Incoming, Intake
+from standpipe.edge.limits import HIGH_WATER, LOW_WATER, Patience
 from standpipe.edge.reader import Reader
-from standpipe.edge.reply import Calendar, Http1Reply, give, whole
-from standpipe.edge.seam import Handler, Headers, Refuse
+from standpipe.edge.reply import Http1Reply, give, whole
+
+if TYPE_CHECKING:
+    from standpipe.edge.http1 import Http1Shell
 
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 _RESET = struct.pack("ii", 1, 0)
@@ -50,32 +51,6 @@ class Phase(StrEnum):
     CLOSING = "closing"
 
 
-class Shell(Protocol):
-    """What a connection needs to know of what it belongs to."""
-
-    handler: Handler
-    refuse: Refuse
-    limits: Limits
-    calendar: Calendar
-    proxied: bool
-    """Whether trusted peers begin with a PROXY header."""
-    draining: bool
-    asks: int
-    """Requests given to a handler."""
-    rejected: Counter[int]
-    """Refusals, by status."""
-    overdue: Counter[str]
-    """Connections cut, by deadline."""
-
-    def enter(self, connection: Connection) -> None:
-        """It has opened."""
-        ...
-
-    def leave(self, connection: Connection) -> None:
-        """It has closed, and its handler has returned."""
-        ...
-
-
 class Connection(asyncio.Protocol):
     """One socket."""
 
@@ -84,7 +59,7 @@ class Connection(asyncio.Protocol):
         "_reply", "_shell", "_task", "_transport", "_visit", "_written", "deadline", "phase",
     )  # fmt: skip
 
-    def __init__(self, shell: Shell, visit: Visit) -> None:
+    def __init__(self, shell: Http1Shell, visit: Visit) -> None:
         self.phase = Phase.NEW
         self.deadline = math.inf
         """When to `look`, in the loop's time."""
@@ -261,7 +236,7 @@ class Connection(asyncio.Protocol):
         self._expects = head.expects_continue
         self._intake = None if self._reader.whole else Intake(shell.limits, head.length, self._wanted)
         self._reply = Http1Reply(self, shell.calendar, self._loop, bodiless=head.method == "HEAD", modern=head.modern)
-        request = _Request(head, self._visit.peer, self._intake)
+        request = Incoming(head.method, head.path, head.query, head.headers, self._visit.peer, self._intake)
         self._task = self._loop.create_task(shell.handler(request, self._reply))
         self._task.add_done_callback(self._handled)
         if self._intake is not None and self._reader.waiting:
@@ -393,9 +368,11 @@ class Connection(asyncio.Protocol):
             self._transport.close()
 
     def drain(self) -> None:
-        """Close now if nobody is being answered."""
-        if self.phase in {Phase.NEW, Phase.IDLE}:
+        """Close now if nobody is being answered. Somebody who has only just come may still say what they want."""
+        if self.phase is Phase.IDLE:
             self._close()
+        elif self.phase is Phase.NEW:
+            self.deadline = min(self.deadline, self._loop.time() + self._shell.limits.linger)
 
     def abort(self) -> None:
         """Close at once, whatever is lost."""
@@ -405,23 +382,3 @@ class Connection(asyncio.Protocol):
 
     def __repr__(self) -> str:
         return f"<Connection {self.phase}, {self._asks} asks, {self._reader}>"
-
-
-class _Request:
-    """The seam's Request."""
-
-    __slots__ = ("_intake", "headers", "method", "path", "peer", "query")
-
-    def __init__(self, head: Head, peer: str | None, intake: Intake | None) -> None:
-        self.method = head.method
-        self.path = head.path
-        self.query = head.query
-        self.headers: Headers = head.headers
-        self.peer = peer
-        self._intake = intake
-
-    async def body(self, limit: int) -> bytes:
-        return b"" if self._intake is None else await self._intake.body(limit)
-
-    def __repr__(self) -> str:
-        return f"<Request {self.method} {self.path} {self._intake}>"

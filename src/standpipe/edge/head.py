@@ -54,55 +54,65 @@ class Head(Struct, frozen=True):
     """HTTP/1.1, as opposed to 1.0."""
 
 
-_BARE = Framing(length=0, keep_alive=True, expects_continue=False)
 _TELLING = frozenset({b"host", b"content-length", b"transfer-encoding", b"connection", b"expect"})
 _HOST = re.compile(rb"(?:[A-Za-z0-9_.~-]+|\[[0-9A-Fa-f:.]+\])(?::[0-9]{0,5})?")
-_LENGTH = re.compile(rb"[0-9]{1,18}")
+_LONGEST_LENGTH = 18
+"""Digits of a Content-Length: more than that no computer has."""
 _ABSOLUTE = re.compile(rb"(?i:https?)://([^/?]+)(.*)", re.DOTALL)
 
 
 def framing(pairs: Iterable[Pair], *, modern: bool) -> Framing:
     """What the fields say about framing. Names are in lower case, values stripped. Raises Rejected."""
-    telling = [pair for pair in pairs if pair[0] in _TELLING]
-    if modern and len(telling) == 1 and telling[0][0] == b"host" and _HOST.fullmatch(telling[0][1]):
-        return _BARE
-    hosts = [value for name, value in telling if name == b"host"]
-    if len(hosts) > 1 or (modern and not hosts):
-        raise Rejected(400, "A request needs exactly one Host.")
-    if hosts and not _HOST.fullmatch(hosts[0]):
-        raise Rejected(400, "Host is malformed.")
-    options = {
-        option.strip().lower() for name, value in telling if name == b"connection" for option in value.split(b",")
-    }
+    telling: dict[bytes, bytes] = {}
+    for name, value in pairs:
+        if name in _TELLING:
+            if name not in telling:
+                telling[name] = value
+            elif name == b"connection":
+                telling[name] += b"," + value
+            else:
+                raise Rejected(400, f"A request has one {name.decode().title()} at most.")
+    _check_host(telling.get(b"host"), modern=modern)
     return Framing(
-        length=_length(telling, modern=modern),
-        keep_alive=b"close" not in options and (modern or b"keep-alive" in options),
-        expects_continue=_expects([value for name, value in telling if name == b"expect"], modern=modern),
+        _length(telling.get(b"content-length"), telling.get(b"transfer-encoding"), modern=modern),
+        _keep_alive(telling.get(b"connection"), modern=modern),
+        modern and b"expect" in telling and _expects_continue(telling[b"expect"]),
     )
 
 
-def _length(telling: list[Pair], *, modern: bool) -> int | None:
-    lengths = [value for name, value in telling if name == b"content-length"]
-    codings = [value.lower() for name, value in telling if name == b"transfer-encoding"]
-    if codings:
-        if lengths:
+def _check_host(host: bytes | None, *, modern: bool) -> None:
+    if host is None:
+        if modern:
+            raise Rejected(400, "A request needs a Host.")
+    elif not _HOST.fullmatch(host):
+        raise Rejected(400, "Host is malformed.")
+
+
+def _length(length: bytes | None, coding: bytes | None, *, modern: bool) -> int | None:
+    if coding is not None:
+        if length is not None:
             raise Rejected(400, "Content-Length and Transfer-Encoding exclude each other.")
-        if not modern or len(codings) > 1:
-            raise Rejected(400, "Transfer-Encoding is malformed.")
-        if codings[0] != b"chunked":
+        if not modern:
+            raise Rejected(400, "HTTP/1.0 has no Transfer-Encoding.")
+        if coding.lower() != b"chunked":
             raise Rejected(501, "Only the transfer coding chunked is known here.")
         return None
-    if not lengths:
+    if length is None:
         return 0
-    if len(lengths) > 1 or not _LENGTH.fullmatch(lengths[0]):
+    if not length.isdigit() or len(length) > _LONGEST_LENGTH:
         raise Rejected(400, "Content-Length is malformed.")
-    return int(lengths[0])
+    return int(length)
 
 
-def _expects(values: list[bytes], *, modern: bool) -> bool:
-    if not values or not modern:
-        return False  # an older client's Expect is to be ignored (RFC 9110, 10.1.1)
-    if len(values) > 1 or values[0].lower() != b"100-continue":
+def _keep_alive(connection: bytes | None, *, modern: bool) -> bool:
+    if connection is None:
+        return modern
+    options = {option.strip(b" \t") for option in connection.lower().split(b",")}
+    return b"close" not in options and (modern or b"keep-alive" in options)
+
+
+def _expects_continue(expect: bytes) -> bool:
+    if expect.lower() != b"100-continue":
         raise Rejected(417, "Only the expectation 100-continue is known here.")
     return True
 

@@ -1,4 +1,4 @@
-"""A request's body on its way in: what has come, how much of it is taken, and how long to wait for the rest.
+"""A request, its body on its way in: what has come, how much of it is taken, and how long to wait for the rest.
 
 Shells put bytes in as they come; one handler waits for the whole. Knows no socket. Nothing is kept beyond what the
 handler takes, and what comes before a handler wants it is the shell's to hold back (`behind`).
@@ -11,7 +11,7 @@ import contextlib
 from collections.abc import Callable
 
 from standpipe.edge.limits import Limits, Patience
-from standpipe.edge.seam import BodyTooLarge, BodyTooSlow
+from standpipe.edge.seam import BodyTooLarge, BodyTooSlow, Headers
 
 
 class Intake:
@@ -83,3 +83,26 @@ class Intake:
 
     def __repr__(self) -> str:
         return f"<Intake {self._received} bytes{', whole' if self.whole else ''}>"
+
+
+class Incoming:
+    """The seam's Request: a head that is complete, and a body on its way in, if there is one."""
+
+    __slots__ = ("_intake", "headers", "method", "path", "peer", "query")
+
+    def __init__(
+        self, method: str, path: str, query: str, headers: Headers, peer: str | None, intake: Intake | None
+    ) -> None:
+        self.method = method
+        self.path = path
+        self.query = query
+        self.headers = headers
+        self.peer = peer
+        self._intake = intake
+
+    async def body(self, limit: int) -> bytes:
+        """The whole body, at most `limit` bytes as received. Raises BodyTooLarge, BodyTooSlow."""
+        return b"" if self._intake is None else await self._intake.body(limit)
+
+    def __repr__(self) -> str:
+        return f"<Incoming {self.method} {self.path} {self._intake}>"

@@ -20,7 +20,7 @@ from standpipe.edge.limits import Limits
 from standpipe.edge.seam import Headers
 
 _BLANK = b"\r\n\r\n"
-_EMPTY_LINES = re.compile(rb"(?:\r\n)+")
+_BLANK_LINES = re.compile(rb"\A(?:\r\n)+")
 _BEGINNING = re.compile(rb"\r?\Z|[A-Z]+(?: |\Z)")
 _BARE_LF = re.compile(rb"(?<!\r)\n")
 _START = re.compile(rb"([A-Z]+) ([!-~]+) HTTP/1\.([01])\r\n")
@@ -69,9 +69,9 @@ class Reader:
     def head(self) -> Head | None:
         """The next request's head, or None while it is not complete. Raises Rejected."""
         buffer = self._buffer
-        if self._searched < 2 and (empty := _EMPTY_LINES.match(buffer)):
+        if self._searched < 2 and buffer.startswith(b"\r\n"):
             # Blank lines before a request are forgiven (RFC 9112, 2.2).
-            buffer = self._buffer = buffer[empty.end() :]
+            buffer = self._buffer = _BLANK_LINES.sub(b"", buffer, 1)
             self._searched = 0
         end = buffer.find(_BLANK, max(self._searched - 3, 0)) + 4
         if end < 4:
@@ -102,7 +102,7 @@ class Reader:
             if _OTHER_VERSION.match(head):
                 raise Rejected(505, "Only HTTP/1.1 and HTTP/1.0 are spoken here.")
             raise Rejected(400, _MALFORMED)
-        if head.count(b"\r\n") - 2 > self._limits.header_count:
+        if head.count(b"\n") - 2 > self._limits.header_count:
             raise Rejected(431, "The request has too many header fields.")
         if start[1] == b"CONNECT":
             raise Rejected(501, "This is no proxy.")
@@ -115,6 +115,8 @@ class Reader:
             self._parser = HttpRequestParser(self)
             self._feed(_UPGRADE.sub(b"", head))
         pairs, self._pairs = self._pairs, None
+        if b" \r\n" in head or b"\t\r\n" in head:
+            pairs = [(name, value.rstrip(b" \t")) for name, value in pairs]
         modern = start[3] == b"1"
         framed = framing(pairs, modern=modern)
         self._left, self._tail, self.whole = framed.length, b"", self._complete
@@ -168,8 +170,8 @@ class Reader:
     # What the parser calls.
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        if self._pairs is not None:  # else it is a trailer, and those are ignored
-            self._pairs.append((name.lower(), value.rstrip(b" \t")))
+        if (pairs := self._pairs) is not None:  # else it is a trailer, and those are ignored
+            pairs.append((name.lower(), value))
 
     def on_headers_complete(self) -> None:
         self._keep_alive = self._parser.should_keep_alive()

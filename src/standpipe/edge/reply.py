@@ -163,6 +163,7 @@ class Http1Reply:
             self.abort()
             raise RuntimeError("an answer is shorter than its content-length")
         self.ended = True
+        self.throttle(None)
         if self._body is Body.CHUNKED:
             self._wire.send(self._head + _LAST_CHUNK)
             self._head = b""
@@ -174,6 +175,7 @@ class Http1Reply:
         if self.ended or self.cut or self.gone:
             return
         self.cut = True
+        self.throttle(None)
         self._flush()
         self._wire.cut(silent=self._body is Body.UNTIL_CLOSE)
 

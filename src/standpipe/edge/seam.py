@@ -110,8 +110,8 @@ class Reply(Protocol):
         ...
 
     def throttle(self, flow: Flow | None) -> None:
-        """Hold this flow back while more than 64 KiB of what was written waits for a slow client. None lets go. A
-        flow that is let go, or replaced, while it is held back is resumed."""
+        """Hold this flow back while more than 64 KiB of what was written waits for a slow client. None lets go,
+        and so do `end` and `abort`. A flow that is let go, or replaced, while it is held back is resumed."""
         ...
 
 

@@ -16,7 +16,7 @@ from uvicorn.server import ServerState
 
 from standpipe.edge.asgi import AsgiShell
 from standpipe.edge.census import Entry, Visit
-from standpipe.edge.limits import Limits
+from standpipe.edge.limits import Limits, Patience
 from standpipe.edge.reply import Calendar
 from standpipe.edge.seam import Handler, Refuse
 
@@ -47,6 +47,8 @@ class _Protocol(HttpToolsProtocol):
         super().__init__(config=shell.config, server_state=shell.state, app_state={})
         self._shell = shell
         self._visit = visit
+        self._patience: Patience | None = None
+        self._stall: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn has it
         super().connection_made(transport)
@@ -55,6 +57,8 @@ class _Protocol(HttpToolsProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._visit.leave()
+        if self._stall is not None:
+            self._stall.cancel()
         super().connection_lost(exc)
 
     def on_message_begin(self) -> None:
@@ -67,6 +71,26 @@ class _Protocol(HttpToolsProtocol):
         if self._shell.draining:
             self.cycle.keep_alive = False
 
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        self._patience = Patience(
+            self.loop.time(), window=self._shell.limits.write_stall, passed=-self.transport.get_write_buffer_size()
+        )
+        self._stall = self.loop.call_at(self._patience.due, self._look)
+
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        if self._stall is not None:
+            self._stall.cancel()
+
+    def _look(self) -> None:
+        # uvicorn writes nothing more while it is paused, so what the reader takes is what the buffer loses.
+        assert self._patience is not None
+        if self._patience.lost(self.loop.time(), -self.transport.get_write_buffer_size()):
+            self.transport.abort()
+        else:
+            self._stall = self.loop.call_at(self._patience.due, self._look)
+
     def timeout_keep_alive_handler(self) -> None:
         if self.transport.get_write_buffer_size():
             self.transport.abort()  # it would wait for ever for this reader
@@ -78,6 +102,7 @@ class UvicornShell:
     """Serves connections by uvicorn's protocol, each request through `AsgiShell`."""
 
     def __init__(self, handler: Handler, refuse: Refuse, limits: Limits) -> None:
+        self.limits = limits
         self.asgi = AsgiShell(handler, refuse, limits)
         self.state = _State()
         # Without a log configuration, and silent: what goes wrong in a handler is reported by the shell itself.
