@@ -54,8 +54,14 @@ class Settings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     model: Annotated[str, _meta("the default model, by the name an engine gives it; empty means its first")] = ""
     api_key: Annotated[str, _meta("key to send to http engines, if they want one; never logged")] = ""
     slots: Annotated[
-        int, _meta("asks that an engine works on at a time; 0 means its own count, or 4 if it has none", ge=0, le=4096)
-    ] = 0
+        str,
+        _meta(
+            "asks that an engine works on at a time; 0 means its own count, or 4 if it has none; auto finds out by "
+            "trying, up to that count or 64",
+            pattern="^(auto|[0-9]{1,3}|[1-3][0-9]{3}|40[0-8][0-9]|409[0-6])$",
+            title="auto, or a whole number from 0 to 4096",
+        ),
+    ] = "0"
     context: Annotated[
         int, _meta("embedded engine: context of one slot; 0 chooses by memory", "tokens", ge=0, le=1_048_576)
     ] = 0
@@ -145,6 +151,14 @@ class Settings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
         bool, _meta("send RateLimit and RateLimit-Policy, the IETF draft's headers, as well")
     ] = False
 
+    shares: Annotated[
+        Literal["off", "on", "work"],
+        _meta(
+            "sub-shares inside one address (POST /api/share), so that people behind one router are fair to each other; "
+            "work: a small proof of work buys one"
+        ),
+    ] = "off"
+
     # What is seen
     name: Annotated[str, _meta("what the operator calls this tap, on its pages", max_length=80)] = "Standpipe"
     log_format: Annotated[
@@ -185,6 +199,8 @@ class Field(Struct, frozen=True):
             return "a list of texts"
         word = {bool: "true or false", int: "a whole number", float: "a number", str: "a text"}[base]
         meta: Meta = get_args(_hints()[self.name])[1]
+        if meta.title is not None:
+            return meta.title
         low = meta.ge if meta.ge is not None else meta.gt
         if low is not None and meta.le is not None:
             return f"{word} {'above' if meta.gt is not None else 'from'} {low} to {meta.le}"
@@ -249,6 +265,8 @@ def _read(file: Path, known: Mapping[str, Field]) -> dict[str, Any]:
 
 
 def _convert(field: Field, value: Any, origin: str) -> Any:
+    if field.type is str and type(value) is int:
+        value = str(value)  # `slots = 4` in a file
     try:
         return msgspec.convert(value, _hints()[field.name], strict=False)
     except msgspec.ValidationError:

@@ -29,6 +29,9 @@ _OLLAMA_PATIENCE = 1.0
 _SLOTS = 4
 """Where neither the operator nor the engine says how many asks it works on at a time."""
 
+_AUTO_SLOTS = 64
+"""The most that `slots = auto` tries."""
+
 Say = Callable[[str, str], None]
 """Takes a level (debug, info, warning, error) and a sentence for the operator's log."""
 
@@ -57,6 +60,11 @@ async def open_engines(settings: Settings, progress: Progress, say: Say) -> Open
     return Opened(tuple(engines), tuple(reasons))
 
 
+def _wanted_slots(settings: Settings) -> int:
+    """The operator's number for every engine; 0 where there is none."""
+    return 0 if settings.slots == "auto" else int(settings.slots)
+
+
 def _named(text: str) -> Named:
     try:
         return parse_engine(text)
@@ -65,7 +73,7 @@ def _named(text: str) -> Named:
 
 
 async def _open(name: Named, settings: Settings, progress: Progress, say: Say) -> tuple[Engine, str]:
-    slots = name.slots or settings.slots
+    slots = name.slots or _wanted_slots(settings)
     try:
         match name.kind:
             case Kind.SCRIPTED:
@@ -74,7 +82,12 @@ async def _open(name: Named, settings: Settings, progress: Progress, say: Say) -
                     script = msgspec.structs.replace(script, slots=slots)
                 return Scripted(script), "a scripted engine: it pretends"
             case Kind.HTTP:
-                engine = _upstream(name.target, settings, slots or _SLOTS, settings.model or None)
+                engine = _upstream(
+                    name.target,
+                    settings,
+                    slots or (_AUTO_SLOTS if settings.slots == "auto" else _SLOTS),
+                    settings.model or None,
+                )
                 return engine, f"{engine.name}, {engine.slots} asks at a time"
             case Kind.EMBEDDED:
                 return await _embedded(name.target, slots, settings, progress, say)
@@ -98,11 +111,11 @@ async def _embedded(target: str, slots: int, settings: Settings, progress: Progr
 async def _found(settings: Settings, progress: Progress, say: Say) -> Opened:
     model = await _ollama_model()
     if model is not None:
-        engine = _upstream(f"{OLLAMA}/v1", settings, settings.slots or 1, model)
+        engine = _upstream(f"{OLLAMA}/v1", settings, _wanted_slots(settings) or 1, model)
         return Opened(
             (engine,), (f"{model} of the Ollama on this machine, because no engine was named and it is there",)
         )
-    starter, reason = await _embedded("", settings.slots, settings, progress, say)
+    starter, reason = await _embedded("", _wanted_slots(settings), settings, progress, say)
     return Opened((starter,), (f"{reason}, because no engine was named and no local Ollama has a gpt-oss model",))
 
 

@@ -6,6 +6,7 @@ import asyncio
 import secrets
 import time
 from collections.abc import Sequence
+from functools import partial
 from typing import Any, Self
 
 from standpipe import __version__
@@ -17,15 +18,17 @@ from standpipe.observe.log import AskLog, ClientHash, Logger
 from standpipe.observe.metrics import CONTENT_TYPE, Metrics
 from standpipe.policy.alarm import Alarm, Oddity
 from standpipe.policy.caps import Caps
-from standpipe.policy.identity import ClientKey, Identities, Trust
+from standpipe.policy.identity import Identities, Identity, Trust
 from standpipe.policy.line import Line, Policy, Reach, Room, Rules
-from standpipe.policy.pace import MICROSECONDS, Rate
-from standpipe.serve import pages
+from standpipe.policy.overload import SlotRange, Slots
+from standpipe.policy.pace import MICROSECONDS, Peek, Rate
+from standpipe.serve import limits, pages
 from standpipe.serve.admission import Admission
-from standpipe.serve.exchange import Exchange
+from standpipe.serve.exchange import Exchange, Header
 from standpipe.serve.guard import Guard, host_rule
 from standpipe.serve.reply import House, Walk
 from standpipe.serve.routes import Route, Routes
+from standpipe.serve.share import Shares
 from standpipe.serve.state import State
 from standpipe.serve.stream import Patience
 from standpipe.settings import Settings, SettingsError
@@ -59,21 +62,24 @@ class Standpipe:
         )
         self._identities = Identities(_trust(settings))
         self._alarm = Alarm()
-        self.line = Line(_rules(settings), self.pool.slots)
+        self._rules = _rules(settings)
+        self.line = Line(self._rules, self.pool.slots)
         self.admission = Admission(
             self.line,
             MemoryStore(),
             rate=_rate(settings),
             wait_limit=settings.wait_limit,
             has_room=lambda: self.pool.free > 0,
-            prompt_tokens=lambda size: size // 4,
+            auto=Slots(1, SlotRange(most=self.pool.slots)) if settings.slots == "auto" else None,
         )
+        self._shares = _shares(settings)
         self.metrics = Metrics(self._gauges)
         hooks: list[Hook] = [AskLog(log), self.metrics]
         walks = House(
             pool=self.pool,
             admission=self.admission,
             identify=self._identify,
+            limit_headers=partial(self._limit_headers, draft=settings.rate_limit_headers),
             hash_client=ClientHash(time.monotonic, secrets.token_bytes),
             caps=Caps(settings.max_tokens),
             system_prompt=settings.system_prompt,
@@ -90,7 +96,7 @@ class Standpipe:
 
     async def __aenter__(self) -> Self:
         await self.pool.refresh()
-        self.line.slots = self.pool.slots
+        self.admission.resize(self.pool.slots)
         self._refreshing = asyncio.get_running_loop().create_task(self._keep_fresh())
         return self
 
@@ -108,15 +114,24 @@ class Standpipe:
                 await self.pool.refresh()
             except Exception as bug:  # noqa: BLE001 - asks must go on although we no longer look
                 self._log.error("bug", exc_info=bug)
-            self.line.slots = self.pool.slots
+            self.admission.resize(self.pool.slots)
             self.admission.dispatch()
 
-    def _identify(self, exchange: Exchange) -> ClientKey:
+    def _identify(self, exchange: Exchange) -> Identity:
         request = exchange.request
         identity = self._identities.identify(request.peer, request.headers.all)
         for oddity in self._alarm.observe(identity):
             self._log.warning(_ADVICE[oddity], oddity=str(oddity))
-        return identity.key
+        return identity if self._shares is None else self._shares.apply(identity, exchange)
+
+    def _limit_headers(self, peek: Peek, now: int, *, draft: bool) -> list[Header]:
+        assert self.admission.rate is not None
+        return limits.headers(peek, now, self.admission.rate, draft=draft, client_slots=self.client_slots)
+
+    @property
+    def client_slots(self) -> int:
+        """How many asks of one client may run at a time."""
+        return self._rules.caps(self.line.slots).client
 
     def _guard(self, routes: Routes, serves_host: Any) -> Guard:
         def on_bug(request_id: str, bug: BaseException) -> None:
@@ -126,15 +141,35 @@ class Standpipe:
 
     def _routes(self, walks: House, address: str) -> Routes:
         state = State(self.pool, self.about, int(time.time()))
+        why = limits.WhyLimited(self.admission, self._identify, self._caps())
         api, chat = openai_chat.API, openai_chat.COMPLETIONS
         return Routes(
             {
                 **pages.site(self._words(address)),
                 "/api": Route({"POST": Walk(api, walks), "GET": state.health}, api),
+                "/api/limits": Route({"GET": why}),
+                **self._share_routes(),
                 "/v1/chat/completions": Route({"POST": Walk(chat, walks)}, chat),
                 "/v1/models": Route({"GET": state.models}),
                 "/v1/models/*": Route({"GET": state.model}),
             }
+        )
+
+    def _share_routes(self) -> dict[str, Route]:
+        if (shares := self._shares) is None:
+            return {}
+        issue = partial(shares.issue, identify=self._identify)
+        return {"/api/share": Route({"GET": shares.challenge, "POST": issue})}
+
+    def _caps(self) -> limits.Caps:
+        settings = self.settings
+        return limits.Caps(
+            max_tokens=settings.max_tokens,
+            body_bytes=settings.body_limit,
+            wait_seconds=settings.wait_limit,
+            asks_in_line=settings.line_per_client,
+            asks_in_line_per_network=settings.line_per_block,
+            client_slots=self.client_slots,
         )
 
     def _admin_routes(self) -> Routes:
@@ -237,3 +272,16 @@ def _rate(settings: Settings) -> Rate | None:
 def _local(settings: Settings) -> bool:
     """Whether only this machine can reach it."""
     return bool(settings.unix_socket) or settings.host in {"127.0.0.1", "::1", "localhost"}
+
+
+def _shares(settings: Settings) -> Shares | None:
+    if settings.shares == "off":
+        return None
+    work = None
+    if settings.shares == "work":
+        try:
+            from standpipe.serve.work import Work  # noqa: PLC0415 - altcha is there only with the extra `work`
+        except ImportError as error:
+            raise SettingsError("shares = work needs the package altcha: pip install 'standpipe[work]'") from error
+        work = Work(secrets.token_hex(32), time.time, secrets.randbelow)
+    return Shares(secrets.token_bytes(32), time.time, secrets.token_bytes, work)

@@ -16,12 +16,15 @@ from typing import Self
 
 from msgspec import Struct
 
+from standpipe.chat.ask import Ask, Message, ToolCall
 from standpipe.chat.errors import Failure, NoEngine, PaceExceeded, WaitTooLong
 from standpipe.chat.events import Usage, Waiting
 from standpipe.edge.seam import Headers
+from standpipe.policy.estimate import Prompts, Sizes
 from standpipe.policy.identity import ClientKey
 from standpipe.policy.line import Line, LineStatistics, Place, State
-from standpipe.policy.pace import MICROSECONDS, Rate, Refuse, Wait
+from standpipe.policy.overload import Slots
+from standpipe.policy.pace import MICROSECONDS, Peek, Rate, Refuse, Wait, peek
 from standpipe.store.base import Store
 
 
@@ -49,6 +52,11 @@ class Wish(Struct, frozen=True):
         )
 
 
+def _text(message: Message) -> str:
+    """All that a model has to read of a message."""
+    return "".join(part.arguments if isinstance(part, ToolCall) else part.text for part in message.parts)
+
+
 def _positive(text: str | None) -> float | None:
     try:
         number = float(text or "")
@@ -66,7 +74,7 @@ class Admission:
         rate: the pace; None when there is none.
         wait_limit: longest predicted wait that is accepted, in seconds.
         has_room: whether an engine that is up has a free slot; asks stay in line while it has none.
-        prompt_tokens: estimates a prompt's tokens from its bytes.
+        auto: finds the number of slots by trying; None when it is fixed.
     """
 
     def __init__(
@@ -77,21 +85,26 @@ class Admission:
         rate: Rate | None,
         wait_limit: float,
         has_room: Callable[[], bool],
-        prompt_tokens: Callable[[int], int],
+        auto: Slots | None = None,
     ) -> None:
         self.line = line
         self.store = store
         self.rate = rate
         self.wait_limit = wait_limit
-        self.prompt_tokens = prompt_tokens
+        self.prompts = Prompts()
+        self.auto = auto
         self._has_room = has_room
         self._entries: dict[Place, Entry] = {}
         self._timer: asyncio.TimerHandle | None = None
         self._draining = False
 
-    def entry(self, client: ClientKey, wish: Wish, body: bytes) -> Entry:
-        """An entry for one ask; nothing is taken before `join`."""
-        return Entry(self, client, wish, body)
+    def entry(self, client: ClientKey, wish: Wish, body: bytes, ask: Ask) -> Entry:
+        """An entry for one ask, which came as `body`; nothing is taken before `join`."""
+        return Entry(self, client, wish, body, ask)
+
+    def resize(self, slots: int) -> None:
+        """Engines have this many slots in all."""
+        self.line.slots = max(1, slots if self.auto is None else min(slots, self.auto.value))
 
     def drain(self) -> None:
         """Take no more asks, and refuse those that wait."""
@@ -151,13 +164,31 @@ class Admission:
 class Entry:
     """One ask on its way to a slot, and the owner of that slot. Use it in an `async with`."""
 
-    __slots__ = ("_admission", "_body", "_client", "_granted", "_place", "_until", "_wish")
+    __slots__ = (
+        "_admission",
+        "_body",
+        "_cap",
+        "_client",
+        "_granted",
+        "_place",
+        "_sizes",
+        "_until",
+        "_wish",
+        "pace",
+        "reserved_at",
+    )
 
-    def __init__(self, admission: Admission, client: ClientKey, wish: Wish, body: bytes) -> None:
+    def __init__(self, admission: Admission, client: ClientKey, wish: Wish, body: bytes, ask: Ask) -> None:
         self._admission = admission
         self._client = client
         self._wish = wish
         self._body = body
+        self._cap = ask.sampling.max_tokens
+        self._sizes = Sizes.of(map(_text, ask.messages))
+        self.pace: Peek | None = None
+        """What is left of the client's pace, once it has been reserved."""
+        self.reserved_at = 0
+        """When that was, in microseconds."""
         self._place: Place | None = None
         self._until: int | None = None
         self._granted: asyncio.Future[None] | None = None
@@ -181,8 +212,9 @@ class Entry:
             self._client,
             now=now,
             eligible_at=eligible_at,
-            prompt_tokens=admission.prompt_tokens(len(self._body)),
+            prompt_tokens=admission.prompts.low(self._sizes),
             size=len(self._body),
+            output_cap=self._cap,
             fingerprint=fingerprint,
             retake=line.recall(self._client, fingerprint, now) if self._wish.retry else None,
         )
@@ -206,6 +238,7 @@ class Entry:
                 f"{rate.interval / MICROSECONDS:g} s. Come back in {seconds:.1f} s.",
                 retry_after=seconds,
             )
+        self.pace, self.reserved_at = peek(verdict.tat, instant, rate), instant
         if isinstance(verdict, Wait):
             self._until = verdict.until
             return now + (verdict.until - instant) / MICROSECONDS
@@ -267,16 +300,33 @@ class Entry:
         self._admission.line.charge(self._place, tokens, now)
         return now
 
-    def settle(self, usage: Usage | None, tokens: int) -> None:
-        """The engine's own count replaces ours, where it gave one."""
-        if usage is not None and self._place is not None:
-            self._admission.line.settle(
-                self._place,
+    def settle(self, usage: Usage | None, tokens: int, *, failed: bool) -> None:
+        """The answer is over, `failed` or not, after `tokens` tokens: put the engine's own count in the place of ours.
+
+        Where the engine gave none, ours stands, but a failure before the first token costs nothing. What was measured
+        teaches the estimates.
+        """
+        place, admission = self._place, self._admission
+        assert place is not None
+        now = asyncio.get_running_loop().time()
+        if usage is not None:
+            admission.prompts.learn(self._sizes, usage.prompt_tokens)
+            admission.line.settle(
+                place,
                 prompt_tokens=usage.prompt_tokens,
                 completion_tokens=max(usage.completion_tokens, tokens),
                 cached_tokens=usage.cached_tokens or 0,
-                now=asyncio.get_running_loop().time(),
+                now=now,
             )
+        elif failed and not tokens:
+            admission.line.settle(place, prompt_tokens=0, completion_tokens=0, now=now)
+        if admission.auto is not None and place.granted_at is not None:
+            if failed:
+                admission.auto.refused(now)
+            elif place.first_token_at is not None:
+                running = admission.line.statistics().running
+                seconds = place.first_token_at - place.granted_at
+                admission.auto.first_token(usage.prompt_tokens if usage else 0, seconds, running, now)
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None

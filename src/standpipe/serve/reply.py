@@ -20,10 +20,11 @@ from standpipe.edge.seam import BodyTooLarge, BodyTooSlow
 from standpipe.engines.pool import Pool, Report
 from standpipe.observe.hooks import Hook, Record
 from standpipe.policy.caps import Caps, clamp
-from standpipe.policy.identity import ClientKey
+from standpipe.policy.identity import ClientKey, Identity
+from standpipe.policy.pace import Peek
 from standpipe.policy.prompt import Mode, join
 from standpipe.serve.admission import Admission, Entry, Wish
-from standpipe.serve.exchange import Exchange
+from standpipe.serve.exchange import Exchange, Header
 from standpipe.serve.meter import Meter
 from standpipe.serve.stream import CapReached, Delivery, Patience, Streamed, Whole
 
@@ -36,7 +37,9 @@ class House(Struct, frozen=True):
 
     pool: Pool
     admission: Admission
-    identify: Callable[[Exchange], ClientKey]
+    identify: Callable[[Exchange], Identity]
+    limit_headers: Callable[[Peek, int], list[Header]]
+    """What is left of a client's pace, and the instant in its clock, to headers."""
     hash_client: Callable[[str], str]
     caps: Caps
     system_prompt: str
@@ -91,14 +94,16 @@ class Walk:
         """Walk the walk. Returns the failure of a stream that had begun; raises any other."""
         house = self._house
         body = await self._body(exchange)
-        account.client = client = house.identify(exchange)
+        account.client = client = house.identify(exchange).key
         parsed = account.parsed = self._dialect.parse(body)
         if parsed.dropped:
             exchange.extra.append((b"x-standpipe-dropped", ", ".join(parsed.dropped).encode("ascii", "replace")))
         ask = join(clamp(parsed.ask, house.caps), house.system_prompt, house.system_prompt_mode)
         wish = Wish.read(exchange.request.headers)
-        async with house.admission.entry(client, wish, body) as entry:
+        async with house.admission.entry(client, wish, body, ask) as entry:
             await entry.join()
+            if entry.pace is not None:
+                exchange.extra += house.limit_headers(entry.pace, entry.reserved_at)
             account.meter = Meter(ask.sampling.max_tokens or house.caps.max_tokens, entry.charge)
             delivery = self._delivery(exchange, account, ask, account.meter, entry.waiting)
             try:
@@ -116,12 +121,16 @@ class Walk:
     async def _engine(self, ask: Ask, delivery: Delivery, account: Account, entry: Entry) -> None:
         meter = account.meter
         assert meter is not None
+        failed = False
         try:
             await self._house.pool.answer(ask, delivery, account.report)
         except CapReached:
             pass  # the answer is whole, and the engine has stopped
+        except EngineFailed:
+            failed = True
+            raise
         finally:
-            entry.settle(meter.usage, meter.tokens)
+            entry.settle(meter.usage, meter.tokens, failed=failed or account.report.attempts > 1)
 
     async def _body(self, exchange: Exchange) -> bytes:
         limit = self._house.body_limit
