@@ -14,6 +14,7 @@ from standpipe.chat.events import (
     ReasoningDelta,
     Started,
     TextDelta,
+    TokenLogprob,
     ToolCallDelta,
     Usage,
 )
@@ -133,6 +134,17 @@ def test_reasons_are_understood(reason, expected):
 def test_an_answer_that_calls_tools_says_so_even_if_the_engine_does_not():
     call = said(tool_calls=[{"index": 0, "id": "c", "function": {"name": "f", "arguments": "{}"}}])
     assert decoded(call, STOP, DONE)[1:] == [ToolCallDelta(0, "{}", "c", "f"), Finished(FinishReason.TOOL_CALLS)]
+
+
+def test_a_choice_may_lack_its_delta():
+    assert decoded(frame(choices=[{"finish_reason": "stop"}]), frame(choices=None), DONE)[-1] == Finished(
+        FinishReason.STOP
+    )
+
+
+def test_a_token_without_text_keeps_its_log_probability():
+    silent = frame(choices=[{"delta": {"content": ""}, "logprobs": {"content": [{"token": "<pad>", "logprob": -1}]}}])
+    assert decoded(silent, STOP)[1] == TextDelta("", (TokenLogprob("<pad>", -1),))
 
 
 def test_other_choices_are_not_ours():

@@ -74,11 +74,16 @@ def test_nesting_is_bounded():
     body = nested(reading.DEPTH)
     reading.decode(body, BODY)
     assert fault(nested(reading.DEPTH + 1)) == (None, "The body is nested more than 16 levels deep.")
-    assert fault(b'{"unknown":' + b"[" * 500_000)[1] == "The body is nested more than 16 levels deep."
+    assert fault(b'{"unknown":' + b"[" * 9_000)[1] == "The body is nested more than 16 levels deep."
 
 
 def test_brackets_in_strings_are_no_nesting():
     reading.fields(b'{"anything": "' + b"[{" * 50 + b'\\"[[[[\\\\", "items": []}')
+
+
+def test_measuring_takes_linear_time_whatever_the_bytes():
+    for hostile in (b'"' + b'\\"' * 200_000, b'"\\' * 200_000, b'"' * 400_001, b"\\" * 400_000, b"]" * 400_000):
+        assert "not" in fault(b"[" * 9 + b"]" * 9 + b"{" * 9 + hostile)[1]
 
 
 def test_many_flat_brackets_are_no_nesting():
@@ -96,6 +101,13 @@ def test_the_depth_is_counted_right(value):
         assert set(reading.fields(body)) == {"anything"}
     else:
         assert "nested" in fault(body)[1]
+
+
+def test_arrays_and_objects_are_counted():
+    flat = b'{"anything": [' + b",".join([b"{}"] * (reading.NODES - 2)) + b"]}"
+    reading.decode(flat, BODY)
+    reading.fields(flat)
+    assert "more than 10000 arrays and objects" in fault(flat.replace(b"]", b",[]]"))[1]
 
 
 def test_unknown_names_are_reported_if_they_are_plain_and_few():

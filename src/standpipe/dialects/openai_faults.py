@@ -41,23 +41,24 @@ class _Known(Struct, frozen=True):
 
     pattern: re.Pattern[str]
     kind: type[InvalidAsk | Unsupported]
-    param: str
+    param: str | None
     message: str
 
 
-def _known(pattern: str, kind: type[InvalidAsk | Unsupported], param: str, message: str) -> _Known:
+def _known(pattern: str, kind: type[InvalidAsk | Unsupported], param: str | None, message: str) -> _Known:
     return _Known(re.compile(pattern, re.IGNORECASE | re.DOTALL), kind, param, message)
 
 
 _TEMPLATE = "This model's chat template does not take `messages` of this kind or in this order."
 _ARGUMENTS = "A tool call in `messages` has arguments that are not valid JSON."
 _SCHEMA = "The engine cannot hold an answer to this schema."
+_ANY_SCHEMA = "A JSON Schema in `tools` or `response_format` is one that the engine cannot use."
 
 # The status says already that the client is at fault; only the field is looked for. The first match counts.
 _KNOWN_400 = (
     _known(r"\b(image|audio|video|multimodal|mmproj)\b", Unsupported, "messages", "This model reads text only."),
     _known(
-        r"alternat|raise_exception|jinja|template|tool role|previous assistant message|prefill|"
+        r"alternat|raise_exception|jinja|template|tool role|assistant messages?|prefill|"
         r"system message|cannot continue|messages must",
         InvalidAsk,
         "messages",
@@ -90,6 +91,7 @@ _KNOWN_500 = (
         r"\A.{0,20}\b(image|audio|video) input is not supported", Unsupported, "messages", "This model reads text only."
     ),
     _known(r"\A.{0,40}tool call arguments as JSON", InvalidAsk, "messages", _ARGUMENTS),
+    _known(r"\A.{0,20}JSON schema error", Unsupported, None, _ANY_SCHEMA),
     _known(r"\A.{0,20}empty grammar stack", Unsupported, "response_format", _SCHEMA),
     _known(
         r"\A(.{0,20}jinja|.{0,20}template|message has tool role|conversation roles|.{0,40}raise_exception|"
