@@ -10,6 +10,7 @@ from rich.console import Console
 from standpipe.app.engines import open_engines
 from standpipe.chat.errors import EngineFailed
 from standpipe.engines.base import Engine
+from standpipe.engines.llama import LlamaFailed
 from standpipe.models.catalog import ModelUnavailable
 from standpipe.policy.identity import Trust
 from standpipe.settings import Settings, SettingsError
@@ -36,7 +37,7 @@ async def _check(settings: Settings, console: Console) -> int:
         warn("client_header is set, but nobody is in trusted_proxies, so it is never read")
     try:
         opened = await open_engines(settings, progress.bar, lambda level, text: warn(text) if level != "info" else None)
-    except (SettingsError, ModelUnavailable, EngineFailed) as error:
+    except (SettingsError, ModelUnavailable, LlamaFailed) as error:
         bad(str(error))
         return 1
     faults = 0

@@ -7,7 +7,6 @@ sentence that says why, for the first lines of the log.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from pathlib import Path
 
 import msgspec
 from msgspec import Struct
@@ -104,8 +103,7 @@ def _upstream(url: str, settings: Settings, slots: int, model: str | None) -> Up
 async def _embedded(target: str, slots: int, settings: Settings, progress: Progress, say: Say) -> tuple[Engine, str]:
     from standpipe.app import embedded  # noqa: PLC0415 - only who embeds needs llama.cpp and the catalog
 
-    engine = await embedded.start(target, slots, settings, progress, say)
-    return engine, engine.describe()
+    return await embedded.start(target, slots, settings, progress, say)
 
 
 async def _found(settings: Settings, progress: Progress, say: Say) -> Opened:
@@ -144,10 +142,3 @@ def prefer(names: Sequence[str]) -> str | None:
     """The gpt-oss model to use among these names."""
     ours = [name for name in names if name.partition(":")[0].rpartition("/")[2] == "gpt-oss"]
     return min(ours, key=lambda name: (not name.endswith(":latest"), name), default=None)
-
-
-def cache_folder(settings: Settings) -> Path:
-    """Where models are kept."""
-    from standpipe.models.download import cache_folder as of_user  # noqa: PLC0415 - as above
-
-    return Path(settings.cache_dir).expanduser() if settings.cache_dir else of_user()

@@ -19,11 +19,11 @@ from typing import Any
 
 from standpipe.app.engines import open_engines
 from standpipe.app.house import Standpipe
-from standpipe.chat.errors import EngineFailed
 from standpipe.edge.http1 import Http1Shell
 from standpipe.edge.limits import Limits
 from standpipe.edge.listen import ListenError, Tls, inherited, open_tcp, open_unix
 from standpipe.edge.server import Server, Shell
+from standpipe.engines.llama import LlamaFailed
 from standpipe.models.catalog import ModelUnavailable
 from standpipe.observe import log as logs
 from standpipe.observe.log import Logger
@@ -39,7 +39,7 @@ def serve(settings: Settings) -> int:
     with asyncio.Runner(loop_factory=_loop_factory(settings)) as runner:
         try:
             return runner.run(_serve(settings, log))
-        except (SettingsError, ModelUnavailable, EngineFailed, ListenError) as error:
+        except (SettingsError, ModelUnavailable, LlamaFailed, ListenError) as error:
             print(f"standpipe: {error}", file=sys.stderr)  # noqa: T201 - there is no server to log for
             return 2 if isinstance(error, SettingsError) else 1
 
