@@ -29,6 +29,8 @@ from bench.overhead.workloads import ROWS, Row
 
 FULL, QUICK = 3000, 1000
 """Duration of one load in ms."""
+BUSY = 0.7
+"""Load average above which times are not to be trusted."""
 
 
 def _names(text: str) -> list[str]:
@@ -110,6 +112,8 @@ def _print(found: report.Report, rows: Sequence[Row], slow: Iterable[str]) -> No
     base = ours[0] if ours else names[-1]
     medians = report.medians(found.samples)
     print(f"\n{found.when}  {found.machine}\n{found.mode}")
+    if found.busy > BUSY:
+        print(f"The machine was busy (load average {found.busy:.1f}): trust CPU and ratios, not times.")
     print("versions: " + ", ".join(f"{name} {version}" for name, version in found.versions.items()))
     print(f"x: how many times better {base} is; below 1, the other one is. ~: measured under a smaller load.\n")
     for row in rows:
@@ -137,6 +141,7 @@ def main(words: Sequence[str] | None = None) -> int:
     chosen = _choose(given, skipped)
     plan = _plan(given, [gateway for gateway, _ in chosen.values()])
     when = datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC")
+    busy = os.getloadavg()[0]
     shutil.rmtree(RUN, ignore_errors=True)
     try:
         with Children(RUN) as children:
@@ -150,12 +155,12 @@ def main(words: Sequence[str] | None = None) -> int:
         f"{plan.rounds} rounds of {plan.duration} ms, medians; gateway on core {ours}, mock and generator on {others}"
     )
     versions = {name: version for name, (_, version) in chosen.items()}
-    found = report.Report(when, _machine(), mode, versions, skipped | walk.lost, report.with_added(walk.samples))
+    found = report.Report(when, _machine(), busy, mode, versions, skipped | walk.lost, report.with_added(walk.samples))
     _print(found, plan.rows, [gateway.name for gateway in plan.gateways if gateway.slow])
     given.out.parent.mkdir(parents=True, exist_ok=True)
     given.out.write_bytes(msgspec.json.format(msgspec.json.encode(found)))
     print(f"written: {given.out}")
-    return 1 if any(one.errors for one in found.samples) else 0
+    return 1 if any(one.errors for one in found.samples) or walk.lost else 0
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@
  * rate=0 is a closed loop: `connections` of them, started evenly over `ramp` ms, each asking again as soon as it is
  * answered. rate=R is an open loop: R requests a second, each on an idle connection or a new one. No new request after
  * `ramp` + `duration` ms; then those that run may end within `grace` ms. Latencies and steady counts leave out the first
- * `ramp` + `settle` ms. */
+ * `ramp` + `settle` ms. SIGTERM ends it at once, with its report. */
 #include "check.h"
 #include "histogram.h"
 
@@ -15,6 +15,7 @@
 #include <errno.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
+#include <signal.h>
 #include <sys/epoll.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
@@ -42,6 +43,7 @@ struct conn {
 };
 
 static struct conn *conns;
+static volatile sig_atomic_t told_to_end;
 static int idle[CONNECTIONS], idle_count, poller;
 static uint64_t begun, steady_from, stop_at, now;
 static uint64_t requests, chunks, errors, steady_requests, steady_chunks, in_flight, reconnects, launched, peak;
@@ -49,6 +51,8 @@ static char first_error[512];
 static struct histogram first_text, whole, transit, lag;
 
 static void start(struct conn *c);
+
+static void on_term(int number) { told_to_end = number; }
 
 static int steady(uint64_t since) { return since >= steady_from && now <= stop_at; }
 
@@ -358,7 +362,7 @@ static void run(void) {
     stop_at = begun + 1000ull * (o.ramp + o.duration);
     steady_from = begun + 1000ull * (o.ramp + o.settle);
     timerfd_settime(timer, 0, &ticking, NULL);
-    while (now < stop_at + 1000ull * o.grace && (now < stop_at || in_flight) && (errors < ERRORS_MAX || in_flight)) {
+    while (!told_to_end && now < stop_at + 1000ull * o.grace && (now < stop_at || in_flight) && (errors < ERRORS_MAX || in_flight)) {
         int n = epoll_wait(poller, events, EVENTS, 50);
         now = now_us();
         for (int i = 0; i < n; i++) {
@@ -382,6 +386,7 @@ int main(int argc, char **argv) {
         if (!option(argv[i])) return fprintf(stderr, "load: cannot use %s\n", argv[i]), 2;
     if (!o.port || !o.connections || o.connections > CONNECTIONS || o.text < TEXT_MIN || o.text > TEXT_MAX || !o.chunks)
         return fprintf(stderr, "usage: load port=N [name=value ...]\n"), 2;
+    signal(SIGTERM, on_term);
     filler_make();
     conns = calloc(o.connections, sizeof *conns);
     if (!conns) return perror("load"), 1;

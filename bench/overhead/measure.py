@@ -172,8 +172,9 @@ class Stand:
             wanted = options(row, gateway.slow, duration)
             generator = subprocess.Popen(self._command(running, wanted), stdout=subprocess.PIPE)
             try:
-                time.sleep((wanted["ramp"] + wanted["duration"] * 0.8) / 1000)
-                streams, rss = self.engine_stats().active, running.use.rss
+                streams = self._wait_for_streams(wanted["connections"], (wanted["ramp"] + wanted["duration"]) / 1000)
+                rss = running.use.rss
+                generator.terminate()
                 output, _ = generator.communicate(timeout=30)
             finally:
                 generator.kill()
@@ -185,6 +186,14 @@ class Stand:
         missing = wanted["connections"] - streams
         why = load.first_error or (f"only {streams} streams were open" if missing else "")
         return Sample(gateway.name, row.name, values, load.errors + missing, 0, why)
+
+    def _wait_for_streams(self, wanted: int, limit: float) -> int:
+        """Until so many streams are open, or `limit` seconds are nearly over; how many are open a little later."""
+        deadline = time.monotonic() + limit * 0.9
+        while self.engine_stats().active < wanted and time.monotonic() < deadline:
+            time.sleep(0.1)
+        time.sleep(0.3)
+        return self.engine_stats().active
 
     def cancel(self, running: Running, row: Row) -> Sample:
         """How long the engine works on after its client has left."""

@@ -20,6 +20,8 @@ class Report(Struct, frozen=True):
 
     when: str
     machine: str
+    busy: float
+    """The system's load average of one minute before the run; 0 is a quiet machine."""
     mode: str
     versions: dict[str, str]
     skipped: dict[str, str]

@@ -113,7 +113,7 @@ ROWS = (
     Row(
         name="saturation",
         about="2,000 streams of 50 chunks/s: 100,000 chunks/s are offered",
-        load={**_PACED, "connections": 2000, "ramp": 2000, "settle": 1000},
+        load={**_PACED, "connections": 2000, "ramp": 2000, "settle": 1000, "duration": 9000},
         slow=None,
         quick=False,
         metrics=(
@@ -127,7 +127,7 @@ ROWS = (
     Row(
         name="memory",
         about="2,000 open streams of one chunk/s",
-        load={**_STREAM, "chunks": 60, "interval": 1000, "connections": 2000, "ramp": 2000, "grace": 0},
+        load={**_STREAM, "chunks": 60, "interval": 1000, "connections": 2000, "ramp": 2000, "duration": 8000},
         slow={"connections": 50, "ramp": 4000},
         metrics=(Metric("kib_per_stream", "KiB/stream", target=8, first_target=30),),
     ),
