@@ -91,11 +91,10 @@ class Connection(asyncio.Protocol):
         match self.phase:
             case Phase.ANSWERING:
                 self._reader.receive(data)
-                if not self._reader.whole:
+                if self._reader.whole:
+                    self._hold_ahead()
+                else:
                     self._read_body()
-                elif self._reader.waiting > self._shell.limits.read_ahead:
-                    self._reader.discard()
-                    self._keep_alive = False
             case Phase.LINGERING:
                 self._discarded += len(data)
                 if self._discarded > self._shell.limits.linger_bytes:
@@ -239,7 +238,9 @@ class Connection(asyncio.Protocol):
         request = Incoming(head.method, head.path, head.query, head.headers, self._visit.peer, self._intake)
         self._task = self._loop.create_task(shell.handler(request, self._reply))
         self._task.add_done_callback(self._handled)
-        if self._intake is not None and self._reader.waiting:
+        if self._intake is None:
+            self._hold_ahead()
+        elif self._reader.waiting:
             self._read_body()
 
     def _read_body(self) -> None:
@@ -254,10 +255,15 @@ class Connection(asyncio.Protocol):
         intake.take(data, reader.received)
         if reader.whole:
             intake.end()
-            if reader.waiting:
-                self.data_received(b"")
+            self._hold_ahead()
         elif intake.behind > self._shell.limits.read_ahead and self._transport is not None:
             self._transport.pause_reading()
+
+    def _hold_ahead(self) -> None:
+        """Keep what comes before its time, within bounds. To stop reading instead would hide a client that leaves."""
+        if self._reader.waiting > self._shell.limits.read_ahead:
+            self._reader.discard()
+            self._keep_alive = False
 
     def _wanted(self) -> None:
         """A handler asks for a body that is not whole yet."""

@@ -84,10 +84,10 @@ class Reader:
 
     def _check_partial(self, buffer: bytes) -> None:
         """Turn away as early as it is clear that no good head will come of it."""
-        line = buffer.find(b"\r\n")
-        self._check_sizes(len(buffer) if line < 0 else line, len(buffer))
         if not _BEGINNING.match(buffer) or _BARE_LF.search(buffer, self._searched):
             raise Rejected(400, _MALFORMED)
+        line = buffer.find(b"\r\n")
+        self._check_sizes(len(buffer) if line < 0 else line, len(buffer))
 
     def _check_sizes(self, line: int, total: int) -> None:
         if line > self._limits.request_line:
