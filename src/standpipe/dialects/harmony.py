@@ -22,7 +22,7 @@ from standpipe.dialects import harmony_header as header
 from standpipe.dialects import harmony_stripped as stripped
 from standpipe.dialects.harmony_body import Body, Close, Kind, Scribe, body_for
 from standpipe.dialects.harmony_header import Channel, Heading, Segment
-from standpipe.dialects.harmony_markup import ENDS_TURN, Cutter, Marker, strip, unfinished
+from standpipe.dialects.harmony_markup import ENDS_TURN, Cutter, Marker, strip
 
 
 class Fault(StrEnum):
@@ -93,8 +93,8 @@ class Parser:
         """Whether the turn is over: nothing that comes now says anything any more."""
         return self._state is _At.DONE
 
-    def go_on(self, *, reasoning: bool, text: bool) -> None:
-        """What of this turn was given out already, before the parser was asked."""
+    def go_on(self, *, reasoning: str, text: str) -> None:
+        """What of this turn was given out already: the last characters of each, empty when there was none."""
         self._scribe.go_on(reasoning=reasoning, text=text)
 
     @property
@@ -179,13 +179,13 @@ class Parser:
 
     def _marker_outside(self, marker: Marker) -> None:
         """Everything but a stray marker opens a header or ends the turn; `<|start|>` may have been forgotten."""
-        text = "".join(self._stray)
         if marker in ENDS_TURN:
             self._end_turn()
         elif marker is Marker.START:
             self._set_aside()
             self._begin_header("")
         elif marker in _IN_HEADERS:
+            text = "".join(self._stray)
             lost_start = header.is_header(text, self._scribe.tools)
             if not lost_start:
                 self._set_aside()
@@ -194,8 +194,6 @@ class Parser:
             self._marker_in_header(marker)
         elif self._opened and marker is Marker.END:
             self._set_aside()
-        else:
-            _part(self._stray)
 
     def _marker_in_header(self, marker: Marker) -> None:
         match marker:
@@ -203,16 +201,16 @@ class Parser:
                 self._open(self._heading())
             case Marker.CHANNEL | Marker.CONSTRAIN:
                 self._segments.append((marker, []))
-            case Marker.OTHER:
-                _part(self._segments[-1][1])
             case Marker.START:
                 self._end_header(whole=True)
                 if not self.done:
                     self._begin_header("")
             case Marker.END:
                 self._end_header(whole=True)
-            case _:
+            case Marker.RETURN | Marker.CALL | Marker.ENDOFTEXT:
                 self._end_turn()
+            case Marker.OTHER:
+                pass
 
     def _marker_in_body(self, marker: Marker) -> None:
         match marker:
@@ -221,10 +219,10 @@ class Parser:
                 self._peeked_at = marker
             case Marker.END:
                 self._close(ended=True, whole=True)
-            case Marker.MESSAGE | Marker.CONSTRAIN | Marker.OTHER:
-                self._scribe.part()
-            case _:
+            case Marker.RETURN | Marker.CALL | Marker.ENDOFTEXT:
                 self._end_turn()
+            case Marker.MESSAGE | Marker.CONSTRAIN | Marker.OTHER:
+                pass
 
     def _look(self, marker: Marker | None) -> None:
         """Decide whether what follows a marker inside a body opens the next message; `marker` stands behind it."""
@@ -238,8 +236,7 @@ class Parser:
         self._peeked.clear()
         if not opens:
             self._state = _At.BODY
-            self._scribe.part()
-            self._scribe.say(text)
+            self._scribe.say(strip(text))
             return
         self._close(ended=False, whole=True)
         if self._state is _At.DONE:
@@ -307,7 +304,7 @@ class Parser:
 
     def _set_aside(self) -> None:
         """What stands outside any message waits for what follows."""
-        self._scribe.set_aside("".join(self._stray))
+        self._scribe.set_aside(strip("".join(self._stray)))
         self._stray.clear()
 
     def _end_turn(self, *, whole: bool = True) -> None:
@@ -328,7 +325,7 @@ class Parser:
 
     def _end_unmarked(self, *, whole: bool) -> None:
         """A turn without any message in it is the answer, or one whose markers were stripped."""
-        text = "".join(self._stray)
+        text = strip("".join(self._stray))
         self._stray.clear()
         self._opened = True
         if stripped.begins(text):
@@ -361,9 +358,3 @@ class Parser:
         if self._forced:
             return Fault.NO_CALL
         return None if self._scribe.answered else Fault.EMPTY
-
-
-def _part(texts: list[str]) -> None:
-    """A marker was left out here. What stood around it must not join into another one."""
-    if texts and unfinished(texts[-1]):
-        texts.append(" ")

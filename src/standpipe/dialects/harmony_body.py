@@ -18,7 +18,7 @@ from standpipe.chat.ask import Tool
 from standpipe.chat.events import Delta, ReasoningDelta, TextDelta, ToolCallDelta
 from standpipe.dialects import harmony_arguments as arguments
 from standpipe.dialects.harmony_header import Channel, Heading, said
-from standpipe.dialects.harmony_markup import strip, unfinished
+from standpipe.dialects.harmony_markup import joins, strip, unfinished
 
 
 class Kind(Enum):
@@ -96,7 +96,7 @@ class Scribe:
     """Writes one turn's events. `out` is what was decided since it was last emptied."""
 
     __slots__ = (
-        "_body", "_held", "_join", "_kind", "_last", "_loose", "_said", "_spoke", "_stem",
+        "_body", "_held", "_join", "_kind", "_loose", "_said", "_spoke", "_stem", "_tails",
         "answered", "calls", "out", "tools", "unparsable",
     )  # fmt: skip
 
@@ -113,58 +113,55 @@ class Scribe:
         self._kind = Kind.DROP
         self._held: list[str] = []
         self._loose: list[str] = []
-        self._last = ""
         self._said: set[Kind] = set()
+        self._tails: dict[Kind, str] = {}
+        """The start of a marker with which each kind's text ended: a space keeps it from becoming one."""
         self._join = ""
         self._spoke = False
 
     @property
     def speaks(self) -> bool:
         """Whether text goes straight out as text, with nothing to be put before it."""
-        return self._kind is Kind.TEXT and self._spoke and not self._join
+        return self._kind is Kind.TEXT and self._spoke and not self._join and not self._tails.get(Kind.TEXT)
 
     def writes(self, kind: Kind) -> bool:
         """Whether a message of this kind is open."""
         return self._kind is kind
 
-    def go_on(self, *, reasoning: bool, text: bool) -> None:
-        """What of this turn was given out already by somebody else."""
-        self._said |= {kind for kind, said_before in ((Kind.REASONING, reasoning), (Kind.TEXT, text)) if said_before}
-        self.answered = self.answered or text
+    def go_on(self, *, reasoning: str, text: str) -> None:
+        """What was given out already by somebody else: the last characters of each, empty when there was none."""
+        for kind, last in ((Kind.REASONING, reasoning), (Kind.TEXT, text)):
+            if last:
+                self._said.add(kind)
+                self._tails[kind] = last[len(last) - unfinished(last) :]
 
     def begin(self, body: Body, *, resumed: bool = False) -> None:
         """A message begins. `resumed`: it goes on where something already given out left off."""
         if body.kind not in (Kind.DROP, Kind.LOOSE):
             self.settle()
-        self._body, self._kind, self._last, self._spoke = body, body.kind, "", resumed
+        self._body, self._kind, self._spoke = body, body.kind, resumed
         self._held.clear()
         self._lead()
         if resumed:
             self._join = ""
 
     def say(self, text: str) -> None:
-        """More of the open message. Never contains a marker."""
-        self._last = text
+        """More of the open message. Holds no marker, but may join into one with what was said before."""
         match self._kind:
             case Kind.REASONING | Kind.TEXT:
                 self._give(text)
             case Kind.OPEN:
                 self._held.append(text)
-                if not text.isspace():
+                if text.strip():
                     self._decide_open()
             case Kind.CALL | Kind.GUESS | Kind.LOOSE:
                 self._held.append(text)
             case Kind.DROP:
                 pass
 
-    def part(self) -> None:
-        """A marker was left out here. What stood around it must not join into another one."""
-        if unfinished(self._last):
-            self.say(" ")
-
     def close(self, *, ended: bool, whole: bool) -> Close:
         """The message is over. `ended`: by a marker of its own, or by the model. `whole`: not cut off."""
-        text = "".join(self._held)
+        text = strip("".join(self._held))
         self._held.clear()
         close = Close.OPEN
         match self._kind:
@@ -214,6 +211,9 @@ class Scribe:
         self._said.add(self._kind)
         text = self._join + text
         self._join = ""
+        if (tail := self._tails.get(self._kind)) and joins(tail, text):
+            text = " " + text
+        self._tails[self._kind] = text[len(text) - unfinished(text) :]
         if self._kind is Kind.REASONING:
             self.out.append(ReasoningDelta(text))
         else:

@@ -100,7 +100,7 @@ class HarmonyFilter:
         self._parser = parser = parser_for(self._ask, self._stem)
         self._reasoning = leak.reasoning
         passed = self._watch.passed
-        parser.go_on(reasoning=ReasoningDelta in passed, text=TextDelta in passed)
+        parser.go_on(reasoning=passed.get(ReasoningDelta, ""), text=passed.get(TextDelta, ""))
         if leak.stripped:
             self._restorer = Restorer(at_start=leak.headless)
         if not leak.headless:

@@ -42,13 +42,13 @@ _MARKER: Final = re.compile(rf"{_NAMED}|<\|reserved_[0-9]{{1,6}}\|>")
 _PREFIXES: Final = frozenset(marker[:end] for marker in (*MARKERS, "<|reserved_") for end in range(1, len(marker))) | {
     "<|reserved_"
 }
-_RESERVED: Final = re.compile(r"<\|reserved_[0-9]{1,6}\|?")
+_RESERVED: Final = re.compile(r"<\|reserved_[0-9]{1,6}\|?>?")
 _LONGEST: Final = 24
 
 
 def find(text: str) -> re.Match[str] | None:
     """The first whole marker in a text."""
-    return _MARKER.search(text)
+    return _MARKER.search(text) if "|>" in text else None
 
 
 def strip(text: str) -> str:
@@ -63,6 +63,12 @@ def unfinished(text: str) -> int:
         return 0
     tail = text[at:]
     return len(tail) if tail in _PREFIXES or _RESERVED.fullmatch(tail) else 0
+
+
+def joins(tail: str, text: str) -> bool:
+    """Whether a text goes on writing the marker that the tail begins: they were parted, and must stay so."""
+    start = tail + text[0]
+    return start in _PREFIXES or start in MARKERS or _RESERVED.fullmatch(start) is not None
 
 
 def _known(text: str) -> Marker:
@@ -87,6 +93,8 @@ class Cutter:
 
     def feed(self, piece: str) -> list[str | Marker]:
         """Take a piece; give what is decided. A Marker is a str, too: look at the type before the value."""
+        if not self._tail and "<" not in piece:
+            return [piece] if piece else []
         text = self._tail + piece
         out: list[str | Marker] = []
         at = 0

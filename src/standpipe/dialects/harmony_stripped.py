@@ -20,6 +20,7 @@ _GLUED: Final = re.compile(r"(?<=\S)assistant(?:final|analysis|commentary to=)|(
 _BEGINS: Final = re.compile(r"\s*(?:assistant(?:final|analysis|commentary to=)|(?:commentary )?to=functions\.)")
 _ANALYSIS: Final = re.compile(r"\s*analysis(?=[A-Z0-9\"'(<\[{*`#\u0080-\U0010ffff])")
 _LONGEST: Final = max(map(len, _BEGINNINGS))
+_MAY_BE_UNFINISHED: Final = re.compile(r"assistant|commentary|[^\w\s]a[a-z]*\Z")
 
 
 def begins(text: str) -> bool | None:
@@ -32,10 +33,9 @@ def begins(text: str) -> bool | None:
     return None if any(word.startswith(bare) for word in (*_BEGINNINGS, "analysis")) else False
 
 
-def glued(text: str) -> int | None:
-    """Where in the middle of a text a stripped header is, or None."""
-    match = _GLUED.search(text)
-    return match.start() if match else None
+def glued(text: str) -> bool:
+    """Whether there is a stripped header in the middle of a text."""
+    return ("assistant" in text or "commentary to=" in text) and _GLUED.search(text) is not None
 
 
 def unfinished(text: str) -> int:
@@ -45,6 +45,8 @@ def unfinished(text: str) -> int:
     punctuation, else when it is whole and glued; `commentary` when it is whole.
     """
     start = max(0, len(text) - _LONGEST)
+    if not _MAY_BE_UNFINISHED.search(text, start):
+        return 0
     for at in range(start, len(text)):
         tail = text[at:]
         if text[at] not in "ac" or not any(word.startswith(tail) for word in _HEADERS):

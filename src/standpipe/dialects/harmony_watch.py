@@ -38,12 +38,12 @@ class Leak(Struct, frozen=True):
 
 
 class Watch:
-    """One answer's text. `passed` holds the kinds of delta of which some were let go."""
+    """One answer's text. `passed` has the last characters that were let go, by the kind of their delta."""
 
     __slots__ = ("_beginning", "_context", "_kept", "_kind", "_suspect", "passed")
 
     def __init__(self) -> None:
-        self.passed: set[type[Said]] = set()
+        self.passed: dict[type[Said], str] = {}
         self._kind: type[Said] = TextDelta
         self._kept: list[Said] = []
         self._context = ""
@@ -57,7 +57,7 @@ class Watch:
         clean = self._turn_to(type(event))
         window = self._context + event.text
         marker = markup.find(window) is not None
-        if marker or stripped.glued(window) is not None or self._begins_stripped(event.text):
+        if marker or stripped.glued(window) or self._begins_stripped(event.text):
             return clean, self._leak(event, words_only=not marker)
         self._kept.append(event)
         self._context = window[-_CONTEXT:]
@@ -78,7 +78,7 @@ class Watch:
             return []
         kept = self.release()
         self._kind = kind
-        self._context = ""
+        self._context = self.passed.get(kind, "")
         self._beginning = None if kind in self.passed else ""
         self._suspect = False
         return kept
@@ -100,8 +100,8 @@ class Watch:
             at -= 1
             keep -= len(self._kept[at].text)
         clean, self._kept = self._kept[:at], self._kept[at:]
-        if clean:
-            self.passed.add(self._kind)
+        for said in clean:
+            self.passed[self._kind] = (self.passed.get(self._kind, "") + said.text)[-_CONTEXT:]
         return clean
 
     def _leak(self, event: Said, *, words_only: bool) -> Leak:
