@@ -17,9 +17,15 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from standpipe.chat.ask import JsonObject
+from standpipe.chat.ask import JsonObject, Tool
 from standpipe.chat.errors import InvalidAsk, TooLarge, Unsupported
 
+MESSAGES = 128
+"""Most messages of one ask."""
+STOPS = 4
+"""Most stop strings of one ask."""
+STOP_CHARACTERS = 64
+"""Most characters of one stop string."""
 TOOLS = 32
 """Most tools of one ask."""
 SCHEMA_BYTES = 32 * 1024
@@ -32,6 +38,7 @@ SCHEMA_ITEMS = 256
 """Most items of one array in a schema: the values of an `enum`, the branches of an `anyOf`."""
 
 E = TypeVar("E", bound=StrEnum)
+T = TypeVar("T")
 
 _MAPS = frozenset({"$defs", "definitions", "dependentSchemas", "patternProperties", "properties"})
 _INTEGERS = range(-(2**63), 2**64)
@@ -52,6 +59,32 @@ def check_count(values: Sized, least: int, most: int, param: str) -> None:
         raise InvalidAsk(f"`{param}` has {len(values)} entries; at most {most} are allowed.", param=param)
 
 
+def present(value: T | None, param: str) -> T:
+    """The value of a field that must be set. Raises InvalidAsk."""
+    if value is None:
+        raise InvalidAsk(f"`{param}` is missing.", param=param)
+    return value
+
+
+def filled(value: str | None, param: str) -> str:
+    """The text of a field that must say something. Raises InvalidAsk."""
+    if not value:
+        raise InvalidAsk(f"`{param}` must be a string that is not empty.", param=param)
+    return value
+
+
+def stops(sent: str | Sequence[str] | None, param: str) -> tuple[str, ...]:
+    """The stop strings: one alone, or a list. Raises InvalidAsk."""
+    if sent is None:
+        return ()
+    named = [(param, sent)] if isinstance(sent, str) else [(f"{param}[{i}]", text) for i, text in enumerate(sent)]
+    check_count(named, 0, STOPS, param)
+    for name, text in named:
+        if not 1 <= len(text) <= STOP_CHARACTERS:
+            raise InvalidAsk(f"`{name}` must have 1 to {STOP_CHARACTERS} characters.", param=name)
+    return tuple(text for _, text in named)
+
+
 def one_of(value: str, allowed: Sequence[E], param: str) -> E:
     """The word of ours that the client's word is. Raises InvalidAsk."""
     for word in allowed:
@@ -65,6 +98,22 @@ def check_name(name: str, param: str) -> None:
     """Names of tools, schemas and speakers end up in prompts and grammars. Raises InvalidAsk."""
     if not _NAME.fullmatch(name):
         raise InvalidAsk(f"`{param}` must be 1 to 64 letters, digits, `_` or `-`.", param=param)
+
+
+def check_tools(tools: Sequence[Tool], name: str, schema: str) -> None:
+    """Hold declared tools against the bounds. `name` and `schema` are where a tool has those: `function.name`.
+
+    Raises InvalidAsk, Unsupported or TooLarge.
+    """
+    names: set[str] = set()
+    for i, tool in enumerate(tools):
+        param = f"tools[{i}].{name}"
+        check_name(tool.name, param)
+        if tool.name in names:
+            raise InvalidAsk(f"`{param}` is declared twice.", param=param)
+        names.add(tool.name)
+    schemas = {f"tools[{i}].{schema}": tool.parameters for i, tool in enumerate(tools)}
+    check_schemas({param: parameters for param, parameters in schemas.items() if parameters is not None})
 
 
 def check_schemas(schemas: dict[str, JsonObject]) -> None:

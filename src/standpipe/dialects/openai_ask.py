@@ -16,7 +16,6 @@ from standpipe.chat.ask import (
     Ask,
     Effort,
     FormatKind,
-    JsonObject,
     Message,
     OutputFormat,
     Part,
@@ -33,11 +32,20 @@ from standpipe.chat.ask import (
 )
 from standpipe.chat.errors import InvalidAsk, Unsupported
 from standpipe.dialects import openai_wire as wire
-from standpipe.dialects.bounds import TOOLS, check_count, check_name, check_range, check_schemas, one_of
+from standpipe.dialects.bounds import (
+    MESSAGES,
+    TOOLS,
+    check_count,
+    check_name,
+    check_range,
+    check_schemas,
+    check_tools,
+    filled,
+    one_of,
+    present,
+    stops,
+)
 
-MESSAGES = 128
-STOPS = 4
-STOP_CHARACTERS = 64
 BIASED_TOKENS = 64
 TOP_LOGPROBS = 5
 
@@ -102,7 +110,7 @@ def _sampling(request: wire.Request, defaults: Defaults) -> Sampling:
         temperature=defaults.temperature if request.temperature is None else request.temperature,
         top_p=defaults.top_p if request.top_p is None else request.top_p,
         max_tokens=older if request.max_completion_tokens is None else newer,
-        stop=_stops(request.stop),
+        stop=stops(request.stop, "stop"),
         seed=request.seed,
         frequency_penalty=request.frequency_penalty,
         presence_penalty=request.presence_penalty,
@@ -120,17 +128,6 @@ def _token_limit(value: int | None, param: str) -> int | None:
     return value
 
 
-def _stops(stop: str | list[str] | None) -> tuple[str, ...]:
-    if stop is None:
-        return ()
-    stops = [("stop", stop)] if isinstance(stop, str) else [(f"stop[{i}]", text) for i, text in enumerate(stop)]
-    check_count(stops, 0, STOPS, "stop")
-    for param, text in stops:
-        if not 1 <= len(text) <= STOP_CHARACTERS:
-            raise InvalidAsk(f"`{param}` must have 1 to {STOP_CHARACTERS} characters.", param=param)
-    return tuple(text for _, text in stops)
-
-
 def _check_bias(bias: dict[str, float]) -> None:
     check_count(bias, 0, BIASED_TOKENS, "logit_bias")
     for token, value in bias.items():
@@ -146,28 +143,19 @@ def _format(sent: wire.ResponseFormat | None) -> OutputFormat:
     if kind is not FormatKind.JSON_SCHEMA:
         return OutputFormat(kind)
     param = "response_format.json_schema"
-    described = _present(sent.json_schema, param)
+    described = present(sent.json_schema, param)
     check_name(described.name, f"{param}.name")
-    schema = _present(described.schema, f"{param}.schema")
+    schema = present(described.schema, f"{param}.schema")
     check_schemas({f"{param}.schema": schema})
     return OutputFormat(kind, schema, described.name, described.description, described.strict)
 
 
 def _tools(sent: Sequence[wire.Tool]) -> tuple[Tool, ...]:
     check_count(sent, 0, TOOLS, "tools")
-    schemas: dict[str, JsonObject] = {}
-    tools: dict[str, Tool] = {}
-    for i, tool in enumerate(sent):
-        param = f"tools[{i}]"
-        function = _function(tool.type, tool.function, param)
-        check_name(function.name, f"{param}.function.name")
-        if function.name in tools:
-            raise InvalidAsk(f"`{param}.function.name` is declared twice.", param=f"{param}.function.name")
-        if function.parameters is not None:
-            schemas[f"{param}.function.parameters"] = function.parameters
-        tools[function.name] = Tool(function.name, function.description, function.parameters, function.strict)
-    check_schemas(schemas)
-    return tuple(tools.values())
+    functions = [_function(tool.type, tool.function, f"tools[{i}]") for i, tool in enumerate(sent)]
+    tools = tuple(Tool(one.name, one.description, one.parameters, one.strict) for one in functions)
+    check_tools(tools, "function.name", "function.parameters")
+    return tools
 
 
 def _tool_choice(sent: str | wire.NamedTool | None, tools: tuple[Tool, ...]) -> ToolChoice | None:
@@ -216,11 +204,11 @@ def _assistant_parts(sent: wire.Message, param: str) -> Iterator[Part]:
         place = f"{param}.tool_calls[{i}]"
         function = _function(call.type, call.function, place)
         check_name(function.name, f"{place}.function.name")
-        yield ToolCall(_identity(call.id, f"{place}.id"), function.name, function.arguments)
+        yield ToolCall(filled(call.id, f"{place}.id"), function.name, function.arguments)
 
 
 def _tool_result(sent: wire.Message, param: str) -> ToolResult:
-    call_id = _identity(sent.tool_call_id, f"{param}.tool_call_id")
+    call_id = filled(sent.tool_call_id, f"{param}.tool_call_id")
     return ToolResult(call_id, "\n".join(part.text for part in _texts(sent.content, f"{param}.content")))
 
 
@@ -234,9 +222,9 @@ def _texts(content: str | list[wire.Part] | None, param: str, *, refusals: bool 
         place = f"{param}[{i}]"
         match part.type:
             case "text":
-                yield Text(_present(part.text, f"{place}.text"))
+                yield Text(present(part.text, f"{place}.text"))
             case "refusal" if refusals:
-                yield Refusal(_present(part.refusal, f"{place}.refusal"))
+                yield Refusal(present(part.refusal, f"{place}.refusal"))
             case medium if medium in _MEDIA:
                 raise Unsupported(f"`{place}` is of type `{medium}`, and only `text` can be read here.", param=place)
             case _:
@@ -244,19 +232,7 @@ def _texts(content: str | list[wire.Part] | None, param: str, *, refusals: bool 
                 raise InvalidAsk(f"`{place}.type` must be {allowed}.", param=f"{place}.type")
 
 
-def _present(value: T | None, param: str) -> T:
-    if value is None:
-        raise InvalidAsk(f"`{param}` is missing.", param=param)
-    return value
-
-
 def _function(kind: str, function: T | None, param: str) -> T:
     if kind != "function":
         raise Unsupported(f"`{param}.type` must be `function`: other kinds are not supported.", param=f"{param}.type")
-    return _present(function, f"{param}.function")
-
-
-def _identity(value: str | None, param: str) -> str:
-    if not value:
-        raise InvalidAsk(f"`{param}` must be a string that is not empty.", param=param)
-    return value
+    return present(function, f"{param}.function")
