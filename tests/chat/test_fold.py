@@ -27,13 +27,13 @@ def test_an_answer_is_the_fold_of_its_events():
     logprob = TokenLogprob("b", -0.5)
     fold.add([TextDelta("a"), Waiting(), TextDelta("b", (logprob,)), TextDelta("no", refusal=True)])
     fold.add([ToolCallDelta(1, "{}", "id1", "g"), ToolCallDelta(0, '{"x":', "id0", "f"), ToolCallDelta(0, "1}")])
-    fold.add([Finished(FinishReason.TOOL_CALLS, Usage(1, 2))])
+    fold.add([Finished(FinishReason.TOOL_CALLS, Usage(1, 2), stop="END")])
     answer = fold.answer
     assert answer is not None
     assert (answer.model, answer.reasoning, answer.text, answer.refusal) == ("m", "hmm", "ab", "no")
     assert answer.tool_calls == (ToolCall("id0", "f", '{"x":1}'), ToolCall("id1", "g", "{}"))
     assert answer.logprobs == (logprob,)
-    assert (answer.reason, answer.usage) == (FinishReason.TOOL_CALLS, Usage(1, 2))
+    assert (answer.reason, answer.usage, answer.stop) == (FinishReason.TOOL_CALLS, Usage(1, 2), "END")
 
 
 def test_half_an_answer_is_never_folded_into_a_whole_one():

@@ -88,6 +88,12 @@ def test_the_end_of_the_body_finishes_an_answer_as_well():
     assert decoded(said(content="Hi"), STOP) == [Started(), TextDelta("Hi"), Finished(FinishReason.STOP)]
 
 
+@pytest.mark.parametrize(("told", "stop"), [("END", "END"), (200012, None), (None, None)])
+def test_the_stop_string_that_ended_it_is_kept_where_an_engine_tells(told, stop):
+    end = frame(choices=[{"index": 0, "delta": {}, "finish_reason": "stop", "stop_reason": told}])
+    assert decoded(said(content="Hi"), end, DONE)[-1] == Finished(FinishReason.STOP, stop=stop)
+
+
 @pytest.mark.parametrize(
     "usages",
     [

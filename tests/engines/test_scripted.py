@@ -188,9 +188,15 @@ def test_text_ends_before_the_first_stop_string_even_inside_a_word():
     ask = Ask(HELLO.messages, sampling=Sampling(stop=("unused", "our", "ee f")))
     whole = answer("scripted:?text=one%20two%20three%20four", ask)
     assert whole.text == "one two thr"
-    assert whole.reason is FinishReason.STOP
+    assert (whole.reason, whole.stop) == (FinishReason.STOP, "ee f")
     assert whole.usage is not None
     assert whole.usage.completion_tokens == 3
+
+
+def test_an_answer_that_its_limit_cut_was_ended_by_no_stop_string():
+    ask = Ask(HELLO.messages, sampling=Sampling(stop=("four",), max_tokens=2))
+    whole = answer("scripted:?text=one%20two%20three%20four", ask)
+    assert (whole.reason, whole.stop) == (FinishReason.LENGTH, None)
 
 
 def test_a_stop_string_at_the_start_leaves_no_text():

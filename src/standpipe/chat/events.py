@@ -95,11 +95,12 @@ class ToolCallDelta(Struct, frozen=True, gc=False):
 
 
 class Finished(Struct, frozen=True):
-    """The answer is whole."""
+    """The answer is whole. `stop` is the client's stop string that ended it, None when none did or nobody says."""
 
     reason: FinishReason
     usage: Usage | None = None
     timings: Timings | None = None
+    stop: str | None = None
 
 
 class Failed(Struct, frozen=True):

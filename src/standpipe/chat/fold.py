@@ -33,6 +33,7 @@ class Answer(Struct, frozen=True):
     logprobs: tuple[TokenLogprob, ...] = ()
     usage: Usage | None = None
     timings: Timings | None = None
+    stop: str | None = None
 
 
 class Fold:
@@ -90,4 +91,5 @@ class Fold:
             logprobs=tuple(self._logprobs),
             usage=self._finished.usage,
             timings=self._finished.timings,
+            stop=self._finished.stop,
         )

@@ -69,6 +69,7 @@ class _Choice(Struct):
     index: int = 0
     delta: _Delta | None = None
     finish_reason: str | None = None
+    stop_reason: Any = None  # vLLM's: the stop string, or the id of a token
     logprobs: Any = None
     usage: _Usage | None = None
 
@@ -117,7 +118,7 @@ class Decoder:
         mark: letters and digits that tell this answer's made-up tool call ids from those of other answers.
     """
 
-    __slots__ = ("_calls", "_frames", "_model", "_reason", "_started", "_timings", "_usage", "done")
+    __slots__ = ("_calls", "_frames", "_model", "_reason", "_started", "_stop", "_timings", "_usage", "done")
 
     def __init__(self, mark: str = "") -> None:
         self.done = False
@@ -127,6 +128,7 @@ class Decoder:
         self._started = False
         self._model: str | None = None
         self._reason: str | None = None
+        self._stop: str | None = None
         self._usage: Usage | None = None
         self._timings: _Timings | None = None
 
@@ -171,6 +173,8 @@ class Decoder:
             if choice.delta is not None:
                 self._say(choice.delta, choice.logprobs, events)
             self._reason = choice.finish_reason or self._reason
+            if isinstance(choice.stop_reason, str):
+                self._stop = choice.stop_reason
             self._count(choice.usage)
         self._count(frame.usage)
         self._timings = frame.timings or self._timings
@@ -207,7 +211,7 @@ class Decoder:
         if self._calls.finish() and reason is FinishReason.STOP:
             reason = FinishReason.TOOL_CALLS  # several engines do not tell
         self.done = True
-        return Finished(reason, self._usage, _seconds(self._timings))
+        return Finished(reason, self._usage, _seconds(self._timings), self._stop)
 
     def __repr__(self) -> str:
         state = "done" if self.done else "started" if self._started else "new"

@@ -54,6 +54,7 @@ def compose(script: Script, ask: Ask) -> Composition:
     reasoning: list[Delta] = [ReasoningDelta(word) for word in _made_up(chance, script.reasoning)]
     tool = _called_tool(script, ask)
     body: list[Delta]
+    stop: str | None = None
     if tool is not None:
         reason = FinishReason.TOOL_CALLS
         arguments = _ARGUMENTS.findall(json.dumps(smallest(tool.parameters)))
@@ -61,19 +62,19 @@ def compose(script: Script, ask: Ask) -> Composition:
         body += [ToolCallDelta(0, piece) for piece in arguments]
     else:
         reason = FinishReason.STOP
-        pieces = _until(_text(script, ask, said, chance), sampling.stop)
+        pieces, stop = _until(_text(script, ask, said, chance), sampling.stop)
         rivals = (sampling.top_logprobs or 0) if sampling.logprobs else None
         body = [TextDelta(piece, () if rivals is None else _logprobs(piece, rivals)) for piece in pieces]
     deltas = reasoning + body
     if sampling.max_tokens is not None and len(deltas) > sampling.max_tokens:
-        deltas, reason = deltas[: max(0, sampling.max_tokens)], FinishReason.LENGTH
+        deltas, reason, stop = deltas[: max(0, sampling.max_tokens)], FinishReason.LENGTH, None
     usage = Usage(
         prompt_tokens=max(1, sum(map(_words_in, ask.messages))),
         completion_tokens=len(deltas),
         reasoning_tokens=min(len(reasoning), len(deltas)),
     )
     timings = Timings(script.first, len(deltas) / script.rate if script.rate else 0.0)
-    return Composition(tuple(deltas), Finished(reason, usage, timings))
+    return Composition(tuple(deltas), Finished(reason, usage, timings, stop))
 
 
 def _last_user_text(ask: Ask) -> str:
@@ -117,16 +118,18 @@ def _has_results(ask: Ask) -> bool:
     return False
 
 
-def _until(pieces: list[str], stops: Sequence[str]) -> list[str]:
-    """The pieces before the first stop string."""
+def _until(pieces: list[str], stops: Sequence[str]) -> tuple[list[str], str | None]:
+    """The pieces before the first stop string, and that string."""
     text = "".join(pieces)
-    left = min((at for stop in stops if stop and (at := text.find(stop)) >= 0), default=len(text))
+    left, first = min(
+        ((at, stop) for stop in stops if stop and (at := text.find(stop)) >= 0), default=(len(text), None)
+    )
     kept = []
     for piece in pieces:
         if left > 0:
             kept.append(piece[:left])
         left -= len(piece)
-    return kept
+    return kept, first
 
 
 def _logprobs(token: str, rivals: int) -> tuple[TokenLogprob, ...]:
