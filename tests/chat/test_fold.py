@@ -23,7 +23,8 @@ from standpipe.chat.fold import Fold
 def test_an_answer_is_the_fold_of_its_events():
     fold = Fold()
     fold.add([Waiting(3, 1.0), Started("m"), ReasoningDelta("hm"), ReasoningDelta("m")])
-    assert fold.answer is None
+    unfinished = fold.answer
+    assert unfinished is None
     logprob = TokenLogprob("b", -0.5)
     fold.add([TextDelta("a"), Waiting(), TextDelta("b", (logprob,)), TextDelta("no", refusal=True)])
     fold.add([ToolCallDelta(1, "{}", "id1", "g"), ToolCallDelta(0, '{"x":', "id0", "f"), ToolCallDelta(0, "1}")])
