@@ -1,0 +1,82 @@
+"""GBNF, the grammar language of llama.cpp: rules under construction, and the rules of JSON itself.
+
+No string of its JSON can hold a control token: a run of `<` is never followed by `|` there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final
+
+from standpipe.chat.errors import Unsupported
+
+_ESCAPES: Final = {'"': '\\"', "\\": "\\\\", "\n": "\\n", "\r": "\\r", "\t": "\\t"}
+_MOST_RULES: Final = 4000
+
+_PRIMITIVES: Final[Mapping[str, str]] = {
+    "space": r'| " " | "\n" [ \t]{0,20}',
+    "escape": r'"\\" (["\\/bfnrt] | "u" [0-9a-fA-F]{4})',
+    "plain": r'[^"\\<\x00-\x1F\x7F] | escape',
+    # A run of < not followed by |, so that no control token can be written inside a string.
+    "string": r'"\"" (plain | "<"+ ([^"\\<|\x00-\x1F\x7F] | escape))* "<"* "\""',
+    "digits": r"[0-9]{1,15}",
+    "integer": r'"-"? ("0" | [1-9] [0-9]{0,15})',
+    "number": r'integer ("." digits)? ([eE] [-+]? [0-9]{1,3})?',
+    "boolean": r'"true" | "false"',
+    "null": r'"null"',
+    "value": "object | array | string | number | boolean | null",
+    "pair": r'string space ":" space value',
+    "object": r'"{" space (pair space ("," space pair space)*)? "}"',
+    "array": r'"[" space (value space ("," space value space)*)? "]"',
+}
+"""Each with what it needs among the others."""
+
+_NEEDS: Final[Mapping[str, tuple[str, ...]]] = {
+    "plain": ("escape",), "string": ("plain", "escape"), "number": ("integer", "digits"),
+    "value": ("object", "array", "string", "number", "boolean", "null"), "pair": ("string", "space", "value"),
+    "object": ("pair", "space"), "array": ("value", "space"),
+}  # fmt: skip
+
+
+def literal(text: str) -> str:
+    """A text as a GBNF literal."""
+    return '"' + "".join(_ESCAPES.get(c) or (c if c >= " " else f"\\x{ord(c):02X}") for c in text) + '"'
+
+
+class Grammar:
+    """Rules under construction. `add` and `use` give the name of a rule, `text` the whole."""
+
+    def __init__(self) -> None:
+        self._rules: dict[str, str] = {}
+
+    def add(self, body: str) -> str:
+        """A rule with this body, also one that is there already."""
+        name = f"r{len(self._rules)}"
+        self._rules[name] = body
+        return name
+
+    def use(self, name: str) -> str:
+        """A rule that JSON itself has: `string`, `object`, `value`, ..."""
+        if name not in self._rules:
+            self._rules[name] = _PRIMITIVES[name]
+            for needed in _NEEDS.get(name, ()):
+                self.use(needed)
+        return name
+
+    def reserve(self) -> str:
+        """The name of a rule whose body comes later."""
+        if len(self._rules) >= _MOST_RULES:
+            raise Unsupported("The schema makes too large a grammar.")
+        return self.add("")
+
+    def define(self, name: str, body: str) -> str:
+        """The body of a reserved rule."""
+        self._rules[name] = body
+        return name
+
+    def text(self, root: str) -> str:
+        """The grammar, with this body for its root."""
+        return "\n".join(f"{name} ::= {body}" for name, body in {"root": root, **self._rules}.items()) + "\n"
+
+    def __repr__(self) -> str:
+        return f"<Grammar {len(self._rules)} rules>"

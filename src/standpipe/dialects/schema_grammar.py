@@ -1,0 +1,278 @@
+"""JSON Schema to GBNF, the grammar language of llama.cpp: the JSON texts that fit a schema, and no others.
+
+Why our own. The engine's package has a function of that name, but in its build it hands the schema to another grammar
+library unread, whose errors are logged and then ignored: an unsupported schema constrains nothing, and says so to
+nobody. GBNF that cannot be read is refused. And only text can be framed: what a gpt-oss model writes around its JSON
+must be in the same grammar (see `harmony_frame`).
+
+Covered is what OpenAI's strict mode allows: objects, arrays, strings, numbers, booleans, null, `enum`, `const`,
+`anyOf`, `$ref` inside the schema (recursive ones, too), bounds on lengths and integers, and the formats that a few
+characters describe. What GBNF cannot express raises Unsupported when the client asked for strictness, and is left out
+when it did not: the JSON then is of the right shape, and its finer rules are only in the prompt. Property order is the
+schema's. One rule per schema, so a schema grows the grammar in proportion to its size; `bounds` limits that size.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+from standpipe.chat.errors import Unsupported
+from standpipe.dialects.gbnf import Grammar, literal
+from standpipe.dialects.schema_numbers import integers
+
+_MOST_REPEATS: Final = 256
+"""The engine writes a bounded repetition out; this is what it does in a millisecond."""
+_ANNOTATIONS: Final = frozenset(
+    {"title", "description", "default", "examples", "deprecated", "readOnly", "writeOnly", "$schema", "$id", "$comment",
+     "$defs", "definitions", "type", "strict"}
+)  # fmt: skip
+
+_DATE: Final = r'[0-9]{4} "-" ("0" [1-9] | "1" [0-2]) "-" ("0" [1-9] | [12] [0-9] | "3" [01])'
+_TIME: Final = (
+    r'([01] [0-9] | "2" [0-3]) ":" [0-5] [0-9] ":" [0-5] [0-9] ("." [0-9]{1,6})? '
+    r'("Z" | [-+] ([01] [0-9] | "2" [0-3]) ":" [0-5] [0-9])'
+)
+_FORMATS: Final[Mapping[str, str]] = {
+    "date": _DATE,
+    "time": _TIME,
+    "date-time": f'{_DATE} "T" {_TIME}',
+    "uuid": '[0-9a-f]{8} "-" [0-9a-f]{4} "-" [0-9a-f]{4} "-" [0-9a-f]{4} "-" [0-9a-f]{12}',
+    "ipv4": ' "." '.join([r'("25" [0-5] | "2" [0-4] [0-9] | "1" [0-9] [0-9] | [1-9]? [0-9])'] * 4),
+}
+_TYPES: Final = ("object", "array", "string", "number", "integer", "boolean", "null")
+
+
+def add_schema(grammar: Grammar, schema: Mapping[str, Any], param: str, *, strict: bool) -> str:
+    """The name of a rule for the JSON texts that fit this schema. `param` is the field that it stands in.
+
+    Raises Unsupported, naming the place in the schema.
+    """
+    return _Reading(grammar, schema, param, strict=strict).rule(schema, param)
+
+
+class _Reading:
+    """One schema on its way into a grammar. Refuses or passes over what it cannot express."""
+
+    def __init__(self, grammar: Grammar, root: Mapping[str, Any], param: str, *, strict: bool) -> None:
+        self._grammar = grammar
+        self._root = root
+        self._param = param
+        self._strict = strict
+        self._references: dict[str, str] = {}
+        self._entering: set[str] = set()
+        """References that were followed since the last character of JSON: meeting one again would never end."""
+
+    def rule(self, schema: Any, param: str) -> str:
+        """The name of the rule for a schema that stands at `param`."""
+        if schema is True or schema == {}:
+            return self._grammar.use("value")
+        if not isinstance(schema, dict):
+            raise self._unsupported("only objects are schemas", param)
+        if "$ref" in schema:
+            return self._reference(schema["$ref"], f"{param}.$ref")
+        if "enum" in schema or "const" in schema:
+            return self._constants(schema, param)
+        for key in ("anyOf", "oneOf", "allOf"):
+            if key in schema and (found := self._combined(key, schema, param)):
+                return found
+        types = schema.get("type") or _implied(schema)
+        if isinstance(types, str):
+            return self._typed(types, schema, param)
+        if isinstance(types, list) and types:
+            return self._grammar.add(" | ".join(self._typed(one, schema, param) for one in types))
+        self._check_keys(schema, (), param)
+        return self._grammar.use("value")
+
+    def _unsupported(self, what: str, param: str) -> Unsupported:
+        return Unsupported(f"`{param}` cannot be enforced: {what}.", param=param)
+
+    def _check_keys(self, schema: Mapping[str, Any], known: Sequence[str], param: str) -> None:
+        """In strict mode every keyword must be one that is enforced, or one that only describes."""
+        for key in schema if self._strict else ():
+            if key not in _ANNOTATIONS and key not in known:
+                raise self._unsupported(f"`{key}` is not supported here", f"{param}.{key}")
+
+    def _reference(self, reference: Any, param: str) -> str:
+        if reference in self._entering:
+            raise self._unsupported("it refers to itself and nothing else", param)
+        if reference in self._references:
+            return self._references[reference]
+        target: Any = self._root
+        path = str(reference).removeprefix("#").split("/")[1:]
+        for step in path:
+            key = step.replace("~1", "/").replace("~0", "~")
+            if not isinstance(target, dict) or key not in target:
+                raise self._unsupported(f"there is no `{reference}` in this schema", param)
+            target = target[key]
+        if not str(reference).startswith("#"):
+            raise self._unsupported("only references into the schema itself are followed", param)
+        name = self._references[reference] = self._grammar.reserve()
+        self._entering.add(reference)
+        self._grammar.define(name, self.rule(target, ".".join([self._param, *path])))
+        self._entering.discard(reference)
+        return name
+
+    def _inside(self, schema: Any, param: str) -> str:
+        """A schema behind at least one character of JSON: there, a reference may come round again."""
+        entering, self._entering = self._entering, set()
+        name = self.rule(schema, param)
+        self._entering = entering
+        return name
+
+    def _constants(self, schema: Mapping[str, Any], param: str) -> str:
+        self._check_keys(schema, ("enum", "const"), param)
+        values = [schema["const"]] if "const" in schema else schema["enum"]
+        if not isinstance(values, list) or not values:
+            raise self._unsupported("it must be a list of values", f"{param}.enum")
+        texts = (json.dumps(value, ensure_ascii=False, separators=(",", ":")) for value in values)
+        return self._grammar.add(" | ".join(literal(text) for text in dict.fromkeys(texts)))
+
+    def _combined(self, key: str, schema: Mapping[str, Any], param: str) -> str | None:
+        """`anyOf`; and, where strictness was not asked for, what else comes down to one of several."""
+        branches = schema[key]
+        self._check_keys(schema, ("anyOf",), param)
+        if not isinstance(branches, list) or not branches:
+            raise self._unsupported("it must be a list of schemas", f"{param}.{key}")
+        if key == "allOf":
+            return self.rule(branches[0], f"{param}.allOf[0]") if len(branches) == 1 else None
+        return self._grammar.add(" | ".join(self.rule(b, f"{param}.{key}[{n}]") for n, b in enumerate(branches)))
+
+    def _typed(self, kind: Any, schema: Mapping[str, Any], param: str) -> str:
+        match kind:
+            case "object":
+                return self._object(schema, param)
+            case "array":
+                return self._array(schema, param)
+            case "string":
+                return self._string(schema, param)
+            case "integer" | "number":
+                return self._number(kind, schema, param)
+            case "boolean" | "null":
+                return self._grammar.use(kind)
+        raise self._unsupported(f"the types are {', '.join(_TYPES)}", f"{param}.type")
+
+    def _string(self, schema: Mapping[str, Any], param: str) -> str:
+        self._check_keys(schema, ("format", "minLength", "maxLength", *_OTHER_TYPES["string"]), param)
+        form = schema.get("format")
+        if isinstance(form, str) and form in _FORMATS:
+            return self._grammar.add(rf'"\"" {_FORMATS[form]} "\""')
+        if form is not None and self._strict:
+            raise self._unsupported(f"the formats are {', '.join(_FORMATS)}", f"{param}.format")
+        times = self._times(schema, "minLength", "maxLength", param)
+        if times is None:
+            return self._grammar.use("string")
+        return self._grammar.add(rf'"\"" {self._grammar.use("plain")}{times} "\""')
+
+    def _times(self, schema: Mapping[str, Any], least: str, most: str, param: str) -> str | None:
+        """`{m,n}` for these two bounds; None without any, or with ones too large to write out."""
+        low, high = schema.get(least, 0), schema.get(most)
+        for key, bound in ((least, low), (most, high)):
+            if bound is not None and (not isinstance(bound, int) or not 0 <= bound <= _MOST_REPEATS):
+                if self._strict:
+                    raise self._unsupported(f"it must be 0 to {_MOST_REPEATS}", f"{param}.{key}")
+                return None
+        if high is not None and high < low:
+            raise self._unsupported(f"it is less than `{least}`", f"{param}.{most}")
+        return None if not low and high is None else f"{{{low},{'' if high is None else high}}}"
+
+    def _number(self, kind: str, schema: Mapping[str, Any], param: str) -> str:
+        keys = ("minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum")
+        self._check_keys(schema, (*keys, *_OTHER_TYPES["number"]), param)
+        bounds = {key: schema[key] for key in keys if key in schema}
+        if not bounds:
+            return self._grammar.use(kind)
+        whole = all(isinstance(bound, int) and abs(bound) < 10**15 for bound in bounds.values())
+        if kind == "integer" and whole:
+            low = max((bounds[k] + (k != "minimum") for k in keys[::2] if k in bounds), default=None)
+            high = min((bounds[k] - (k != "maximum") for k in keys[1::2] if k in bounds), default=None)
+            if low is not None and high is not None and high < low:
+                raise self._unsupported("no integer is within these bounds", param)
+            return self._grammar.add(integers(low, high))
+        if self._strict:
+            raise self._unsupported("only integers can be bounded, by integers", f"{param}.{next(iter(bounds))}")
+        return self._grammar.use(kind)
+
+    def _array(self, schema: Mapping[str, Any], param: str) -> str:
+        self._check_keys(schema, ("items", "minItems", "maxItems", *_OTHER_TYPES["array"]), param)
+        item = self._inside(schema.get("items", True), f"{param}.items")
+        space = self._grammar.use("space")
+        times = self._times(schema, "minItems", "maxItems", param)
+        low, high = (times or "{0,}").strip("{}").split(",")
+        if high == "0":
+            return self._grammar.add(f'"[" {space} "]"')
+        more = f"{{{max(int(low) - 1, 0)},{int(high) - 1 if high else ''}}}"
+        items = f'{item} {space} ("," {space} {item} {space}){more}'
+        return self._grammar.add(f'"[" {space} {items if int(low) else f"({items})?"} "]"')
+
+    def _object(self, schema: Mapping[str, Any], param: str) -> str:
+        self._check_keys(schema, ("properties", "required", "additionalProperties", *_OTHER_TYPES["object"]), param)
+        properties = schema.get("properties") or {}
+        extra = schema.get("additionalProperties", not properties)
+        if not isinstance(properties, dict):
+            raise self._unsupported("it must be an object", f"{param}.properties")
+        required = schema.get("required", ())
+        unknown = [key for key in required if key not in properties]
+        if unknown and self._strict:
+            raise self._unsupported(f"`{unknown[0]}` is not in `properties`", f"{param}.required")
+        if not properties:
+            return self._map(extra, param)
+        if extra is not False and self._strict:
+            raise self._unsupported("it must be false", f"{param}.additionalProperties")
+        pairs = [
+            (self._pair(key, value, f"{param}.properties.{key}"), key in required) for key, value in properties.items()
+        ]
+        space = self._grammar.use("space")
+        return self._grammar.add(f'"{{" {space} {self._members(pairs)} "}}"')
+
+    def _pair(self, key: str, schema: Any, param: str) -> str:
+        space = self._grammar.use("space")
+        name = literal(json.dumps(key, ensure_ascii=False))
+        return self._grammar.add(f'{name} {space} ":" {space} {self._inside(schema, param)} {space}')
+
+    def _members(self, pairs: Sequence[tuple[str, bool]]) -> str:
+        """The pairs in order, each optional one there or not, with commas between those that are."""
+        space = self._grammar.use("space")
+        rest = '""'
+        rests = [rest]
+        for pair, needed in reversed(pairs):
+            with_pair = f'"," {space} {pair} {rest}'
+            rest = self._grammar.add(with_pair if needed else f"({with_pair}) | {rest}")
+            rests.append(rest)
+        firsts = []
+        for (pair, needed), after in zip(pairs, rests[-2::-1], strict=True):
+            firsts.append(f"{pair} {after}")
+            if needed:
+                return f"({' | '.join(firsts)})"
+        return f"({' | '.join(firsts)})?"
+
+    def _map(self, extra: Any, param: str) -> str:
+        """An object without properties of its own: none, any, or all of one schema."""
+        space = self._grammar.use("space")
+        if extra is False:
+            return self._grammar.add(f'"{{" {space} "}}"')
+        if extra is True or extra == {}:
+            if self._strict:
+                raise self._unsupported("it must be false", f"{param}.additionalProperties")
+            return self._grammar.use("object")
+        value = self._inside(extra, f"{param}.additionalProperties")
+        pair = self._grammar.add(f'{self._grammar.use("string")} {space} ":" {space} {value} {space}')
+        return self._grammar.add(f'"{{" {space} ({pair} ("," {space} {pair})*)? "}}"')
+
+
+_OTHER: Final = {
+    "object": ("properties", "required", "additionalProperties"),
+    "array": ("items", "minItems", "maxItems"),
+    "string": ("format", "minLength", "maxLength"),
+    "number": ("minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum"),
+}
+_OTHER_TYPES: Final = {
+    kind: tuple(key for other, keys in _OTHER.items() if other != kind for key in keys) for kind in _OTHER
+}
+"""With several types in one schema, the keywords of the others say nothing about this one."""
+
+
+def _implied(schema: Mapping[str, Any]) -> str | None:
+    """The type of a schema that names none, by the keywords it has."""
+    return next((kind for kind, keys in _OTHER.items() if any(key in schema for key in keys)), None)
