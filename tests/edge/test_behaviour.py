@@ -770,6 +770,31 @@ def test_a_drain_lets_answers_finish_and_closes_the_rest(shell):
     run(shell, handler, scene, limits=SOON)
 
 
+def test_a_stream_that_began_before_the_drain_finishes_and_its_connection_closes(shell):
+    go = asyncio.Event()
+
+    async def handler(request, reply):
+        reply.start(200, [])
+        reply.write(b"one ")
+        await go.wait()
+        reply.write(b"two")
+        reply.end()
+
+    async def scene(rig):
+        client = await rig.connect()
+        client.send(GET)
+        status, headers = await client.head()
+        assert (status, "connection" in headers) == (200, False)
+        draining = asyncio.create_task(rig.server.drain(1))
+        await asyncio.sleep(0.005)
+        go.set()
+        assert b"".join([chunk async for chunk in client.chunks()]) == b"one two"
+        assert await client.rest() == b""
+        assert await draining is True
+
+    run(shell, handler, scene)
+
+
 def test_a_drain_cuts_what_outlasts_the_grace(shell):
     witness = Witness(begin=b"half")
 

@@ -52,8 +52,9 @@ def test_a_head_that_takes_too_long_gets_408_however_it_trickles(ours):
         client = await rig.connect()
 
         async def trickle():
-            for byte in GET[:-1]:
-                client.send(bytes([byte]))
+            client.send(GET[:-2] + b"X: ")
+            while True:
+                client.send(b"x")
                 await asyncio.sleep(0.005)
 
         trickling = asyncio.create_task(trickle())
@@ -285,6 +286,16 @@ def test_a_target_is_read_once(ours, method, target, path, query):
     assert seen == [(method, path, query)]
 
 
+def test_what_the_parser_takes_for_a_close_is_one(ours):
+    async def scene(rig):
+        client = await rig.connect()
+        answer = await client.ask(GET[:-2] + b"Proxy-Connection: close\r\n\r\n" + GET)
+        assert answer.headers["connection"] == "close"
+        assert await client.rest() == b""
+
+    run(ours, hello, scene, limits=Limits(linger=0.02))
+
+
 def test_blank_lines_before_a_request_are_forgiven(ours):
     async def scene(rig):
         client = await rig.connect()
@@ -328,7 +339,7 @@ def test_what_is_thrown_away_is_bounded_in_bytes(ours):
         client.send(b"x" * 50_000)
         await until(lambda: rig.shell.statistics().connections == 0)
 
-    run(ours, never, scene, limits=Limits(linger=4, linger_bytes=10_000))
+    run(ours, never, scene, limits=Limits(linger=60, linger_bytes=10_000))
 
 
 def test_more_than_may_be_read_ahead_is_thrown_away_and_the_connection_closes_after_the_answer(ours):

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.edge.fuzzing import CORPUS, WORDS, check
+from tests.edge.fuzzing import CORPUS, WORDS, check, read
 
 CUTS = st.lists(st.integers(0, 4096), max_size=6)
 
@@ -25,6 +25,13 @@ def mutations(draw):
 @pytest.mark.parametrize("data", CORPUS)
 def test_the_corpus_byte_by_byte(data):
     check(data, list(range(len(data))))
+
+
+@pytest.mark.parametrize("data", CORPUS)
+def test_the_corpus_in_two_pieces_cut_everywhere(data):
+    together = read([data])
+    for place in range(1, len(data)):
+        assert read([data[:place], data[place:]]) == together, place
 
 
 @settings(max_examples=300, deadline=None)

@@ -28,9 +28,9 @@ class Entry(StrEnum):
 
 
 class Visit:
-    """One connection's place in the census. `leave` it exactly once; more often does no harm."""
+    """One connection's place in the census. `leave` it in the end; more often does no harm."""
 
-    __slots__ = ("_census", "_inside", "entry", "key", "peer", "trusted")
+    __slots__ = ("_census", "_inside", "counted", "entry", "key", "peer", "trusted")
 
     def __init__(self, census: Census, peer: str | None) -> None:
         self._census = census
@@ -39,12 +39,13 @@ class Visit:
         """The other end's address, or the one that a trusted proxy vouches for; None on a UNIX socket."""
         self.key, self.trusted = census.identify(peer)
         self.entry = Entry.WELCOME
+        self.counted = False
+        """Whether its client and block are charged with it."""
 
     def vouched(self, peer: str) -> None:
         """A trusted proxy names its client: count it, and judge anew."""
         self.peer = peer
         self.key, _ = self._census.identify(peer)
-        self.trusted = False
         self.entry = self._census.judge(self)
 
     def leave(self) -> None:
@@ -69,22 +70,21 @@ class Census:
         self._refused: Counter[str] = Counter()
 
     def enter(self, peer: str | None) -> Visit:
-        """Somebody knocks. What is CUT counts no longer."""
+        """Somebody knocks. What is CUT has left again."""
         visit = Visit(self, peer)
         self._total += 1
         visit.entry = self._room(self._total, self._limits.connections, Entry.FULL)
-        if visit.entry is Entry.WELCOME:
-            if not visit.trusted:
-                visit.entry = self.judge(visit)
-        else:
+        if visit.entry is not Entry.WELCOME:
             self._refused["connections"] += 1
-            visit.trusted = True  # not counted for its client
+        elif not visit.trusted and peer is not None:
+            visit.entry = self.judge(visit)
         if visit.entry is Entry.CUT:
             visit.leave()
         return visit
 
     def judge(self, visit: Visit) -> Entry:
-        """Count a visit for its client and block."""
+        """Charge a visit to its client and block."""
+        visit.counted = True
         limits, key = self._limits, visit.key
         self._clients[key.address] += 1
         self._blocks[key.block] += 1
@@ -100,7 +100,7 @@ class Census:
     def forget(self, visit: Visit) -> None:
         """Undo `enter`."""
         self._total -= 1
-        if visit.trusted:
+        if not visit.counted:
             return
         for counts, name in ((self._clients, visit.key.address), (self._blocks, visit.key.block)):
             counts[name] -= 1
@@ -110,7 +110,7 @@ class Census:
     def identify(self, peer: str | None) -> tuple[ClientKey, bool]:
         """A peer's key, and whether it is a proxy that speaks for others."""
         if peer is None:
-            return UNIX, True
+            return UNIX, self._trust.unix
         address = parse(peer)
         return (UNKNOWN, False) if address is None else (client_key(address), self._trust.includes(address))
 

@@ -305,10 +305,10 @@ class Connection(asyncio.Protocol):
     def cut(self, *, silent: bool) -> None:
         """Flush and close. `silent`: nothing but a reset tells that the body is not whole."""
         if silent and self._transport is not None:
-            if self._transport.get_extra_info("sslcontext") is not None:
-                self.abort()  # a TLS transport would say a clean good-bye
-                return
             self._transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
+            if self._transport.get_extra_info("sslcontext") is not None:
+                self.abort()  # at its leisure a TLS transport would say a clean good-bye first
+                return
         self._close()
 
     def _handled(self, task: asyncio.Task[None]) -> None:

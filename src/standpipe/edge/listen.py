@@ -118,19 +118,21 @@ def _clear(path: Path) -> None:
             path.unlink()
 
 
-def inherited(environ: Mapping[str, str], pid: int) -> list[socket.socket]:
+def inherited(environ: Mapping[str, str], pid: int, first: int = FIRST_INHERITED) -> list[socket.socket]:
     """The sockets that systemd, or a former self, passed to the process `pid` (LISTEN_FDS and LISTEN_PID); often none.
 
-    Raises ListenError when what was passed is not a listening stream socket.
+    They are the descriptors from `first` on. Whoever calls this takes both variables out of its environment, so that
+    no child believes in them. Raises ListenError when what was passed is not a listening stream socket.
     """
     count = environ.get("LISTEN_FDS", "")
     if not count.isdecimal() or environ.get("LISTEN_PID") != str(pid):
         return []
     sockets: list[socket.socket] = []
-    for descriptor in range(FIRST_INHERITED, FIRST_INHERITED + int(count)):
+    for descriptor in range(first, first + int(count)):
         try:
             sock = socket.socket(fileno=descriptor)
             if not sock.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
+                sock.close()
                 raise ListenError(f"the passed descriptor {descriptor} does not listen")
             ready(sock)
         except OSError as error:

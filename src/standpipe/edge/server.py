@@ -110,8 +110,10 @@ class Server:
                 ssl_shutdown_timeout=self._limits.linger if secure else None,
             )
         except OSError:  # it left, or its handshake failed or took too long: nobody is there to be told
-            sock.close()
             visit.leave()
+        except asyncio.CancelledError:
+            visit.leave()
+            raise
 
     def _rest(self, listening: socket.socket, error: OSError) -> None:
         """No descriptor is left: say so, and try again in a moment instead of at once and for ever."""

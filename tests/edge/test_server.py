@@ -1,0 +1,276 @@
+"""The front door with both shells: TLS, UNIX sockets, shared and passed sockets, and a system without descriptors."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import shutil
+import socket
+import ssl
+from pathlib import Path
+
+import pytest
+
+from standpipe.edge.http1 import Http1Shell
+from standpipe.edge.limits import Limits
+from standpipe.edge.listen import ListenError, Tls, inherited, open_tcp, open_unix
+from standpipe.edge.server import Server
+from standpipe.policy.identity import Trust
+from tests.edge.rig import GET, Client, refuse, run, until
+
+PEM = Path(__file__).parent / "tls"
+FIRST = Tls(PEM / "first.crt", PEM / "first.key")
+
+
+async def who(request, reply):
+    peer = str(request.peer).encode()
+    reply.start(200, [])
+    reply.write(peer)
+    reply.end()
+
+
+def trusting(name):
+    context = ssl.create_default_context(cafile=str(PEM / f"{name}.crt"))
+    return {"ssl": context, "server_hostname": f"{name}.test"}
+
+
+# TLS
+
+
+def test_requests_travel_over_tls(shell):
+    async def scene(rig):
+        client = await rig.connect(**trusting("first"))
+        for _ in range(3):
+            assert (await client.ask(GET)).body == b"127.0.0.1"
+        assert client.writer.get_extra_info("ssl_object").version() in {"TLSv1.2", "TLSv1.3"}
+
+    run(shell, who, scene, tls=FIRST)
+
+
+def test_a_certificate_is_renewed_without_a_restart(shell, tmp_path):
+    tls = Tls(tmp_path / "crt", tmp_path / "key")
+
+    def install(certificate, key):
+        shutil.copy(PEM / f"{certificate}.crt", tls.certificate)
+        shutil.copy(PEM / f"{key}.key", tls.key)
+
+    async def scene(rig):
+        before = await rig.connect(**trusting("first"))
+        assert (await before.ask(GET)).status == 200
+        install("second", "first")
+        with pytest.raises(ListenError, match="cannot use the certificate"):
+            rig.server.reload_tls()
+        assert (await (await rig.connect(**trusting("first"))).ask(GET)).status == 200
+        install("second", "second")
+        rig.server.reload_tls()
+        assert (await (await rig.connect(**trusting("second"))).ask(GET)).status == 200
+        assert (await before.ask(GET)).status == 200
+
+    install("first", "first")
+    run(shell, who, scene, tls=tls)
+
+
+def test_whoever_does_not_finish_a_handshake_is_cut_and_forgotten(shell):
+    async def scene(rig):
+        silent, plain = await rig.connect(), await rig.connect()
+        plain.send(GET)
+        await until(lambda: rig.server.census.statistics()["connections"] == 2)
+        await silent.rest()
+        await plain.rest()
+        await until(lambda: rig.server.census.statistics()["connections"] == 0)
+
+    run(shell, who, scene, tls=FIRST, limits=Limits(head=0.04))
+
+
+def test_handshakes_count_for_their_client(shell):
+    async def scene(rig):
+        for _ in range(5):
+            await rig.connect()
+        cut = await rig.connect()
+        assert await cut.rest() == b""
+        assert rig.server.census.statistics()["connections"] == 5
+
+    run(shell, who, scene, tls=FIRST, limits=Limits(connections_per_client=4))
+
+
+def test_half_an_answer_until_close_is_not_whole_over_tls(ours):
+    async def handler(request, reply):
+        reply.start(200, [])
+        reply.write(b"half")
+
+    async def scene(rig):
+        client = await rig.connect(**trusting("first"))
+        client.send(b"GET / HTTP/1.0\r\n\r\n")
+        with pytest.raises(ConnectionError):
+            assert await client.reader.read() == b"an error"
+
+    run(ours, handler, scene, tls=FIRST)
+
+
+@pytest.mark.parametrize("name", ["no/such.crt", "first.key"])
+def test_a_bad_certificate_is_an_error_that_names_it(name):
+    with pytest.raises(ListenError, match=name):
+        Tls(PEM / name, PEM / "first.key").context()
+
+
+# UNIX sockets
+
+
+async def serving(sockets):
+    server = Server(Http1Shell(who, refuse, Limits()), Limits(), Trust())
+    server.start(sockets)
+    return server
+
+
+def test_a_unix_socket_has_no_peer_and_no_share(tmp_path):
+    async def scene():
+        path = tmp_path / "socket"
+        server = Server(
+            Http1Shell(who, refuse, Limits()), Limits(connections_per_client=1, connections_per_block=1), Trust()
+        )
+        server.start([open_unix(path, mode=0o600)])
+        assert path.stat().st_mode & 0o777 == 0o600
+        assert server.addresses == (str(path),)
+        clients = [Client(*await asyncio.open_unix_connection(path)) for _ in range(3)]
+        for client in clients:
+            assert (await client.ask(GET)).body == b"None"
+            client.leave()
+        await server.abort()
+
+    asyncio.run(scene())
+
+
+def test_a_forgotten_socket_file_is_replaced_but_nothing_else_is(tmp_path):
+    path, other = tmp_path / "socket", tmp_path / "file"
+    open_unix(path).close()
+    first = open_unix(path)
+    with pytest.raises(ListenError, match="in use"):
+        open_unix(path)
+    first.close()
+    other.write_text("precious")
+    with pytest.raises(ListenError, match=str(other)):
+        open_unix(other)
+    assert other.read_text() == "precious"
+    with pytest.raises(ListenError, match="nowhere"):
+        open_unix(tmp_path / "nowhere" / "socket")
+
+
+# TCP sockets
+
+
+def test_a_port_in_use_is_an_error_that_names_it():
+    (sock,) = open_tcp("127.0.0.1", 0)
+    port = sock.getsockname()[1]
+    with pytest.raises(ListenError, match=f"127.0.0.1 port {port}"):
+        open_tcp("127.0.0.1", port)
+    sock.close()
+
+
+def test_an_unknown_address_is_an_error_that_names_it():
+    with pytest.raises(ListenError, match="not an address"):
+        open_tcp("not an address", 0)
+
+
+def test_every_address_of_a_name_gets_the_same_port(monkeypatch):
+    found = [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (f"127.0.0.{n}", 0)) for n in (1, 2, 2)]
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: found)
+    sockets = open_tcp("both", 0)
+    names = [sock.getsockname() for sock in sockets]
+    assert [name[0] for name in names] == ["127.0.0.1", "127.0.0.2"]
+    assert len({name[1] for name in names}) == 1
+    for sock in sockets:
+        sock.close()
+
+
+def test_two_servers_share_a_port():
+    async def scene():
+        (first,) = open_tcp("127.0.0.1", 0, reuse_port=True)
+        port = first.getsockname()[1]
+        (second,) = open_tcp("127.0.0.1", port, reuse_port=True)
+        old, new = await serving([first]), await serving([second])
+        assert await old.drain(1)
+        for _ in range(8):
+            client = Client(*await asyncio.open_connection("127.0.0.1", port))
+            assert (await client.ask(GET)).status == 200
+            client.leave()
+        await new.abort()
+
+    asyncio.run(scene())
+
+
+def test_accepted_sockets_send_small_pieces_at_once():
+    (sock,) = open_tcp("127.0.0.1", 0)
+    with sock, socket.create_connection(sock.getsockname()), sock.accept()[0] as accepted:
+        assert accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+
+
+# Passed sockets
+
+
+def test_passed_sockets_are_taken_over():
+    async def scene():
+        (sock,) = open_tcp("127.0.0.1", 0)
+        port, descriptor = sock.getsockname()[1], sock.detach()
+        sockets = inherited({"LISTEN_FDS": "1", "LISTEN_PID": "42"}, 42, first=descriptor)
+        server = await serving(sockets)
+        client = Client(*await asyncio.open_connection("127.0.0.1", port))
+        assert (await client.ask(GET)).status == 200
+        client.leave()
+        await server.abort()
+
+    asyncio.run(scene())
+
+
+@pytest.mark.parametrize(
+    "environ",
+    [{}, {"LISTEN_FDS": "1"}, {"LISTEN_FDS": "1", "LISTEN_PID": "41"}, {"LISTEN_FDS": "x", "LISTEN_PID": "42"}],
+)
+def test_sockets_that_were_passed_to_nobody_or_somebody_else_are_left_alone(environ):
+    assert inherited(environ, 42) == []
+
+
+def test_a_passed_descriptor_must_listen(tmp_path):
+    environ = {"LISTEN_FDS": "1", "LISTEN_PID": "42"}
+    sock = socket.socket()
+    with pytest.raises(ListenError, match="does not listen"):
+        inherited(environ, 42, first=sock.detach())
+    with (tmp_path / "file").open("w") as file, pytest.raises(ListenError, match="no socket"):
+        inherited(environ, 42, first=file.fileno())
+
+
+# A system at its end
+
+
+class Exhausted:
+    """A listening socket whose first accept finds no descriptor left."""
+
+    def __init__(self, sock):
+        self._sock = sock
+        self.refusals = 1
+
+    def accept(self):
+        if self.refusals:
+            self.refusals -= 1
+            raise OSError(errno.EMFILE, "Too many open files")
+        return self._sock.accept()
+
+    def __getattr__(self, name):
+        return getattr(self._sock, name)
+
+
+def test_a_server_without_descriptors_says_so_rests_and_goes_on(monkeypatch):
+    monkeypatch.setattr("standpipe.edge.server._BREATH", 0.02)
+
+    async def scene():
+        reported = []
+        asyncio.get_running_loop().set_exception_handler(lambda _, context: reported.append(context["exception"].errno))
+        (sock,) = open_tcp("127.0.0.1", 0)
+        exhausted = Exhausted(sock)
+        server = await serving([exhausted])
+        client = Client(*await asyncio.open_connection("127.0.0.1", sock.getsockname()[1]))
+        assert (await client.ask(GET)).status == 200
+        assert reported == [errno.EMFILE]
+        client.leave()
+        await server.abort()
+
+    asyncio.run(scene())
