@@ -74,6 +74,17 @@ def unknown(names: Collection[str], known: Collection[str]) -> tuple[str, ...]:
     return tuple(name for name, _ in zip(found, range(DROPPED), strict=False))
 
 
+def object_text(value: Raw, param: str) -> str:
+    """The JSON text of an undecoded field that must be an object, as the client wrote it. Raises InvalidAsk."""
+    text = bytes(value).strip()
+    if not text.startswith(b"{"):
+        raise InvalidAsk(f"`{param}` must be an object.", param=param)
+    try:
+        return text.decode()
+    except UnicodeDecodeError:
+        raise InvalidAsk(f"`{param}` is not UTF-8.", param=param) from None
+
+
 def is_null(value: Raw | None) -> bool:
     """Whether an undecoded field is absent or null: both mean that it was not set."""
     return value is None or bytes(value).strip() == b"null"

@@ -12,11 +12,10 @@ from collections.abc import Callable, Sequence
 from msgspec import Struct
 
 from standpipe.chat.ask import Ask
-from standpipe.chat.errors import EngineFailed, Failure, Internal, TooLarge, TooSlow
+from standpipe.chat.errors import EngineFailed, Failure, Internal
 from standpipe.chat.events import Waiting
 from standpipe.chat.fold import Fold
 from standpipe.dialects.base import Dialect, Parsed, Stamp
-from standpipe.edge.seam import BodyTooLarge, BodyTooSlow
 from standpipe.engines.pool import Pool, Report
 from standpipe.observe.hooks import Hook, Record
 from standpipe.policy.caps import Caps, clamp
@@ -24,6 +23,7 @@ from standpipe.policy.identity import ClientKey, Identity
 from standpipe.policy.pace import Peek
 from standpipe.policy.prompt import Mode, join
 from standpipe.serve.admission import Admission, Entry, Wish
+from standpipe.serve.body import read
 from standpipe.serve.exchange import Exchange, Header
 from standpipe.serve.meter import Meter
 from standpipe.serve.stream import CapReached, Delivery, Patience, Streamed, Whole
@@ -93,7 +93,7 @@ class Walk:
     async def _answer(self, exchange: Exchange, account: Account) -> Failure | None:
         """Walk the walk. Returns the failure of a stream that had begun; raises any other."""
         house = self._house
-        body = await self._body(exchange)
+        body = await read(exchange, house.body_limit)
         account.client = client = house.identify(exchange).key
         parsed = account.parsed = self._dialect.parse(body)
         if parsed.dropped:
@@ -131,15 +131,6 @@ class Walk:
             raise
         finally:
             entry.settle(meter.usage, meter.tokens, failed=failed or account.report.attempts > 1)
-
-    async def _body(self, exchange: Exchange) -> bytes:
-        limit = self._house.body_limit
-        try:
-            return await exchange.request.body(limit)
-        except BodyTooLarge:
-            raise TooLarge(f"The request body is larger than the {limit} bytes that are taken here.") from None
-        except BodyTooSlow:
-            raise TooSlow("The request body did not arrive in time.") from None
 
     def _delivery(
         self, exchange: Exchange, account: Account, ask: Ask, meter: Meter, waiting: Callable[[], Waiting]
