@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from random import Random
+
+from msgspec import Struct
 
 from bench.fairness.watch import Watch, Watched
 from standpipe.policy.identity import ClientKey
@@ -11,7 +14,7 @@ from standpipe.policy.line import Reach, Room, Rules, State, TooManyWaiting, Wei
 
 def rules(random: Random) -> tuple[Rules, int]:
     """Rules and a number of slots for a small line."""
-    slots = random.choice((1, 2, 3, 4, 6, 8))
+    slots = random.choice((1, 2, 3, 4, 6))
     reach = Reach(random.choice((1, 16, 200)), random.choice((1, 8, 100)), random.choice((0.0, 0.5, 1.0)))
     weights = Weights(
         prompt=random.choice((0.5, 1.0)), output=random.choice((1.0, 2.0, 5.0)), least=random.choice((1.0, 64.0))
@@ -19,8 +22,7 @@ def rules(random: Random) -> tuple[Rules, int]:
     return (
         Rules(
             client_slots=random.choice((0, 1, 2, 3)),
-            headroom=random.choice((0, 1, 2)),
-            reserve=random.choice((0, 0, 1, 2)),
+            headroom=random.choice((None, 0, 1, 2)),
             weights=weights,
             reach=reach,
             room=Room(client=6),
@@ -32,11 +34,19 @@ def rules(random: Random) -> tuple[Rules, int]:
 def people(random: Random) -> list[ClientKey]:
     """A few clients, some in one block, some with several shares."""
     clients = []
-    for block in range(random.randint(1, 3)):
+    for block in range(random.randint(1, 4)):
         for address in range(random.randint(1, 3)):
             shares = random.choice(((None,), (None,), (None, "a"), ("a", "b")))
             clients += [ClientKey(f"{block}.{address}", f"{block}", share) for share in shares]
     return clients
+
+
+class Person(Struct, frozen=True):
+    """How one client asks. `size` scales its prompts and answers; one that is `full` always has asks waiting."""
+
+    key: ClientKey
+    size: float
+    full: bool
 
 
 class Schedule:
@@ -45,30 +55,36 @@ class Schedule:
     def __init__(self, random: Random) -> None:
         self.random = random
         self.watch = Watch(*rules(random))
-        self.clients = people(random)
-        self.eager = random.random() < 0.5
+        self.people = [Person(key, random.choice((0.0, 0.5, 1.0)), random.random() < 0.5) for key in people(random)]
+        self.eager = random.random() < 0.7
         """Whether slots are granted whenever anything happened, as in service, or at any time."""
         self.now = 0.0
 
     def step(self) -> None:
         happening = self.random.choices(
-            (self.join, self.grant, self.charge, self.end, self.leave, self.pass_time), (30, 20, 30, 14, 4, 10)
+            (self.join, self.grant, self.charge, self.end, self.leave, self.pass_time), (20, 20, 30, 20, 3, 7)
         )[0]
         happening()
+        for person in self.people:
+            if person.full and not any(place.client == person.key for place in self.watch.line.asks(person.key)):
+                self.ask(person, 0.0)
         while self.eager and self.watch.grant(self.now):
             pass
 
     def join(self) -> None:
-        reach, random = self.watch.rules.reach, self.random
-        prompt = random.choice((1, reach.prompt_tokens, random.randint(1, reach.prompt_tokens)))
+        self.ask(self.random.choice(self.people), self.random.choice((0.0, 0.0, 0.5, 1.5)))
+
+    def ask(self, person: Person, wait: float) -> None:
+        reach = self.watch.rules.reach
+        prompt = self._size(person, reach.prompt_tokens)
         least = int(prompt * (1 - reach.late) + 0.999)
-        guess = random.choice((least, prompt, random.randint(least, max(least, reach.prompt_tokens))))
-        output = random.choice((1, reach.output_tokens, random.randint(1, reach.output_tokens)))
-        wait = random.choice((0.0, 0.0, 0.5, 1.5))
-        try:
-            self.watch.join(random.choice(self.clients), self.now, self.now + wait, guess, prompt, output)
-        except TooManyWaiting:
-            pass
+        guess = self.random.choice((least, prompt, self.random.randint(least, max(least, reach.prompt_tokens))))
+        output = self._size(person, reach.output_tokens)
+        with suppress(TooManyWaiting):
+            self.watch.join(person.key, self.now, self.now + wait, guess, prompt, output)
+
+    def _size(self, person: Person, most: int) -> int:
+        return max(1, round(most * person.size)) if self.random.random() < 0.8 else self.random.randint(1, most)
 
     def grant(self) -> None:
         self.watch.grant(self.now)
@@ -101,7 +117,7 @@ class Schedule:
         self.now += self.random.choice((0.1, 0.5, 2.0))
 
     def _any(self, state: State) -> Watched | None:
-        some = [watched for watched in self.watch.asks if watched.place.state is state]
+        some = [watched for watched in self.watch.asks.values() if watched.place.state is state]
         return self.random.choice(some) if some else None
 
 

@@ -1,17 +1,18 @@
 """The watch: keeps its own account of everything that a line does and raises `Broken` when a promise is.
 
 It knows the line only from outside: what was joined, granted, charged and released. From that it derives who was
-eligible when (the definition, not the line's own bookkeeping) and how much service each block, client and share has
-received, and follows the difference within each pair of rivals for as long as both stay eligible. The largest
-difference minus the smallest one is the largest service gap over any stretch of time in between.
+eligible when (by the definition, not by the line's own bookkeeping) and how much service each block, client and share
+has received. While somebody is eligible without a break, nobody else in the same group may receive more than 2U more
+than they do, over any stretch of that time and whatever the other does: eligible too, at its cap, idle, or new. That is
+the bound of the theory, and with both eligible it is the bound on the service gap.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections import Counter, defaultdict
 
 from standpipe.policy.identity import ClientKey
-from standpipe.policy.line import Line, Place, Rules, State
+from standpipe.policy.line import Line, Place, Rules
 
 Path = tuple[str, ...]
 """A block, or a client in it, or a share of that."""
@@ -24,14 +25,20 @@ class Broken(AssertionError):
 class Watched:
     """One ask as the watch sees it, with what it will really take. `entered` once its instant has come."""
 
-    __slots__ = ("charged", "entered", "output", "place", "prompt")
+    __slots__ = ("charged", "entered", "output", "paths", "place", "prompt")
 
     def __init__(self, place: Place, prompt: int, output: int) -> None:
+        client = place.client
         self.place = place
         self.prompt = prompt
         self.output = output
         self.entered = False
         self.charged = 0.0
+        self.paths: tuple[Path, Path, Path] = (
+            (client.block,),
+            (client.block, client.address),
+            (client.block, client.address, client.share or ""),
+        )
 
 
 class Watch:
@@ -40,47 +47,52 @@ class Watch:
     def __init__(self, rules: Rules, slots: int) -> None:
         self.line = Line(rules, slots)
         self.rules = rules
-        self.caps = rules.caps(slots)
-        self.asks: list[Watched] = []
+        self.asks: dict[Place, Watched] = {}
         """All that wait or run."""
-        self.service: dict[Path, float] = {}
         self.worst = 0.0
-        """The largest gap so far, as a part of 2U."""
-        self._gaps: dict[tuple[Path, Path], tuple[float, float]] = {}
-        """For each pair that is eligible without a break: the least and largest lead of the first."""
-        self._bounds = {
-            1: 2 * rules.reach.bound(rules.weights, self.caps.block),
-            2: 2 * rules.reach.bound(rules.weights, self.caps.client),
-            3: 2 * rules.reach.bound(rules.weights, self.caps.client),
-        }
+        """The largest lead of anybody over somebody who waited, as a part of 2U."""
+        self._caps = caps = rules.caps(slots)
+        self._cap = {1: caps.block, 2: caps.client, 3: caps.client}
+        self._bound = {depth: 2 * rules.reach.bound(rules.weights, cap) for depth, cap in self._cap.items()}
+        self._service: dict[Path, float] = defaultdict(float)
+        self._running: Counter[Path] = Counter()
+        self._waiting: Counter[Path] = Counter()
+        """Asks that wait although their instant has come, for each share."""
+        self._rivals: dict[Path, dict[Path, None]] = defaultdict(dict)
+        """All blocks, all clients seen of a block, all shares seen of a client, by what they are in."""
+        self._behind: dict[tuple[Path, Path], float] = {}
+        """For one and another who has waited without a break: the least lead of the one over the other since."""
 
     def join(self, client: ClientKey, now: float, eligible_at: float, guess: int, prompt: int, output: int) -> Watched:
         """An ask whose prompt is guessed as `guess` tokens, has `prompt`, and will give `output` at most."""
         place = self.line.join(client, now=now, eligible_at=eligible_at, prompt_tokens=guess, size=1)
-        watched = Watched(place, prompt, output)
-        self.asks.append(watched)
+        watched = self.asks[place] = Watched(place, prompt, output)
         self._look(now)
+        self._check()
         return watched
 
     def leave(self, watched: Watched, now: float) -> None:
         self.line.leave(watched.place, now)
-        self.asks.remove(watched)
+        if watched.entered:
+            self._waiting[watched.paths[2]] -= 1
+        del self.asks[watched.place]
         self._check()
 
     def grant(self, now: float) -> Watched | None:
         """One slot, to whomever the line gives it."""
-        free = self.line.slots - sum(watched.place.state is State.RUNNING for watched in self.asks)
         place = self.line.next(now)
-        for watched in self.asks:
-            watched.entered = watched.entered or watched.place.eligible_at <= now
+        self._look(now)
         if place is None:
-            if free > self.caps.reserve and self._eligible(1):
-                raise Broken(f"{free} slots are free and {self._eligible(1)} may start, but nobody was chosen")
             self._check()
+            free = self._caps.slots - self._running.total() // 3
+            if free > self._caps.reserve and any(len(path) == 1 for path in self._eligible()):
+                raise Broken(f"{free} slots are free and {self._eligible()} may start, but nobody was chosen")
             return None
-        watched = next(watched for watched in self.asks if watched.place is place)
+        watched = self.asks[place]
         if not watched.entered:
             raise Broken(f"{place} was granted before its instant {place.eligible_at}, at {now}")
+        self._waiting[watched.paths[2]] -= 1
+        self._run(watched, 1)
         self._serve(watched, self.rules.weights.input(max(1, place.prompt_tokens)))
         self._check()
         return watched
@@ -92,88 +104,63 @@ class Watch:
 
     def settle(self, watched: Watched, cached: int, output: int, now: float) -> None:
         """The engine's count: the real prompt, `cached` tokens of it from the cache, and `output` tokens."""
-        clipped = self.line.statistics().order.clipped
+        clipped = self.line.order.statistics().clipped
         self.line.settle(
             watched.place, prompt_tokens=watched.prompt, completion_tokens=output, cached_tokens=cached, now=now
         )
         weights = self.rules.weights
         self._serve(watched, weights.input(watched.prompt, cached) + weights.output * output - watched.charged)
-        if self.line.statistics().order.clipped > clipped:
-            mine = set(_path(watched.place.client))
-            self._gaps = {pair: gap for pair, gap in self._gaps.items() if not mine.intersection(pair)}
+        if self.line.order.statistics().clipped > clipped:
+            self._behind = {pair: lead for pair, lead in self._behind.items() if pair[1] not in watched.paths}
         self._check()
 
     def release(self, watched: Watched, now: float) -> None:
         self.line.release(watched.place, now)
-        self.asks.remove(watched)
+        del self.asks[watched.place]
+        self._run(watched, -1)
         self._check()
 
     def _look(self, now: float) -> None:
-        for watched in self.asks:
-            watched.entered = watched.entered or watched.place.eligible_at <= now
-        self._check()
+        """Whatever looks at the line lets in the asks whose instant has come."""
+        for watched in self.asks.values():
+            if not watched.entered and watched.place.eligible_at <= now:
+                watched.entered = True
+                self._waiting[watched.paths[2]] += 1
 
     def _serve(self, watched: Watched, weight: float) -> None:
         watched.charged += weight
-        for path in _path(watched.place.client):
-            self.service[path] = self.service.get(path, 0.0) + weight
+        for path in watched.paths:
+            self._service[path] += weight
+            self._rivals[path[:-1]][path] = None
 
-    def _running(self, path: Path) -> int:
-        return sum(
-            1
-            for watched in self.asks
-            if watched.place.state is State.RUNNING and _path(watched.place.client)[len(path) - 1] == path
-        )
+    def _run(self, watched: Watched, change: int) -> None:
+        for path in watched.paths:
+            self._running[path] += change
+            if self._running[path] > self._cap[len(path)]:
+                raise Broken(f"{path} holds {self._running[path]} slots, more than it may")
+        if self._running.total() > 3 * self._caps.slots:
+            raise Broken("more asks run than there are slots")
 
-    def _eligible(self, depth: int) -> list[Path]:
-        """The blocks (1), clients (2) or shares (3) that may be given a slot by their group."""
-        waiting = {
-            path: None
-            for watched in self.asks
-            if watched.entered and watched.place.state is State.WAITING
-            for path in _path(watched.place.client)
-        }
+    def _eligible(self) -> dict[Path, None]:
+        """The blocks, clients and shares that their group may give a slot: by definition, not by bookkeeping."""
         able: dict[Path, None] = {}
-        for level in (3, 2, 1):
-            cap = self.caps.block if level == 1 else self.caps.client
-            for path in waiting:
-                below = level == 3 or any(other[:level] == path for other in able if len(other) == level + 1)
-                if len(path) == level and below and self._running(path) < cap:
-                    able[path] = None
-        return [path for path in able if len(path) == depth]
-
-    def _pairs(self) -> Iterator[tuple[Path, Path]]:
-        for depth in (1, 2, 3):
-            eligible = sorted(self._eligible(depth))
-            for index, one in enumerate(eligible):
-                for other in eligible[index + 1 :]:
-                    if one[:-1] == other[:-1]:
-                        yield one, other
+        for share, waiting in self._waiting.items():
+            path = share
+            while waiting and path and self._running[path] < self._cap[len(path)]:
+                able[path] = None
+                path = path[:-1]
+        return able
 
     def _check(self) -> None:
-        """Follow all pairs, hold every gap against its bound and every cap against what runs."""
-        gaps = {}
-        for pair in self._pairs():
-            one, other = pair
-            lead = self.service.get(one, 0.0) - self.service.get(other, 0.0)
-            least, most = self._gaps.get(pair, (lead, lead))
-            least, most = gaps[pair] = min(least, lead), max(most, lead)
-            bound = self._bounds[len(one)]
-            self.worst = max(self.worst, (most - least) / bound)
-            if most - least > bound * (1 + 1e-9):
-                raise Broken(f"{one} and {other} are {most - least:.1f} apart, the bound is {bound:.1f}")
-        self._gaps = gaps
-        if sum(watched.place.state is State.RUNNING for watched in self.asks) > self.caps.slots:
-            raise Broken("more asks run than there are slots")
-        for watched in self.asks:
-            block, client, _ = _path(watched.place.client)
-            if self._running(block) > self.caps.block or self._running(client) > self.caps.client:
-                raise Broken(f"{client} or its block hold more slots than they may")
-
-
-def _path(client: ClientKey) -> tuple[Path, Path, Path]:
-    return (
-        (client.block,),
-        (client.block, client.address),
-        (client.block, client.address, client.share or ""),
-    )
+        """Hold the lead of everybody over each who waits against the bound."""
+        behind: dict[tuple[Path, Path], float] = {}
+        for path in self._eligible():
+            bound = self._bound[len(path)]
+            for rival in self._rivals[path[:-1]]:
+                if rival != path:
+                    lead = self._service[rival] - self._service[path]
+                    least = behind[rival, path] = min(lead, self._behind.get((rival, path), lead))
+                    self.worst = max(self.worst, (lead - least) / bound)
+                    if lead - least > bound * (1 + 1e-9):
+                        raise Broken(f"{rival} got {lead - least:.1f} more than {path}, the bound is {bound:.1f}")
+        self._behind = behind

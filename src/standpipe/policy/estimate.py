@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from enum import StrEnum
+from math import exp, log
 
 from msgspec import Struct
 
@@ -136,3 +137,26 @@ class Speed:
 
     def __repr__(self) -> str:
         return f"<Speed {self.measured}>"
+
+
+class Bias:
+    """How much longer than predicted waits have been: predictions know who waits, not who is still to come."""
+
+    __slots__ = ("_gain", "_log")
+
+    def __init__(self, gain: float = 0.02) -> None:
+        self._gain = gain
+        self._log = 0.0
+
+    @property
+    def factor(self) -> float:
+        """By which to multiply a prediction."""
+        return exp(self._log)
+
+    def learn(self, predicted: float, waited: float) -> None:
+        """One wait is over. Both in seconds; a prediction of none can't be scaled and teaches nothing."""
+        if predicted > 0:
+            self._log += self._gain * (log(min(8.0, max(0.125, waited / predicted))) - self._log)
+
+    def __repr__(self) -> str:
+        return f"<Bias {self.factor:.2f}>"

@@ -46,9 +46,11 @@ class Fair:
         self._weights = weights
         self._reach = reach
         self._served = 0
+        self._reserved = 0
+        """Asks that run on reserved slots."""
         self._clipped = 0
         self._caps = caps
-        self.root = Group(None, "", caps.slots, reach.bound(weights, caps.block))
+        self.root = self._group(None, "", caps.slots)
         """All blocks."""
 
     def enter(self, place: Place) -> None:
@@ -81,14 +83,19 @@ class Fair:
             if not member.waiting and not member.running:
                 group.retire(member)
 
-    def take(self, free: int) -> Place | None:
-        member = self.root.first()
-        if member is None or free <= 0 or (free <= self._caps.reserve and not member.fresh):
+    def take(self) -> Place | None:
+        reserved = self.root.running - self._reserved >= self._caps.slots - self._caps.reserve
+        if reserved and self._reserved >= self._caps.reserve:
+            return None
+        member = self.root.choose(reserved=reserved)
+        if member is None:
             return None
         while isinstance(member, Group):
-            member = member.first()
+            member = member.choose()
         assert isinstance(member, Flow)
         place = member.queue.popleft()
+        place.reserved = reserved
+        self._reserved += reserved
         place.charged = self._weights.input(max(1, place.prompt_tokens))
         self._served += 1
         self.root.running += 1
@@ -114,6 +121,7 @@ class Fair:
 
     def release(self, place: Place) -> None:
         self.root.running -= 1
+        self._reserved -= place.reserved
         member: Member = place.flow
         group = member.group
         while group is not None:
@@ -130,8 +138,8 @@ class Fair:
         self._recap(self.root)
 
     def _recap(self, group: Group) -> None:
-        group.reach = self._bound(group)
-        for member in group.members.values():
+        self._measure(group)
+        for member in list(group.members.values()):
             if isinstance(member, Group):
                 self._recap(member)
             member.cap = self._caps.block if group is self.root and isinstance(member, Group) else self._caps.client
@@ -150,9 +158,12 @@ class Fair:
                 before = [other for other in member.queue if other.number < place.number]
                 asks, weight = len(before), sum(other.expected for other in before)
                 levels.append(Level(asks, member.running, member.cap))
-            passing, their_weight = _passing(group, member, weight)
+            passing, their_weight = _passing(group, member, weight, place.expected)
             asks, weight = asks + passing, weight + their_weight
-            levels.append(Level(asks, group.running, group.cap))
+            if group is not self.root or (member is not None and member.fresh):
+                levels.append(Level(asks, group.running, group.cap))
+            else:
+                levels.append(Level(asks, group.running - self._reserved, group.cap - self._caps.reserve))
         return tuple(levels)
 
     def _trail(self, client: ClientKey) -> list[tuple[Group, Member | None]]:
@@ -202,17 +213,22 @@ class Fair:
 
     def _grow(self, flow: Flow, group: Group) -> Group:
         """Put a group where a leaf stood, and the leaf into it, because a second one comes."""
-        grown = Group(group, flow.name, self._caps.block if group is self.root else self._caps.client, 0.0)
-        grown.reach = self._bound(grown)
+        grown = self._group(group, flow.name, self._caps.block if group is self.root else self._caps.client)
         group.replace(flow, grown)
         flow.group, flow.name, flow.path = grown, flow.path[0], flow.path[1:]
         grown.adopt(flow)
         return grown
 
-    def _bound(self, group: Group) -> float:
-        """U among a group's members."""
-        running = self._caps.block if group is self.root else self._caps.client
-        return self._reach.bound(self._weights, running)
+    def _group(self, group: Group | None, name: str, cap: int) -> Group:
+        grown = Group(group, name, cap)
+        self._measure(grown)
+        return grown
+
+    def _measure(self, group: Group) -> None:
+        """Set U among a group's members."""
+        running = self._caps.client if group.group is not None else self._caps.block
+        group.reach = self._reach.bound(self._weights, running)
+        group.step = self._reach.bound(self._weights, running + 1) - group.reach
 
     def __repr__(self) -> str:
         return f"<Fair {len(self.root.members)} blocks, floor {self.root.floor:.0f}, clock {self.root.clock:.0f}>"
@@ -226,15 +242,24 @@ def _upwards(member: Member) -> Iterator[tuple[Member, Group]]:
         member, group = group, group.group
 
 
-def _passing(group: Group, member: Member | None, weight: float) -> tuple[int, float]:
-    """How many asks of a member's rivals, of which weight, start before it has got `weight` and starts one more."""
-    own = member.counter if member else 0.0
-    start = weight + max(own, group.floor if member and member.running else group.level())
+def _passing(group: Group, member: Member | None, weight: float, own: float) -> tuple[int, float]:
+    """How many asks of a member's rivals, of which weight, start before it has got `weight` and starts one more.
+
+    `own` is what one ask of the member is expected to cost. An ask that runs is half paid for, on average.
+    """
+    if member is not None and member.fresh:
+        earlier = [other for number, other in group.arrivals if number == other.fresh < member.fresh]
+        return len(earlier), sum(other.expected / other.waiting for other in earlier)
+    if member is None:
+        start = group.entrance() + weight
+    else:
+        start = max(member.counter, group.floor) + member.running * own / 2 + weight
     asks, their_weight = 0, 0.0
     for other in group.queued.values():
-        if other is not member and other.counter < start:
+        if other is not member:
             mean = other.expected / other.waiting
-            passing = min(other.waiting, ceil((start - other.counter) / mean))
+            behind = start - other.counter - other.running * mean / 2
+            passing = min(other.waiting, max(bool(other.fresh), ceil(behind / mean)))
             asks += passing
             their_weight += passing * mean
     return asks, their_weight

@@ -1,31 +1,37 @@
 """A group: members that share what the group gets, fairly by counters. The theory of the fair line is here.
 
 Every member (a block among blocks, a client in its block, a share of its client) has a *counter* of the weighted tokens
-delivered to it. A slot goes to the *eligible* member with the smallest counter, on a tie to the one served longest ago,
-so that a newcomer wins. Eligible is who has an ask that may start and fewer running than its cap. Two floors make the
-counters of the idle worthless as credit, yet keep their debts:
+delivered to it. A slot goes to the *eligible* member with the smallest counter, on a tie to the one served longest ago.
+Eligible is who has an ask that may start and fewer running than its cap. Two floors make the counters of the idle
+worthless as credit, yet keep their debts:
 
 * the *floor* V: the smallest counter among eligible members, kept while there is none. It never falls.
-* the *clock* F: grows by x / n whenever x is delivered to one of n active members; kept within [V, V + 2U].
+* the *clock* F: grows by x / n whenever x is delivered to one of n active members; kept within [V, V + U].
 
-Who becomes eligible with nothing running is lifted to max(own, V, F - U), who was at its cap to max(own, V).
+Who becomes eligible with nothing running is lifted to max(own, F), who was at its cap to max(own, V).
 
-*The bound.* U (see `cost`) is the most that a counter can rise above V: at its last dispatch it equalled V, and since
-then it gained at most one prompt and the output of what it has running, while V did not fall. So all counters stay
-within [V, V + U], and two members that are both eligible throughout receive the same service within 2U, however long
-that is, however many members or slots there are.
+*The bound.* U(k) (see `cost`) is the most that a counter can rise above V with k asks running: at the last dispatch it
+equalled V, and since then it gained at most one prompt and the output of what runs, while V did not fall. With U that
+of the cap, all counters stay within [V, V + U]; so two members that are both eligible throughout receive the same
+service within 2U, however long that is, however many members or slots there are.
 
-*Why a clock.* Newcomers enter at V. An endless storm of them would keep V where it is, and who stands above V would
-wait for ever. The clock goes on, and with it the place where newcomers enter: at last behind everybody who waits.
+*Those who come fresh*, with nothing else waiting and, counting what they ask now, no more than F used, go first, in
+order of coming: a stranger finds the next slot, not the end of the line. They may go past the smallest counter every
+other time, and only from counters of at most V + U - U(r + 1), r being what they have running: then a counter stays
+below V + U whatever they were given, and the bound holds for them too.
 
-*Memory.* Who is idle at or below max(V, F - U) would be lifted there when it returns, so it is forgotten. Debts last
-as long as their group: an idle group that is forgotten takes the debts of its own members along.
+*Why a clock.* Would newcomers enter at V, an endless storm of them would keep V where it is, and who stands above it
+would wait for ever. The clock goes on, and newcomers enter behind everybody who has had less than the average.
+
+*Memory.* Who is idle at or below F would be lifted there when it returns, so it is forgotten. Debts last as long as
+their group: an idle group that is forgotten takes the debts of its own members along.
 
 Knows no asks, no weights and no time. `Fair` builds the tree of groups.
 """
 
 from __future__ import annotations
 
+from collections import deque
 from heapq import heapify, heappop, heappush, heapreplace
 
 Entry = tuple[float, int, int, "Member"]
@@ -55,8 +61,8 @@ class Member:
         self.expected = 0.0
         """Weighted tokens that its waiting asks are expected to cost."""
         self.entry: Entry | None = None
-        self.fresh = False
-        """It came with nothing else waiting and no more than its share used."""
+        self.fresh = 0
+        """The serial number of its coming while it is fresh, else 0."""
         self.indebted = False
         """It is in its group's list of debts."""
 
@@ -68,12 +74,17 @@ class Member:
 class Group(Member):
     """Members and their two floors."""
 
-    __slots__ = ("active", "clock", "debts", "eligible", "floor", "heap", "members", "queued", "reach", "serial")
+    __slots__ = (
+        "active", "arrivals", "clock", "debts", "eligible", "floor", "heap", "members", "passed", "queued", "reach",
+        "serial", "step",
+    )  # fmt: skip
 
-    def __init__(self, group: Group | None, name: str, cap: int, reach: float) -> None:
+    def __init__(self, group: Group | None, name: str, cap: int) -> None:
         super().__init__(group, name, cap)
-        self.reach = reach
-        """U of its members."""
+        self.reach = 0.0
+        """U of its members, by their largest cap."""
+        self.step = 0.0
+        """U(k + 1) - U(k)."""
         self.members: dict[str, Member] = {}
         self.queued: dict[str, Member] = {}
         """Those with asks waiting."""
@@ -83,14 +94,34 @@ class Group(Member):
         self.floor = 0.0
         self.clock = 0.0
         self.heap: list[Entry] = []
+        self.arrivals: deque[tuple[int, Member]] = deque()
+        """Those who came fresh, in order. Stale unless the number is the member's own `fresh`."""
+        self.passed = False
+        """The last slot went past the one with the smallest counter: the next one may not."""
         self.debts: list[tuple[float, int, Member]] = []
         self.serial = 0
 
     def startable(self) -> bool:
         return self.eligible > 0
 
-    def first(self) -> Member | None:
-        """The eligible member that is next. Brings the floor up to date.
+    def choose(self, *, reserved: bool = False) -> Member | None:
+        """The eligible member that is next. A `reserved` slot is only for one that came fresh."""
+        least = self.least()
+        if self.passed and not reserved:
+            self.passed = False
+            return least
+        while self.arrivals:
+            number, member = self.arrivals[0]
+            if member.fresh == number:
+                if member.counter <= self.floor + (member.cap - member.running - 1) * self.step:
+                    self.passed = not reserved and member is not least
+                    return member
+                member.fresh = 0
+            self.arrivals.popleft()
+        return None if reserved else least
+
+    def least(self) -> Member | None:
+        """The eligible member with the smallest counter. Brings the floor up to date.
 
         Counters that rose leave entries that are too low: they are put right when they come up.
         """
@@ -109,65 +140,64 @@ class Group(Member):
 
     def admit(self, member: Member, *, arrived: bool = False) -> None:
         """A member has become eligible: lift it, let it stand in line. `arrived`: by an ask that came just now."""
-        self.first()
-        level = self.level()
-        self._forgive(level)
+        self.least()
+        entrance = self.entrance()
+        if self.debts:
+            self._forgive(entrance)
         own = member.counter
-        member.fresh = arrived and member.waiting == 1 and own <= level
-        least = self.floor if member.running else level
-        if own < least:
-            member.counter = least
+        member.counter = max(own, self.floor if member.running else entrance)
         self.eligible += 1
         self._push(member)
+        if arrived and member.waiting == 1 and own <= entrance + member.expected:
+            member.fresh = self.serial
+            self.arrivals.append((self.serial, member))
 
     def dismiss(self, member: Member) -> None:
         """A member is eligible no longer."""
-        self.first()
-        member.entry = None
-        self.eligible -= 1
+        self.least()
+        self._drop(member)
 
     def serve(self, member: Member, weight: float, served: int) -> None:
-        """The member that is `first` gets a slot, and service of this weight at once."""
+        """The member that was chosen gets a slot, and service of this weight at once."""
         member.served = served
-        member.fresh = False
+        member.fresh = 0
         member.running += 1
         self.deliver(member, weight)
-        if member.running < member.cap and member.startable():
+        if member.running >= member.cap or not member.startable():
+            self._drop(member)
+        elif self.heap[0] is member.entry:
             heapreplace(self.heap, self._entry(member))
-        else:
-            heappop(self.heap)
-            member.entry = None
-            self.eligible -= 1
 
     def deliver(self, member: Member, weight: float) -> None:
         """Count service to an active member."""
         member.counter += weight
-        clock = self.clock + weight / self.active
-        self.clock = min(clock, self.floor + 2 * self.reach)
+        self.clock = min(self.entrance() + weight / self.active, self.floor + self.reach)
 
     def give_back(self, member: Member, weight: float) -> bool:
         """Service was counted that was not delivered. Returns False if only a part could be given back: a counter
         never sinks below the floor, or the floor itself would fall."""
-        self.first()
+        self.least()
         own = member.counter
-        least = min(own, self.floor)
-        member.counter = max(own - weight, least)
+        lowest = min(own, self.floor)
+        member.counter = max(own - weight, lowest)
         if member.entry is not None:
             self._push(member)
-        return own - weight >= least
+        return own - weight >= lowest
 
     def retire(self, member: Member) -> None:
         """A member has nothing waiting and nothing running: forget it, or remember its debt."""
         self.active -= 1
-        if member.counter <= self.level():
-            self._forget(member)
-        elif not member.indebted:
+        if member.indebted:
+            return
+        if member.counter <= self.entrance():
+            del self.members[member.name]
+        else:
             self._remember(member)
 
     def replace(self, member: Member, other: Member) -> None:
         """Let `other` stand where a member stood, with all that the member had in this group."""
         self.members[member.name] = other
-        other.counter, other.served, other.fresh = member.counter, member.served, member.fresh
+        other.counter, other.served = member.counter, member.served
         other.running, other.waiting, other.expected = member.running, member.waiting, member.expected
         if other.waiting:
             self.queued[member.name] = other
@@ -180,7 +210,7 @@ class Group(Member):
     def adopt(self, member: Member) -> None:
         """Take in a member that comes from elsewhere, with its asks and without its past."""
         self.members[member.name] = member
-        member.counter, member.indebted = 0.0, False
+        member.counter, member.fresh, member.indebted = 0.0, 0, False
         if member.waiting:
             self.queued[member.name] = member
         if member.waiting or member.running:
@@ -188,15 +218,22 @@ class Group(Member):
         if member.running < member.cap and member.startable():
             self.admit(member)
 
-    def level(self) -> float:
-        """Where who comes with nothing running enters at the lowest."""
-        return max(self.floor, self.clock - self.reach)
+    def entrance(self) -> float:
+        """Where who comes with nothing running enters at the lowest: F, which is never below V."""
+        return max(self.clock, self.floor)
+
+    def _drop(self, member: Member) -> None:
+        member.entry = None
+        member.fresh = 0
+        self.eligible -= 1
 
     def _push(self, member: Member) -> None:
         heappush(self.heap, self._entry(member))
         if len(self.heap) > 2 * self.eligible + _SLACK:
             self.heap = [entry for entry in self.heap if entry[3].entry is entry]
             heapify(self.heap)
+        if len(self.arrivals) > 2 * self.eligible + _SLACK:
+            self.arrivals = deque(arrival for arrival in self.arrivals if arrival[1].fresh == arrival[0])
 
     def _entry(self, member: Member) -> Entry:
         self.serial += 1
@@ -208,20 +245,16 @@ class Group(Member):
         self.serial += 1
         heappush(self.debts, (member.counter, self.serial, member))
 
-    def _forgive(self, level: float) -> None:
+    def _forgive(self, entrance: float) -> None:
         """Forget the idle whose debts are paid: others have been served as much by now."""
-        while self.debts and self.debts[0][0] <= level:
+        while self.debts and self.debts[0][0] <= entrance:
             member = heappop(self.debts)[2]
             if member.group is not self:
                 continue
             member.indebted = False
             if member.running or member.waiting:
                 continue
-            if member.counter <= level:
-                self._forget(member)
+            if member.counter <= entrance:
+                del self.members[member.name]
             else:
                 self._remember(member)
-
-    def _forget(self, member: Member) -> None:
-        if not member.indebted:
-            del self.members[member.name]

@@ -11,7 +11,7 @@ from heapq import heapify, heappop, heappush
 
 from msgspec import Struct
 
-from standpipe.policy.estimate import Measured, Speed
+from standpipe.policy.estimate import Bias, Measured, Speed
 from standpipe.policy.identity import ClientKey
 from standpipe.policy.line.forecast import Forecast, predict
 from standpipe.policy.line.order import OrderStatistics
@@ -59,6 +59,7 @@ class Line:
         self.order = rules.order(slots)
         self._room = Occupancy(rules.room)
         self._speed = Speed()
+        self._bias = Bias()
         self._sojourn = Sojourn(rules.patience)
         self._reserved: list[tuple[float, int, Place]] = []
         self._left: dict[tuple[ClientKey, bytes], Left] = {}
@@ -144,10 +145,9 @@ class Line:
     def next(self, now: float) -> Place | None:
         """Grant a slot, if one is free and somebody may have it. Call it until it gives None."""
         self._ripen(now)
-        free = self._slots - self._running
-        if free <= 0:
+        if self._running >= self._slots:
             return None
-        place = self.order.take(free)
+        place = self.order.take()
         if place is None:
             self._sojourn.idle(now)
             return None
@@ -155,6 +155,10 @@ class Line:
         self._sojourn.observe(now - max(place.eligible_at, place.joined_at, present.moved), now)
         present.running += 1
         present.moved = now
+        if place.predicted is not None:
+            asked_at, predicted = place.predicted
+            if asked_at + predicted > place.eligible_at:
+                self._bias.learn(predicted, now - asked_at)
         self._running += 1
         self._granted += 1
         place.state = State.RUNNING
@@ -209,7 +213,9 @@ class Line:
         measured = self._speed.measured
         wait = predict(levels, measured.answer_seconds if measured else None)
         if wait is not None:
-            wait = max(wait, place.eligible_at - now)
+            if place.predicted is None:
+                place.predicted = now, wait
+            wait = max(wait * self._bias.factor, place.eligible_at - now)
         return Forecast(levels[-1].asks + 1, wait)
 
     def asks(self, client: ClientKey) -> tuple[Place, ...]:

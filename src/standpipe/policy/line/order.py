@@ -56,8 +56,8 @@ class Order(Protocol):
     def withdraw(self, place: Place) -> None:
         """An ask that had entered leaves without having run."""
 
-    def take(self, free: int) -> Place | None:
-        """Choose who gets one of `free` slots and charge its prompt; None if nobody may have it."""
+    def take(self) -> Place | None:
+        """Choose who gets a free slot and charge its prompt; None if nobody may have it."""
 
     def charge(self, place: Place, weight: float) -> None:
         """Count service that was delivered to a running ask. A negative weight gives back what was charged too much."""

@@ -47,6 +47,10 @@ class Place(Struct, eq=False, weakref=True):
     """Weighted tokens that it is expected to cost, for forecasts only."""
     charged: float = 0.0
     """Weighted tokens charged so far."""
+    predicted: tuple[float, float] | None = None
+    """When its wait was first predicted, and how many seconds of it."""
+    reserved: bool = False
+    """It runs on a slot that was kept for those who come fresh."""
     flow: Any = None
     """The order's own: where it keeps this place."""
 

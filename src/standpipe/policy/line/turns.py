@@ -56,9 +56,7 @@ class Fifo:
         flow.queue.remove(place)
         self._settle(flow)
 
-    def take(self, free: int) -> Place | None:
-        if free <= 0:
-            return None
+    def take(self) -> Place | None:
         while self._heap:
             entry = heappop(self._heap)
             flow = entry[2]
