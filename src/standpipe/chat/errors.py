@@ -61,6 +61,12 @@ class ContextTooLong(InvalidAsk):
     code = "context_length_exceeded"
 
 
+class PreviousNotFound(InvalidAsk):
+    """The ask goes on from a response that is not kept, or no longer, or is somebody else's."""
+
+    code = "previous_response_not_found"
+
+
 class Unsupported(_ClientFault):
     """Well-formed, but neither we nor the engine can do it."""
 

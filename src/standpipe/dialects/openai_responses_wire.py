@@ -1,0 +1,264 @@
+"""OpenAI's Responses on the wire, as types: what is read from a client, and what is written to one.
+
+What these structs do not declare is not read. Types are checked here, values in `openai_responses_ask` and
+`openai_responses_input`. Fields that a client may leave out may also be null. What is written has every field that the
+published schema requires, and null where there is nothing to say. The names are OpenAI's.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from msgspec import UNSET, Struct, UnsetType
+
+from standpipe.chat import events
+from standpipe.chat.ask import JsonObject
+
+# Read ---------------------------------------------------------------------------------------------------------------
+
+
+class Part(Struct, gc=False):
+    type: str
+    text: str | None = None
+    refusal: str | None = None
+
+
+class Item(Struct):
+    """Of any type: which fields count is the type's business."""
+
+    type: str | None = None
+    role: str | None = None
+    content: str | list[Part] | None = None
+    summary: list[Part] | None = None
+    call_id: str | None = None
+    name: str | None = None
+    arguments: str | None = None
+    output: str | list[Part] | None = None
+
+
+class Tool(Struct):
+    type: str
+    name: str | None = None
+    description: str | None = None
+    parameters: JsonObject | None = None
+    strict: bool | None = None
+
+
+class ChosenTool(Struct):
+    """`mode` and `tools` are those of the type `allowed_tools`."""
+
+    type: str
+    name: str | None = None
+    mode: str | None = None
+    tools: list[ChosenTool] | None = None
+
+
+class Format(Struct):
+    type: str
+    name: str | None = None
+    schema: JsonObject | None = None
+    description: str | None = None
+    strict: bool | None = None
+
+
+class Text(Struct):
+    format: Format | None = None
+
+
+class Reasoning(Struct, gc=False):
+    effort: str | None = None
+
+
+class Request(Struct):
+    input: str | list[Item]
+    instructions: str | None = None
+    model: str | None = None
+    stream: bool | None = None
+    store: bool | None = None
+    previous_response_id: str | None = None
+    background: bool | None = None
+    include: list[str] | None = None
+    max_output_tokens: int | None = None
+    metadata: dict[str, str] | None = None
+    parallel_tool_calls: bool | None = None
+    reasoning: Reasoning | None = None
+    temperature: float | None = None
+    text: Text | None = None
+    tool_choice: str | ChosenTool | None = None
+    tools: list[Tool] | None = None
+    top_logprobs: int | None = None
+    top_p: float | None = None
+    truncation: str | None = None
+
+
+# Written ------------------------------------------------------------------------------------------------------------
+
+
+class Logprob(Struct, frozen=True):
+    token: str
+    bytes: tuple[int, ...]
+    logprob: float
+
+
+class TopLogprob(Struct, frozen=True):
+    token: str
+    bytes: tuple[int, ...]
+    logprob: float
+    top_logprobs: tuple[Logprob, ...]
+
+
+class ReasoningText(Struct, frozen=True, tag_field="type", tag="reasoning_text"):
+    text: str
+
+
+class OutputText(Struct, frozen=True, tag_field="type", tag="output_text"):
+    text: str
+    annotations: tuple[()] = ()
+    logprobs: tuple[TopLogprob, ...] = ()
+
+
+class RefusalText(Struct, frozen=True, tag_field="type", tag="refusal"):
+    refusal: str
+
+
+WrittenPart = ReasoningText | OutputText | RefusalText
+
+
+class ReasoningItem(Struct, frozen=True, tag_field="type", tag="reasoning"):
+    id: str
+    status: str
+    content: tuple[WrittenPart, ...]
+    summary: tuple[()] = ()
+
+
+class MessageItem(Struct, frozen=True, tag_field="type", tag="message"):
+    id: str
+    status: str
+    content: tuple[WrittenPart, ...]
+    role: str = "assistant"
+
+
+class CallItem(Struct, frozen=True, tag_field="type", tag="function_call"):
+    id: str
+    status: str
+    call_id: str
+    name: str
+    arguments: str
+
+
+WrittenItem = ReasoningItem | MessageItem | CallItem
+
+
+class WrittenTool(Struct, frozen=True, tag_field="type", tag="function"):
+    name: str
+    description: str | None
+    parameters: JsonObject | None
+    strict: bool | None
+
+
+class WrittenFormat(Struct, frozen=True):
+    type: str
+    name: str | UnsetType = UNSET
+    schema: JsonObject | UnsetType = UNSET
+    description: str | UnsetType = UNSET
+    strict: bool | UnsetType = UNSET
+
+
+class WrittenText(Struct, frozen=True):
+    format: WrittenFormat
+
+
+class WrittenReasoning(Struct, frozen=True):
+    effort: str | None = None
+    summary: None = None
+
+
+class InputDetails(Struct, frozen=True):
+    cached_tokens: int
+    cache_write_tokens: int = 0
+
+
+class OutputDetails(Struct, frozen=True):
+    reasoning_tokens: int
+
+
+class Usage(Struct, frozen=True):
+    input_tokens: int
+    input_tokens_details: InputDetails
+    output_tokens: int
+    output_tokens_details: OutputDetails
+    total_tokens: int
+
+
+class Error(Struct, frozen=True):
+    code: str
+    message: str
+
+
+class Incomplete(Struct, frozen=True):
+    reason: str
+
+
+class Response(Struct, frozen=True, kw_only=True):
+    """One answer in whatever state. The fields without which nothing could be asked again repeat the request."""
+
+    id: str = ""
+    object: str = "response"
+    created_at: int = 0
+    completed_at: None = None
+    status: str = "in_progress"
+    background: bool = False
+    error: Error | None = None
+    incomplete_details: Incomplete | None = None
+    instructions: str | None = None
+    max_output_tokens: int | None = None
+    max_tool_calls: None = None
+    metadata: dict[str, str] = {}
+    model: str = ""
+    output: tuple[WrittenItem, ...] = ()
+    parallel_tool_calls: bool = True
+    previous_response_id: str | None = None
+    reasoning: WrittenReasoning = WrittenReasoning()
+    service_tier: None = None
+    store: bool = False
+    temperature: float | None = None
+    text: WrittenText = WrittenText(WrittenFormat("text"))
+    tool_choice: Any = "auto"
+    tools: tuple[WrittenTool, ...] = ()
+    top_logprobs: int = 0
+    top_p: float | None = None
+    truncation: str = "disabled"
+    usage: Usage | None = None
+
+
+class Queue(Struct, frozen=True):
+    position: int
+    eta_seconds: float | None
+
+
+def usage(counted: events.Usage) -> Usage:
+    """OpenAI's spelling of a usage. The details are required there: what the engine did not tell is 0."""
+    return Usage(
+        counted.prompt_tokens,
+        InputDetails(counted.cached_tokens or 0),
+        counted.completion_tokens,
+        OutputDetails(counted.reasoning_tokens or 0),
+        counted.prompt_tokens + counted.completion_tokens,
+    )
+
+
+def logprobs(tokens: tuple[events.TokenLogprob, ...]) -> tuple[TopLogprob, ...]:
+    """OpenAI's spelling of log-probabilities. Bytes are required there: those of the token's text where none came."""
+    return tuple(
+        TopLogprob(
+            token.token,
+            _bytes(token),
+            token.logprob,
+            tuple(Logprob(rival.token, _bytes(rival), rival.logprob) for rival in token.top),
+        )
+        for token in tokens
+    )
+
+
+def _bytes(token: events.TokenLogprob) -> tuple[int, ...]:
+    return tuple(token.token.encode()) if token.bytes is None else token.bytes
