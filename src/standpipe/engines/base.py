@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from msgspec import Struct
 
 from standpipe.chat.ask import Ask
+from standpipe.chat.embedding import EmbedAsk, Vectors
 from standpipe.chat.events import Event
 
 
@@ -77,6 +78,19 @@ class Engine(Protocol):
 
     async def close(self) -> None:
         """Let go of everything. Idempotent."""
+        ...
+
+
+@runtime_checkable
+class Embedder(Protocol):
+    """An engine that may also turn texts into vectors. Most engines are none."""
+
+    async def embed(self, ask: EmbedAsk) -> Vectors:
+        """One vector for each text, in order. Cancelling this stops the engine's work at once.
+
+        Raises EngineFailed, EngineTimeout, a client's fault that the engine found, or Unsupported when the engine
+        turns out to make no embeddings.
+        """
         ...
 
 

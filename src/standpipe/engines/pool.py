@@ -19,9 +19,11 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from standpipe.chat.ask import Ask
-from standpipe.chat.errors import Failure, NoEngine
+from standpipe.chat.embedding import EmbedAsk, Vectors
+from standpipe.chat.errors import EngineFailed, Failure, NoEngine, Unsupported
+from standpipe.dialects.openai_embeddings import NONE_HERE
 from standpipe.engines.attempt import Attempt, Report, Silence
-from standpipe.engines.base import Engine, Health, Sink
+from standpipe.engines.base import Embedder, Engine, Health, Sink
 from standpipe.engines.member import EngineStatistics, Member
 from standpipe.policy.breaker import blames
 from standpipe.policy.retry import ATTEMPTS, GiveUp, classify
@@ -108,6 +110,26 @@ class Pool:
             was_empty = True
             member = self._spend(following)
 
+    async def embed(self, ask: EmbedAsk, report: Report | None = None) -> Vectors:
+        """Turn texts into vectors, by whichever engine can; each is attempted once at most.
+
+        Raises Unsupported when none makes embeddings, the last attempt's failure, or NoEngine when there is no slot.
+        """
+        report = Report() if report is None else report
+        if not any(isinstance(member.engine, Embedder) for member in self._members):
+            raise Unsupported(NONE_HERE)
+        failure: Failure = NoEngine("Every engine is busy or down. Please try again in a moment.", retry_after=1.0)
+        tried: list[Member] = []
+        while (member := self._choose(ask.model, tried)) is not None and member not in tried:
+            tried.append(member)
+            if not isinstance(member.engine, Embedder):
+                continue
+            try:
+                return await self._embed(member, member.engine, ask, report)
+            except (EngineFailed, Unsupported) as failed:
+                failure = failed
+        raise failure
+
     async def refresh(self) -> None:
         """Ask every engine for its health and its models. Called at the start, and from time to time."""
         async with asyncio.TaskGroup() as group:
@@ -165,6 +187,24 @@ class Pool:
             raise
         else:
             member.answer()
+        finally:
+            member.release(probe=probe)
+
+    async def _embed(self, member: Member, engine: Embedder, ask: EmbedAsk, report: Report) -> Vectors:
+        """Make one attempt at one engine: hold its slot, and note how it went."""
+        model = self._model_at(member, ask.model)
+        report.attempts += 1
+        report.engine, report.model = member.engine.name, model or member.engine.name
+        probe = member.take(asyncio.get_running_loop().time())
+        try:
+            vectors = await engine.embed(replace(ask, model=model))
+        except Failure as failure:
+            if blames(failure):
+                member.fail(asyncio.get_running_loop().time(), probe=probe)
+            raise
+        else:
+            member.answer()
+            return vectors
         finally:
             member.release(probe=probe)
 

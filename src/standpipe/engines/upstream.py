@@ -16,8 +16,10 @@ import msgspec
 from msgspec import Struct
 
 from standpipe.chat.ask import Ask
+from standpipe.chat.embedding import EmbedAsk, Vectors
 from standpipe.chat.errors import EngineFailed, EngineTimeout, Failure
 from standpipe.chat.events import Event
+from standpipe.dialects import openai_embeddings
 from standpipe.dialects.openai_faults import failure_from
 from standpipe.dialects.openai_stream import Decoder
 from standpipe.dialects.openai_upstream import LLAMA, Extras, request_body
@@ -33,6 +35,10 @@ ERROR_LIMIT = 65_536
 """Bytes of an error's body that are read."""
 WHOLE_LIMIT = 1_048_576
 """Bytes of an answer that came whole although a stream was asked for, and of a list of models."""
+EMBEDDINGS_LIMIT = 16_777_216
+"""Bytes of an answer with embeddings: 128 vectors of 4096 numbers, spelled out, are some 11 MB."""
+EMBEDDINGS_PATIENCE = 60.0
+"""Seconds within which all embeddings of one ask must have come."""
 
 _LISTS_NOTHING = frozenset({404, 405, 501})
 _FOLDERS = re.compile(r"\A(?:/|~|\.|[A-Za-z]:[\\/]).*[\\/]", re.DOTALL)
@@ -94,6 +100,19 @@ class Upstream:
             sink.connect(None)
         answer.end()
 
+    async def embed(self, ask: EmbedAsk) -> Vectors:
+        body = openai_embeddings.request_body(ask, await self._model_for(ask))
+        try:
+            answer = await self._client.fetch(
+                "POST", "/embeddings", body=body, limit=EMBEDDINGS_LIMIT, within=EMBEDDINGS_PATIENCE
+            )
+        except HttpFault as fault:
+            raise _renamed(fault) from fault
+        if answer.status != 200:
+            retry_after = answer.headers.get(b"retry-after", b"").decode("latin-1") or None
+            raise openai_embeddings.refusal_from(answer.status, answer.body, retry_after)
+        return openai_embeddings.vectors_from(answer.body, len(ask.texts))
+
     async def models(self) -> tuple[str, ...]:
         return await self._list(within=10.0)
 
@@ -114,7 +133,7 @@ class Upstream:
     def __repr__(self) -> str:
         return f"<Upstream {self.name} {self.slots} slots, {self._client!r}>"
 
-    async def _model_for(self, ask: Ask) -> str:
+    async def _model_for(self, ask: Ask | EmbedAsk) -> str:
         """The name to ask the server for. Asks it for its list when there is nothing else to go by."""
         for wanted in (ask.model, self._model):
             if wanted is not None and wanted in self._served:
