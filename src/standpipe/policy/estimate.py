@@ -12,11 +12,14 @@ sometimes can't be given back. Speeds are ratios of two averages (seconds by tok
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from enum import StrEnum
 from math import exp, log
 
+import msgspec
 from msgspec import Struct
+
+from standpipe.chat.ask import Ask, ToolCall
 
 _SAMPLE = 2048
 """Characters of a text that are looked at to tell its kind."""
@@ -54,6 +57,14 @@ class Sizes(Struct, frozen=True):
             messages += 1
             found[kind(text)] += len(text) if text.isascii() else len(text.encode("utf-8", "surrogatepass"))
         return cls(found[Kind.PROSE], found[Kind.CODE], found[Kind.WIDE], messages)
+
+
+def texts(ask: Ask) -> Iterator[str]:
+    """All that a model has to read of an ask: a text for each message, and one for each tool."""
+    for message in ask.messages:
+        yield "".join(part.arguments if isinstance(part, ToolCall) else part.text for part in message.parts)
+    for tool in ask.tools:
+        yield msgspec.json.encode(tool).decode()
 
 
 def kind(text: str) -> Kind:

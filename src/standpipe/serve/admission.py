@@ -16,11 +16,11 @@ from typing import Self
 
 from msgspec import Struct
 
-from standpipe.chat.ask import Ask, Message, ToolCall
+from standpipe.chat.ask import Ask
 from standpipe.chat.errors import Failure, NoEngine, PaceExceeded, WaitTooLong
 from standpipe.chat.events import Usage, Waiting
 from standpipe.edge.seam import Headers
-from standpipe.policy.estimate import Prompts, Sizes
+from standpipe.policy.estimate import Prompts, Sizes, texts
 from standpipe.policy.identity import ClientKey
 from standpipe.policy.line import Line, LineStatistics, Place, State
 from standpipe.policy.overload import Slots
@@ -50,11 +50,6 @@ class Wish(Struct, frozen=True):
             deadline=_positive(told),
             retry=bool(_positive(count)),
         )
-
-
-def _text(message: Message) -> str:
-    """All that a model has to read of a message."""
-    return "".join(part.arguments if isinstance(part, ToolCall) else part.text for part in message.parts)
 
 
 def _positive(text: str | None) -> float | None:
@@ -184,7 +179,7 @@ class Entry:
         self._wish = wish
         self._body = body
         self._cap = ask.sampling.max_tokens
-        self._sizes = Sizes.of(map(_text, ask.messages))
+        self._sizes = Sizes.of(texts(ask))
         self.pace: Peek | None = None
         """What is left of the client's pace, once it has been reserved."""
         self.reserved_at = 0
