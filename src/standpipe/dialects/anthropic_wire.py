@@ -1,0 +1,158 @@
+"""Anthropic's Messages on the wire, as types: what is read from a client, and what is written to one.
+
+What these structs do not declare is not read (`cache_control`, for one, which changes no answer). Types are checked
+here, values in `anthropic_ask`. Fields that a client may leave out may also be null. The names are Anthropic's.
+"""
+
+from __future__ import annotations
+
+from msgspec import UNSET, Raw, Struct, UnsetType
+
+from standpipe.chat import events
+from standpipe.chat.ask import JsonObject
+from standpipe.chat.events import FinishReason
+
+# Read ---------------------------------------------------------------------------------------------------------------
+
+
+class Block(Struct):
+    """Of any type: which fields count is the type's business."""
+
+    type: str
+    text: str | None = None
+    thinking: str | None = None
+    signature: str | None = None
+    id: str | None = None
+    name: str | None = None
+    input: Raw = Raw()
+    tool_use_id: str | None = None
+    content: str | list[Block] | None = None
+    is_error: bool | None = None
+
+
+class Message(Struct):
+    role: str
+    content: str | list[Block]
+
+
+class Tool(Struct):
+    name: str
+    type: str | None = None
+    description: str | None = None
+    input_schema: JsonObject | None = None
+    strict: bool | None = None
+
+
+class ToolChoice(Struct, gc=False):
+    type: str
+    name: str | None = None
+    disable_parallel_tool_use: bool | None = None
+
+
+class Thinking(Struct, gc=False):
+    type: str
+    budget_tokens: int | None = None
+    display: str | None = None
+
+
+class Format(Struct):
+    type: str
+    schema: JsonObject | None = None
+
+
+class OutputConfig(Struct):
+    effort: str | None = None
+    format: Format | None = None
+
+
+class Request(Struct):
+    """`max_tokens` is required of a message, and has no meaning where tokens are counted."""
+
+    messages: list[Message]
+    max_tokens: int | None = None
+    model: str | None = None
+    system: str | list[Block] | None = None
+    stream: bool | None = None
+    temperature: float | None = None
+    top_p: float | None = None
+    top_k: int | None = None
+    stop_sequences: list[str] | None = None
+    tools: list[Tool] | None = None
+    tool_choice: ToolChoice | None = None
+    thinking: Thinking | None = None
+    output_config: OutputConfig | None = None
+
+
+# Written ------------------------------------------------------------------------------------------------------------
+
+
+SIGNATURE = "unsigned"
+"""What stands where clients expect a proof of who thought this: nobody here proves anything."""
+
+
+class TextBlock(Struct, frozen=True, tag="text"):
+    text: str
+
+
+class ThinkingBlock(Struct, frozen=True, tag="thinking"):
+    thinking: str
+    signature: str
+
+
+class ToolUseBlock(Struct, frozen=True, tag="tool_use"):
+    id: str
+    name: str
+    input: Raw
+
+
+WrittenBlock = TextBlock | ThinkingBlock | ToolUseBlock
+
+
+class OutputDetails(Struct, frozen=True):
+    thinking_tokens: int
+
+
+class Usage(Struct, frozen=True):
+    input_tokens: int
+    output_tokens: int
+    cache_read_input_tokens: int | UnsetType = UNSET
+    output_tokens_details: OutputDetails | UnsetType = UNSET
+
+
+class WrittenMessage(Struct, frozen=True, tag="message"):
+    id: str
+    role: str
+    model: str
+    content: tuple[WrittenBlock, ...]
+    stop_reason: str | None
+    stop_sequence: str | None
+    usage: Usage
+
+
+def usage(counted: events.Usage | None) -> Usage:
+    """Anthropic's spelling of a usage: the tokens that were read from a cache are not among the input.
+
+    Clients insist on the two sums, so they are 0 where an engine did not count. The rest is left out.
+    """
+    if counted is None:
+        return Usage(0, 0)
+    cached, thought = counted.cached_tokens, counted.reasoning_tokens
+    return Usage(
+        max(0, counted.prompt_tokens - (cached or 0)),
+        counted.completion_tokens,
+        UNSET if cached is None else cached,
+        UNSET if thought is None else OutputDetails(thought),
+    )
+
+
+_STOP_REASONS = {
+    FinishReason.STOP: "end_turn",
+    FinishReason.LENGTH: "max_tokens",
+    FinishReason.TOOL_CALLS: "tool_use",
+    FinishReason.CONTENT_FILTER: "refusal",
+}
+
+
+def stop_reason(reason: FinishReason, stop: str | None) -> str:
+    """Anthropic's word for why a model stopped, `stop` being the client's stop string that did it."""
+    return "stop_sequence" if reason is FinishReason.STOP and stop is not None else _STOP_REASONS[reason]
