@@ -436,6 +436,26 @@ def test_http_1_0_closes_and_gets_no_chunks(ours):
     run(ours, parts, scene)
 
 
+def test_http_1_0_closes_at_the_end_of_what_cannot_be_framed_even_if_asked_to_stay(ours):
+    async def scene(rig):
+        client = await rig.connect()
+        answer = await client.ask(b"GET / HTTP/1.0\r\nConnection: keep-alive\r\n\r\n")
+        assert (answer.headers["connection"], answer.body) == ("close", b"one two three")
+
+    run(ours, parts, scene)
+
+
+def test_no_line_break_gets_into_a_head(ours):
+    async def handler(request, reply):
+        reply.start(200, [(b"x-echo", request.query.encode() + b"\r\nset-cookie: x")])
+
+    async def scene(rig):
+        answer = await (await rig.connect()).ask(GET)
+        assert (answer.status, "set-cookie" in answer.headers) == (500, False)
+
+    run(ours, handler, scene, failures=(ValueError,))
+
+
 # Leaving
 
 

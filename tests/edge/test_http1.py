@@ -342,7 +342,8 @@ def test_what_is_thrown_away_is_bounded_in_bytes(ours):
     run(ours, never, scene, limits=Limits(linger=60, linger_bytes=10_000))
 
 
-def test_more_than_may_be_read_ahead_is_thrown_away_and_the_connection_closes_after_the_answer(ours):
+@pytest.mark.parametrize("at_once", [True, False])
+def test_more_than_may_be_read_ahead_is_thrown_away_and_the_connection_closes_after_the_answer(ours, at_once):
     go = asyncio.Event()
 
     async def handler(request, reply):
@@ -351,8 +352,10 @@ def test_more_than_may_be_read_ahead_is_thrown_away_and_the_connection_closes_af
 
     async def scene(rig):
         client = await rig.connect()
-        client.send(GET + post(b"x" * 5000))
+        client.send(GET + (post(b"x" * 5000) if at_once else b""))
         await until(lambda: rig.shell.asks)
+        if not at_once:
+            client.send(post(b"x" * 5000))
         await asyncio.sleep(0.01)
         go.set()
         assert (await client.answer()).status == 200

@@ -269,9 +269,9 @@ class Connection(asyncio.Protocol):
         """A handler asks for a body that is not whole yet."""
         if self._transport is None:
             return
-        if self._expects:
-            self._expects = False
+        if self._expects and self._reply is not None and not self._reply.started:
             self.send(_CONTINUE)
+        self._expects = False
         if not self._transport.is_reading():
             self._transport.resume_reading()
 
@@ -292,9 +292,9 @@ class Connection(asyncio.Protocol):
             self._written += len(data)
             self._transport.write(data)
 
-    def stays_open(self) -> bool:
-        """Decide, once per answer, whether this connection outlives it."""
-        self._keep_alive = self._keep_alive and self._reader.whole and not self._shell.draining
+    def stays_open(self, *, framed: bool) -> bool:
+        """Decide, once per answer, whether this connection outlives it. `framed`: its end can be told without."""
+        self._keep_alive = self._keep_alive and framed and self._reader.whole and not self._shell.draining
         return self._keep_alive
 
     def answered(self) -> None:
@@ -383,7 +383,7 @@ class Connection(asyncio.Protocol):
     def abort(self) -> None:
         """Close at once, whatever is lost."""
         if self._transport is not None:
-            self._to(Phase.CLOSING)
+            self.phase, self.deadline = Phase.CLOSING, math.inf
             self._transport.abort()
 
     def __repr__(self) -> str:

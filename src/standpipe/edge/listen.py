@@ -7,6 +7,7 @@ below 1024 can be opened before rights are dropped, and so that a wrong address 
 from __future__ import annotations
 
 import contextlib
+import os
 import socket
 import ssl
 import stat
@@ -59,6 +60,9 @@ def open_tcp(host: str, port: int, *, reuse_port: bool = False) -> list[socket.s
         for family, kind, protocol, _, address in dict.fromkeys(found):
             sock = socket.socket(family, kind, protocol)
             opened.append(sock)
+            if family == socket.AF_INET6:
+                # `::` alone takes IPv4 along; beside 0.0.0.0 it must not.
+                sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, len(found) > 1)
             chosen = opened[0].getsockname()[1] if len(opened) > 1 else port
             _listen(sock, (address[0], chosen, *address[2:]), reuse_port=reuse_port)
     except OSError as error:
@@ -72,8 +76,6 @@ def _listen(sock: socket.socket, address: tuple[object, ...], *, reuse_port: boo
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     if reuse_port:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-    if sock.family == socket.AF_INET6:
-        sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
     sock.bind(address)
     sock.listen(BACKLOG)
     ready(sock)
@@ -145,7 +147,7 @@ def inherited(environ: Mapping[str, str], pid: int, first: int = FIRST_INHERITED
 def address_of(sock: socket.socket) -> str:
     """Where a listening socket listens, as people write it: `127.0.0.1:8080`, `[::1]:8080` or a path."""
     name = sock.getsockname()
-    if isinstance(name, str):
-        return name
+    if not isinstance(name, tuple):
+        return os.fsdecode(name)
     host, port = name[0], name[1]
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"

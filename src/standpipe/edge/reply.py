@@ -22,6 +22,9 @@ Header = tuple[bytes, bytes]
 _STATUS_LINES = {status.value: f"HTTP/1.1 {status.value} {status.phrase}\r\n".encode() for status in HTTPStatus}
 _BODILESS = frozenset({204, 304, *range(100, 200)})
 _LAST_CHUNK = b"0\r\n\r\n"
+_CHUNKED = b"transfer-encoding: chunked\r\n"
+_CLOSE = b"connection: close\r\n"
+_KEEP_ALIVE = b"connection: keep-alive\r\n"
 
 
 class Body(StrEnum):
@@ -40,8 +43,8 @@ class Wire(Protocol):
         """Write to the socket."""
         ...
 
-    def stays_open(self) -> bool:
-        """Decide, once per answer, whether the connection outlives it."""
+    def stays_open(self, *, framed: bool) -> bool:
+        """Decide, once per answer, whether the connection outlives it. `framed`: its end can be told without."""
         ...
 
     def answered(self) -> None:
@@ -106,27 +109,29 @@ class Http1Reply:
     def start(self, status: int, headers: Sequence[Header]) -> None:
         if self.started:
             raise RuntimeError("an answer starts once")
-        self.started = True
-        if self.gone or self.cut:
-            return
-        lines = [_STATUS_LINES[status]]
         length: int | None = None
+        lines = [_STATUS_LINES[status]]
         for name, value in headers:
             lines += (name, b": ", value, b"\r\n")
             if name == b"content-length":
                 length = int(value)
-        lines += (b"date: ", self._calendar.date(), b"\r\n")
+        fields = b"".join(lines)
+        if fields.count(b"\n") != len(headers) + 1 or fields.count(b"\r") != len(headers) + 1:
+            raise ValueError("a header field holds a line break")
+        self.started = True
+        if self.gone or self.cut:
+            return
         self._frame(status, length)
-        if self._body is Body.CHUNKED:
-            lines.append(b"transfer-encoding: chunked\r\n")
-        if not self._wire.stays_open() or self._body is Body.UNTIL_CLOSE:
-            lines.append(b"connection: close\r\n")
-        elif not self._modern:
-            lines.append(b"connection: keep-alive\r\n")
-        lines.append(b"\r\n")
-        self._head = b"".join(lines)
+        self._head = b"%bdate: %b\r\n%b\r\n" % (fields, self._calendar.date(), self._framing())
         if self._body is not Body.SIZED:
             self._loop.call_soon(self._flush)
+
+    def _framing(self) -> bytes:
+        """The header lines that frame the body and tell what becomes of the connection."""
+        framing = _CHUNKED if self._body is Body.CHUNKED else b""
+        if not self._wire.stays_open(framed=self._body is not Body.UNTIL_CLOSE):
+            return framing + _CLOSE
+        return framing if self._modern else _KEEP_ALIVE
 
     def _frame(self, status: int, length: int | None) -> None:
         if self._bodiless or status in _BODILESS:

@@ -8,6 +8,7 @@ whatever the kernel had already taken in, so that a restart with a shared or pas
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import errno
 import socket
 import ssl
@@ -23,6 +24,8 @@ _AT_ONCE = 64
 """Connections that are accepted in one turn of the loop, so that a flood of them leaves time for everything else."""
 _BREATH = 0.5
 """Seconds to wait when the system has no descriptor left for another connection."""
+_PARTING = 1.0
+"""Seconds that cancelled handlers have to return."""
 _EXHAUSTED = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
 
 
@@ -139,24 +142,27 @@ class Server:
         self.begin_drain()
         try:
             async with asyncio.timeout(grace):
-                await self._emptied()
+                await self._opened()
+                await self._shell.emptied()
         except TimeoutError:
             await self.abort()
             return False
         return True
 
     async def abort(self) -> None:
-        """Leave at once."""
+        """Leave at once: cut everybody. A handler that does not return for all that is left behind."""
         self.begin_drain()
         for task in self._opening:
             task.cancel()
+        await self._opened()
         self._shell.abort()
-        await self._emptied()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_PARTING):
+                await self._shell.emptied()
 
-    async def _emptied(self) -> None:
+    async def _opened(self) -> None:
         if self._opening:
             await asyncio.wait(tuple(self._opening))
-        await self._shell.emptied()
 
     def __repr__(self) -> str:
         return f"<Server on {', '.join(self.addresses) or 'nothing'}, {self.census}>"
