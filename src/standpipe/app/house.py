@@ -22,7 +22,7 @@ from standpipe.policy.identity import Identities, Identity, Trust
 from standpipe.policy.line import Line, Policy, Reach, Room, Rules
 from standpipe.policy.overload import SlotRange, Slots
 from standpipe.policy.pace import MICROSECONDS, Peek, Rate
-from standpipe.serve import limits, pages
+from standpipe.serve import anthropic, limits, pages
 from standpipe.serve.admission import Admission
 from standpipe.serve.exchange import Exchange, Header
 from standpipe.serve.guard import Guard, host_rule
@@ -152,6 +152,7 @@ class Standpipe:
                 "/v1/chat/completions": Route({"POST": Walk(chat, walks)}, chat),
                 "/v1/models": Route({"GET": state.models}),
                 "/v1/models/*": Route({"GET": state.model}),
+                **anthropic.routes(walks, self.admission.prompts),
             }
         )
 

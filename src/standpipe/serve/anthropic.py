@@ -8,18 +8,31 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from functools import partial
 
 import msgspec
 
 from standpipe.chat.ask import Ask
 from standpipe.dialects.anthropic import MESSAGES
 from standpipe.policy.estimate import Prompts, Sizes, texts
+from standpipe.policy.prompt import join
 from standpipe.serve.body import read
 from standpipe.serve.exchange import Exchange
-from standpipe.serve.routes import Handler
+from standpipe.serve.reply import House, Walk
+from standpipe.serve.routes import Handler, Route
 
 
-def with_request_id(handler: Handler) -> Handler:
+def routes(house: House, prompts: Prompts) -> dict[str, Route]:
+    """Anthropic's paths. `prompts` guesses tokens, and learns meanwhile."""
+    prepare = partial(join, prompt=house.system_prompt, mode=house.system_prompt_mode)
+    count = TokenCount(prompts, prepare, house.body_limit)
+    return {
+        "/v1/messages": Route({"POST": _with_request_id(Walk(MESSAGES, house))}, MESSAGES),
+        "/v1/messages/count_tokens": Route({"POST": _with_request_id(count)}, MESSAGES),
+    }
+
+
+def _with_request_id(handler: Handler) -> Handler:
     """The same handler, telling the request's id under the name that Anthropic's clients look for."""
 
     async def handle(exchange: Exchange) -> None:
