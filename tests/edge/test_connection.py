@@ -26,6 +26,7 @@ class Notebook(Transport):
         self.writes: list[bytes] = []
         self.waiting = 0
         self.aborted = False
+        self.connection: Any = None
 
     def write(self, data):
         super().write(data)
@@ -33,6 +34,7 @@ class Notebook(Transport):
 
     def abort(self):
         self.closing = self.aborted = True
+        asyncio.get_running_loop().call_soon(self.connection.connection_lost, None)
 
     def get_write_buffer_size(self):
         return self.waiting
@@ -48,6 +50,7 @@ class Scene:
     def connect(self) -> tuple[Any, Any]:
         connection: Any = self.shell.protocol(Census(Limits(), Trust()).enter("192.0.2.7"))
         transport = Notebook()
+        transport.connection = connection
         connection.connection_made(transport)
         return connection, transport
 
@@ -56,7 +59,8 @@ class Scene:
         await turns()
 
     async def close(self):
-        self.connection.connection_lost(None)
+        if not self.transport.aborted:
+            self.connection.connection_lost(None)
         await turns()
         assert self.shell.statistics().connections == 0
 
