@@ -98,6 +98,22 @@ class Settings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     ] = 2048
     body_limit: Annotated[int, _meta("largest request body", "B", ge=1024, le=67_108_864)] = 262_144
 
+    # What is remembered
+    keep_responses: Annotated[
+        Seconds,
+        _meta(
+            "how long a response may be gone on from (previous_response_id), kept in memory for its client's address "
+            "alone; 0 keeps nothing",
+            "s",
+            ge=0,
+            le=2_592_000,
+        ),
+    ] = 0.0
+    kept_per_client: Annotated[int, _meta("responses kept of one client; the oldest goes", ge=1, le=100_000)] = 32
+    kept_bytes: Annotated[
+        int, _meta("responses kept, all together; of one, at most 1 MiB", "B", ge=65_536, le=68_719_476_736)
+    ] = 67_108_864
+
     # The stream
     commit_after: Annotated[
         Seconds,

@@ -10,7 +10,7 @@ from functools import partial
 from typing import Any, Self
 
 from standpipe import __version__
-from standpipe.dialects import openai_chat
+from standpipe.dialects import openai_chat, openai_completions, openai_responses
 from standpipe.engines.base import Engine
 from standpipe.engines.pool import Pool
 from standpipe.observe.hooks import Hook
@@ -24,14 +24,17 @@ from standpipe.policy.overload import SlotRange, Slots
 from standpipe.policy.pace import MICROSECONDS, Peek, Rate
 from standpipe.serve import anthropic, limits, pages
 from standpipe.serve.admission import Admission
+from standpipe.serve.embeddings import Embeddings
 from standpipe.serve.exchange import Exchange, Header
 from standpipe.serve.guard import Guard, host_rule
+from standpipe.serve.kept import KeptResponses
 from standpipe.serve.reply import House, Walk
 from standpipe.serve.routes import Route, Routes
 from standpipe.serve.share import Shares
 from standpipe.serve.state import State
 from standpipe.serve.stream import Patience
 from standpipe.settings import Settings, SettingsError
+from standpipe.store.kept import Bounds, MemoryKept
 from standpipe.store.memory import MemoryStore
 
 REFRESH = 10.0
@@ -73,6 +76,7 @@ class Standpipe:
             auto=Slots(1, SlotRange(most=self.pool.slots)) if settings.slots == "auto" else None,
         )
         self._shares = _shares(settings)
+        self.kept = _kept(settings)
         self.metrics = Metrics(self._gauges)
         hooks: list[Hook] = [AskLog(log), self.metrics]
         walks = House(
@@ -116,6 +120,8 @@ class Standpipe:
                 self._log.error("bug", exc_info=bug)
             self.admission.resize(self.pool.slots)
             self.admission.dispatch()
+            if self.kept is not None:
+                self.kept.forget(asyncio.get_running_loop().time())
 
     def _identify(self, exchange: Exchange) -> Identity:
         request = exchange.request
@@ -150,11 +156,28 @@ class Standpipe:
                 "/api/limits": Route({"GET": why}),
                 **self._share_routes(),
                 "/v1/chat/completions": Route({"POST": Walk(chat, walks)}, chat),
+                **self._other_openai_routes(walks),
                 "/v1/models": Route({"GET": state.models}),
                 "/v1/models/*": Route({"GET": state.model}),
                 **anthropic.routes(walks, self.admission.prompts),
             }
         )
+
+    def _other_openai_routes(self, walks: House) -> dict[str, Route]:
+        """Responses, kept where the operator wants that, legacy completions, and embeddings."""
+        responses = openai_responses.OpenAIResponses(keeps=self.kept is not None)
+        legacy = openai_completions.LEGACY
+        routes = {
+            "/v1/completions": Route({"POST": Walk(legacy, walks)}, legacy),
+            "/v1/embeddings": Route({"POST": Embeddings(walks)}, openai_chat.COMPLETIONS),
+        }
+        if self.kept is None:
+            return routes | {"/v1/responses": Route({"POST": Walk(responses, walks)}, responses)}
+        kept = KeptResponses(self.kept, self._identify, partial(secrets.token_hex, 16))
+        return routes | {
+            "/v1/responses": Route({"POST": Walk(responses, walks, kept)}, responses),
+            "/v1/responses/*": Route({"GET": kept.get, "DELETE": kept.delete}, responses),
+        }
 
     def _share_routes(self) -> dict[str, Route]:
         if (shares := self._shares) is None:
@@ -268,6 +291,18 @@ def _rate(settings: Settings) -> Rate | None:
     if settings.pace_interval == 0:
         return None
     return Rate(int(settings.pace_interval * MICROSECONDS), settings.pace_waiting)
+
+
+def _kept(settings: Settings) -> MemoryKept | None:
+    if settings.keep_responses == 0:
+        return None
+    return MemoryKept(
+        Bounds(
+            seconds=settings.keep_responses,
+            per_client=settings.kept_per_client,
+            total_bytes=settings.kept_bytes,
+        )
+    )
 
 
 def _local(settings: Settings) -> bool:

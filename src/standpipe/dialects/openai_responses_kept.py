@@ -55,8 +55,12 @@ def previous(parsed: Parsed) -> str | None:
 
 def not_found(wanted: str) -> PreviousNotFound:
     """Nothing is kept under this id, at least not for this client."""
-    shown = f" '{wanted}'" if _ID.fullmatch(wanted) else ""
-    return PreviousNotFound(f"Previous response with id{shown} not found.", param="previous_response_id")
+    return PreviousNotFound(f"Previous response{shown(wanted)} not found.", param="previous_response_id")
+
+
+def shown(wanted: str) -> str:
+    """An id as it may stand in a sentence; nothing when it is none."""
+    return f" with id '{wanted}'" if _ID.fullmatch(wanted) else ""
 
 
 def joined(parsed: Parsed, earlier: Turn | None, token: str) -> Parsed:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
+from typing import Protocol
 
 from msgspec import Struct
 
@@ -28,7 +29,7 @@ from standpipe.serve.exchange import Exchange, Header
 from standpipe.serve.meter import Meter
 from standpipe.serve.stream import CapReached, Delivery, Patience, Streamed, Whole
 
-_CLIENT_LEFT = 499
+CLIENT_LEFT = 499
 """What nginx logs for a client that closed the connection before its answer."""
 
 
@@ -51,6 +52,18 @@ class House(Struct, frozen=True):
     """Unix seconds, for `created` and nothing else: every duration is the loop's."""
 
 
+class Memory(Protocol):
+    """What a conversation is kept in between asks, for a dialect that goes on from earlier ones."""
+
+    async def recall(self, parsed: Parsed, client: ClientKey) -> Parsed:
+        """The ask with what came before it. Raises InvalidAsk when that is not there for this client."""
+        ...
+
+    async def remember(self, parsed: Parsed, client: ClientKey) -> None:
+        """The answer has been given whole: keep what the dialect left to be kept, if anything."""
+        ...
+
+
 class Account:
     """What has been learnt of one ask so far."""
 
@@ -67,11 +80,12 @@ class Account:
 
 
 class Walk:
-    """The handler of one dialect's path."""
+    """The handler of one dialect's path. `memory` is None where every ask stands alone."""
 
-    def __init__(self, dialect: Dialect, house: House) -> None:
+    def __init__(self, dialect: Dialect, house: House, memory: Memory | None = None) -> None:
         self._dialect = dialect
         self._house = house
+        self._memory = memory
 
     async def __call__(self, exchange: Exchange) -> None:
         account = Account(asyncio.get_running_loop().time())
@@ -82,7 +96,7 @@ class Walk:
             failure = refused
             raise
         except asyncio.CancelledError:
-            account.status = _CLIENT_LEFT
+            account.status = CLIENT_LEFT
             raise
         except BaseException:
             failure = Internal("")
@@ -96,6 +110,8 @@ class Walk:
         body = await read(exchange, house.body_limit)
         account.client = client = house.identify(exchange).key
         parsed = account.parsed = self._dialect.parse(body)
+        if self._memory is not None:
+            parsed = account.parsed = await self._memory.recall(parsed, client)
         if parsed.dropped:
             exchange.extra.append((b"x-standpipe-dropped", ", ".join(parsed.dropped).encode("ascii", "replace")))
         ask = join(clamp(parsed.ask, house.caps), house.system_prompt, house.system_prompt_mode)
@@ -116,6 +132,8 @@ class Walk:
                 return failure
             finally:
                 delivery.close()
+        if self._memory is not None:
+            await self._memory.remember(parsed, client)
         return None
 
     async def _engine(self, ask: Ask, delivery: Delivery, account: Account, entry: Entry) -> None:
