@@ -382,8 +382,9 @@ class Connection(asyncio.Protocol):
 
     def abort(self) -> None:
         """Close at once, whatever is lost."""
+        self._dismiss()
+        self.phase, self.deadline = Phase.CLOSING, math.inf
         if self._transport is not None:
-            self.phase, self.deadline = Phase.CLOSING, math.inf
             self._transport.abort()
 
     def __repr__(self) -> str:
