@@ -15,6 +15,7 @@ import asyncio
 import signal
 from collections import deque
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import Any, Final, cast
 
 KEPT: Final = 50
@@ -112,7 +113,8 @@ class Child:
 
     def _send(self, what: signal.Signals) -> None:
         if not self._listener.ended.done():
-            self._transport.send_signal(what)
+            with suppress(ProcessLookupError):  # it has ended, and we are about to be told
+                self._transport.send_signal(what)
 
     def __repr__(self) -> str:
         return f"<Child {self.pid} {'alive' if self.code is None else describe(self.code)}>"
@@ -130,7 +132,8 @@ def describe(code: int) -> str:
 
 def _write(transport: asyncio.SubprocessTransport, data: bytes) -> None:
     pipe = cast("asyncio.WriteTransport", transport.get_pipe_transport(0))  # no class of uvloop's says that it is one
-    pipe.write(data)
+    if not pipe.is_closing():  # it may have ended already, which is told elsewhere
+        pipe.write(data)
 
 
 class _Listener(asyncio.SubprocessProtocol):

@@ -154,7 +154,8 @@ class Llama:
         return f"{self._model.alias}, {slots}, {threads}, {weight}"
 
     def statistics(self) -> LlamaStatistics:
-        return LlamaStatistics(self._state, self._restarts, None if self._life is None else self._life.child.pid)
+        life = self._life if self._state is State.UP else None
+        return LlamaStatistics(self._state, self._restarts, None if life is None else life.child.pid)
 
     async def _launch(self, folder: Path) -> Life:
         return await launch(
@@ -174,9 +175,10 @@ class Llama:
             since = loop.time()
             code = await life.watch()
             end = End(code, served=max(loop.time() - since, 1e-9))
-            self._state, self._life = State.DOWN, None
+            self._state = State.DOWN
             self._log("error", f"the embedded engine is gone: {describe(code)}")
             await life.end()
+            self._life = None
             following: Life | None = None
             while following is None:
                 restarts, delay = restarts.after(end)
