@@ -28,7 +28,7 @@ from standpipe.edge import proxy_protocol
 from standpipe.edge.census import Entry, Visit
 from standpipe.edge.head import Head, Rejected
 from standpipe.edge.intake import Incoming, Intake
-from standpipe.edge.limits import HIGH_WATER, LOW_WATER, Patience
+from standpipe.edge.limits import HIGH_WATER, LOW_WATER, Limits, Patience
 from standpipe.edge.reader import Reader
 from standpipe.edge.reply import Http1Reply, give, whole
 
@@ -49,6 +49,17 @@ class Phase(StrEnum):
     IDLE = "idle"
     LINGERING = "lingering"
     CLOSING = "closing"
+
+
+def allowances(limits: Limits) -> dict[Phase, float]:
+    """How long a connection may stay in each phase, in seconds, if it has one. CLOSING has a backlog's deadline."""
+    return {
+        Phase.NEW: limits.first_byte,
+        Phase.HEAD: limits.head,
+        Phase.ANSWERING: math.inf,
+        Phase.IDLE: limits.idle,
+        Phase.LINGERING: limits.linger,
+    }
 
 
 class Connection(asyncio.Protocol):
@@ -88,24 +99,22 @@ class Connection(asyncio.Protocol):
         self._to(Phase.NEW)
 
     def data_received(self, data: bytes) -> None:
-        match self.phase:
-            case Phase.ANSWERING:
-                self._reader.receive(data)
-                if self._reader.whole:
-                    self._hold_ahead()
-                else:
-                    self._read_body()
-            case Phase.LINGERING:
-                self._discarded += len(data)
-                if self._discarded > self._shell.limits.linger_bytes:
-                    self.abort()
-            case Phase.CLOSING:
-                pass
-            case Phase.NEW:
-                self._meet(data)
-            case _:
-                self._reader.receive(data)
-                self._read_head()
+        phase = self.phase
+        if phase is Phase.IDLE or phase is Phase.HEAD:
+            self._reader.receive(data)
+            self._read_head()
+        elif phase is Phase.ANSWERING:
+            self._reader.receive(data)
+            if self._reader.whole:
+                self._hold_ahead()
+            else:
+                self._read_body()
+        elif phase is Phase.NEW:
+            self._meet(data)
+        elif phase is Phase.LINGERING:
+            self._discarded += len(data)
+            if self._discarded > self._shell.limits.linger_bytes:
+                self.abort()
 
     def eof_received(self) -> None:
         """The client has left, or will say no more. The transport closes itself, once it is flushed."""
@@ -141,21 +150,7 @@ class Connection(asyncio.Protocol):
         if phase is Phase.CLOSING:
             self._watch()
         elif self._patience is None:
-            self.deadline = self._loop.time() + self._allowance()
-
-    def _allowance(self) -> float:
-        limits = self._shell.limits
-        match self.phase:
-            case Phase.ANSWERING:
-                return math.inf
-            case Phase.IDLE:
-                return limits.idle
-            case Phase.HEAD:
-                return limits.head
-            case Phase.NEW:
-                return limits.first_byte
-            case _:
-                return limits.linger
+            self.deadline = self._loop.time() + self._shell.allowances[phase]
 
     def _watch(self) -> None:
         """From now on the reader must take what was written."""

@@ -29,7 +29,7 @@ class Rejected(Exception):
         self.reason = reason
 
 
-class Framing(Struct, frozen=True):
+class Framing(Struct, frozen=True, gc=False):
     """How a request's body is delimited, and what the client wants of the connection.
 
     `length` in bytes is 0 without a body, and None when the body is chunked.
@@ -40,7 +40,7 @@ class Framing(Struct, frozen=True):
     expects_continue: bool
 
 
-class Head(Struct, frozen=True):
+class Head(Struct, frozen=True, gc=False):
     """One request's head, complete and accepted."""
 
     method: str

@@ -13,7 +13,7 @@ from collections import Counter
 from msgspec import Struct
 
 from standpipe.edge.census import Visit
-from standpipe.edge.connection import Connection
+from standpipe.edge.connection import Connection, allowances
 from standpipe.edge.limits import Limits
 from standpipe.edge.reply import Calendar
 from standpipe.edge.seam import Handler, Refuse
@@ -38,6 +38,7 @@ class Http1Shell:
         self.handler = handler
         self.refuse = refuse
         self.limits = limits
+        self.allowances = allowances(limits)
         self.proxied = proxied
         self.calendar = Calendar()
         self.draining = False
