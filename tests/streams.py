@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from itertools import pairwise
 
 from hypothesis import strategies as st
@@ -62,14 +63,35 @@ def calls(draw: st.DrawFn) -> list[Event]:
 
 
 @st.composite
-def legal_streams(draw: st.DrawFn, *, failing: bool = True) -> list[Event]:
-    """`Waiting* Started delta* (Finished | Failed)`, with Waiting anywhere before the end."""
+def whole_calls(draw: st.DrawFn) -> list[Event]:
+    """As `calls`, but the arguments of each are a JSON object."""
+    queues: list[list[ToolCallDelta]] = []
+    for index in range(draw(st.integers(1, 3))):
+        said = json.dumps(draw(st.dictionaries(_SOME_TEXT, _SOME_TEXT | st.integers(), max_size=2)))
+        pieces = draw(cut(said.encode()))
+        first = ToolCallDelta(index, "", f"call_{draw(_NAMES)}_{index}", draw(_NAMES))
+        queues.append([first, *(ToolCallDelta(index, piece.decode()) for piece in pieces)])
+    deltas: list[Event] = []
+    while any(queues):
+        ready = []
+        for queue in filter(None, queues):
+            ready.append(queue)
+            if queue[0].id is not None:
+                break  # none of the later calls has begun
+        deltas.append(ready[draw(st.integers(0, len(ready) - 1))].pop(0))
+    return deltas
+
+
+@st.composite
+def legal_streams(draw: st.DrawFn, *, failing: bool = True, objects: bool = False) -> list[Event]:
+    """`Waiting* Started delta* (Finished | Failed)`, with Waiting anywhere before the end. With `objects`, whatever
+    calls there are have JSON objects for arguments."""
     before: list[Event] = list(draw(st.lists(WAITING, max_size=2)))
     said = st.one_of(_TEXTS, st.builds(ReasoningDelta, _SOME_TEXT), WAITING)
     deltas: list[Event] = list(draw(st.lists(said, max_size=6)))
     called = draw(st.booleans())
     if called:
-        deltas += draw(calls())
+        deltas += draw(whole_calls() if objects else calls())
     failed = Failed(EngineFailed("The engine broke off."))
     reasons = [reason for reason in FinishReason if called or reason is not FinishReason.TOOL_CALLS]
     finished: st.SearchStrategy[Event] = st.builds(Finished, st.sampled_from(reasons), st.none() | _USAGES)

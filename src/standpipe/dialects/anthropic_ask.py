@@ -149,7 +149,7 @@ def _tool_choice(sent: wire.ToolChoice | None, tools: tuple[Tool, ...]) -> ToolC
         return None
     mode = _word(sent.type, _MODES, "tool_choice.type")
     if mode is ToolMode.REQUIRED and not tools:
-        raise InvalidAsk("`tool_choice` is `any`, but `tools` declares none.", param="tool_choice.type")
+        raise InvalidAsk("`tool_choice.type` is `any`, but `tools` declares none.", param="tool_choice.type")
     if mode is not ToolMode.NAMED:
         return ToolChoice(mode) if tools else None
     if not any(tool.name == sent.name for tool in tools):

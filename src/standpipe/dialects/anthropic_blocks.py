@@ -44,9 +44,9 @@ _SIGNED = b'{"type":"signature_delta","signature":%b' % quote(wire.SIGNATURE)
 
 
 def is_object(arguments: str) -> bool:
-    """Whether this is a whole JSON object. A model that has nothing to say to a tool may leave it empty."""
+    """Whether this is a whole JSON object."""
     try:
-        _OBJECT.decode(arguments or "{}")
+        _OBJECT.decode(arguments)
     except (msgspec.DecodeError, RecursionError):
         return False
     return True
@@ -182,8 +182,9 @@ class Blocks:
         return b'event: message_start\ndata: {"type":"message_start","message":%b}\n\n' % quote(message)
 
     def _finish(self, event: Finished, pieces: list[bytes]) -> None:
-        """A call that was cut off goes out as it is, under the reason that tells so."""
-        if event.reason is not FinishReason.LENGTH and not all(block.whole for block in self._calls.values()):
+        """A call that was cut off goes out as it is: the reason tells. One without a word has nothing to say to a tool."""
+        said = ("".join(block.arguments or ()) for block in self._calls.values())
+        if event.reason is not FinishReason.LENGTH and not all(not text or is_object(text) for text in said):
             pieces.append(self._failed(bad_arguments()))
             return
         while self._row:
