@@ -74,6 +74,12 @@ def test_the_system_prompt_is_a_string_or_blocks(system):
     assert parse(system=system).ask.messages[0] == Message(Role.SYSTEM, (Text("Be brief.\nNo jokes."),))
 
 
+def test_a_system_message_may_stand_among_the_others():
+    assert messages(HELLO, {"role": "system", "content": "Now in French."})[1] == Message(
+        Role.SYSTEM, (Text("Now in French."),)
+    )
+
+
 @pytest.mark.parametrize("system", ["", [], None])
 def test_an_empty_system_prompt_is_none(system):
     assert parse(system=system).ask == parse().ask

@@ -51,7 +51,7 @@ STREAMS: dict[str, list[list[Event]]] = {
     ],
     "calls_in_turns": [
         [Started(), ToolCallDelta(0, '{"a"', "call_a", "f"), ToolCallDelta(1, '{"b"', "call_b", "g")],
-        [ToolCallDelta(1, ":2}"), TextDelta("Both."), ToolCallDelta(0, ":1}"), ToolCallDelta(0, "\n")],
+        [ToolCallDelta(1, ":2}"), TextDelta("Bo"), TextDelta("th."), ToolCallDelta(0, ":1}"), ToolCallDelta(0, "\n")],
         [Finished(FinishReason.TOOL_CALLS)],
     ],
     "stop_sequence": [[Started(), TextDelta("One, two")], [Finished(FinishReason.STOP, stop=", three")]],

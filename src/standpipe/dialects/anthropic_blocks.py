@@ -182,7 +182,7 @@ class Blocks:
         return b'event: message_start\ndata: {"type":"message_start","message":%b}\n\n' % quote(message)
 
     def _finish(self, event: Finished, pieces: list[bytes]) -> None:
-        """A call that was cut off goes out as it is: the reason tells. One without a word has nothing to say to a tool."""
+        """A call that was cut off goes out as it is: the reason tells. One without a word says nothing to its tool."""
         said = ("".join(block.arguments or ()) for block in self._calls.values())
         if event.reason is not FinishReason.LENGTH and not all(not text or is_object(text) for text in said):
             pieces.append(self._failed(bad_arguments()))
