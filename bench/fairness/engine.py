@@ -2,8 +2,8 @@
 
 `SlotEngine` gives each slot a speed of its own, whatever the others do: the model in which the line's theory speaks.
 `BatchEngine` works in steps like a continuously batching engine does: each step reads a chunk of the prompts that wait
-to be read and writes one token of every answer under way, and takes the longer the more there is to do. So it shows what
-an ordering in front of an engine can't prevent: a greedy client slows a polite one merely by being in the same batch.
+to be read and writes one token of every answer under way, and takes the longer the more there is to do. So it shows
+what an order in front of an engine can't prevent: a greedy client slows a polite one merely by being in the same batch.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ from standpipe.policy.line import Place
 class Model(Struct, frozen=True):
     """Seconds: per prompt token, per output token in a slot; per step, and per answer in a step, in a batch.
 
-    The defaults are a small model on one accelerator: 2,000 prompt tokens and 50 output tokens a second in a slot.
+    The defaults are a middling model on one accelerator: 4,000 prompt tokens and 100 output tokens a second in a slot.
     """
 
-    prompt: float = 0.0005
-    output: float = 0.020
-    step: float = 0.018
-    answer: float = 0.00025
+    prompt: float = 0.00025
+    output: float = 0.010
+    step: float = 0.009
+    answer: float = 0.000125
     chunk: int = 256
     """Prompt tokens that one step reads at most."""
 

@@ -77,10 +77,10 @@ def on_off(world: World, client: int, sizes: Sizes, *, on: float, off: float, ra
     world.at(0.0, ask)
 
 
-def newcomers(world: World, count: int, sizes: Sizes, *, block: str, waiting: int) -> None:
-    """Addresses of one block, each of which asks once; `waiting` of them always wait, `count` addresses in turn."""
+def newcomers(world: World, count: int, sizes: Sizes, *, waiting: int, blocks: int) -> None:
+    """`count` addresses in so many blocks, which ask in turn so that `waiting` asks always wait."""
     random = Random("newcomers")
-    clients = [world.client(f"{block}/{number}", block) for number in range(count)]
+    clients = [world.client(f"n{number}", f"n{number % blocks}", noted=False) for number in range(count)]
     turn = 0
 
     def ask() -> None:
@@ -93,5 +93,24 @@ def newcomers(world: World, count: int, sizes: Sizes, *, block: str, waiting: in
 
     for client in clients:
         world.on_start[client] = again
+    for _ in range(waiting):
+        world.at(0.0, ask)
+
+
+def endless(world: World, sizes: Sizes, *, waiting: int) -> None:
+    """Every ask from an address and a block that nobody has seen; `waiting` of them always wait."""
+    random = Random("endless")
+    asked = 0
+
+    def ask() -> None:
+        nonlocal asked
+        asked += 1
+        client = world.client(f"e{asked}", f"e{asked}", noted=False)
+        world.on_start[client] = again
+        world.ask(client, *sizes(random))
+
+    def again(_: Job) -> None:
+        world.at(world.now, ask)
+
     for _ in range(waiting):
         world.at(0.0, ask)

@@ -12,7 +12,7 @@ from random import Random
 from bench.fairness.engine import BatchEngine, Job, Model, SlotEngine
 from standpipe.chat.errors import Failure
 from standpipe.policy.identity import ClientKey
-from standpipe.policy.line import Line
+from standpipe.policy.line import Line, Place, Weights
 from standpipe.policy.pace import MICROSECONDS, Go, Rate, Refuse, cancel, reserve
 
 
@@ -44,21 +44,28 @@ class World:
         self.random = Random(seed)
         self.model = model or Model()
         self.tallies: list[Tally] = []
+        self.total = 0.0
+        """Weighted tokens served, to all clients."""
         self.on_done: dict[int, Callable[[Job], None]] = {}
         """Called when an answer of the client of this number is whole."""
         self.on_start: dict[int, Callable[[Job], None]] = {}
         self.busy = 0.0
         """Seconds of slots held, in all."""
+        self._noted: list[Tally] = []
         self._rate = rate
         self._engine = BatchEngine(self, self.model) if batch else SlotEngine(self, self.model)
         self._events: list[tuple[float, int, Callable[[], None]]] = []
         self._serial = 0
-        self._places: dict[object, Job] = {}
+        self._weights = Weights()
+        self._places: dict[Place, Job] = {}
         self._woken = -1.0
 
-    def client(self, address: str, block: str) -> int:
-        """A new client. Returns its number."""
-        self.tallies.append(Tally(ClientKey(address, block)))
+    def client(self, address: str, block: str, *, noted: bool = True) -> int:
+        """A new client. Returns its number. Only of `noted` ones is kept what they were served by each second."""
+        tally = Tally(ClientKey(address, block))
+        self.tallies.append(tally)
+        if noted:
+            self._noted.append(tally)
         return len(self.tallies) - 1
 
     def at(self, when: float, happen: Callable[[], None]) -> None:
@@ -115,7 +122,7 @@ class World:
     def tokens(self, job: Job, count: int, when: float) -> None:
         assert job.place is not None
         job.charged += count
-        self.tallies[job.client].served += 2.0 * count
+        self._serve(job, self._weights.output * count)
         self.line.charge(job.place, count, when)
 
     def done(self, job: Job) -> None:
@@ -143,7 +150,7 @@ class World:
         while (place := self.line.next(self.now)) is not None:
             job = self._places.pop(place)
             job.start = self.now
-            self.tallies[job.client].served += job.prompt
+            self._serve(job, self._weights.input(job.prompt))
             self._engine.start(job)
             happen = self.on_start.get(job.client)
             if happen is not None:
@@ -153,7 +160,11 @@ class World:
             self._woken = again
             self.at(again, lambda: None)
 
+    def _serve(self, job: Job, weight: float) -> None:
+        self.tallies[job.client].served += weight
+        self.total += weight
+
     def _note(self) -> None:
         self._engine.sync()
-        for tally in self.tallies:
+        for tally in self._noted:
             tally.served_at.append(tally.served)
