@@ -12,6 +12,7 @@ appends what it is asked to `asked`, and what it was told to `told`.
     deaf            be ready, but never say anything about slots
     forgetful       serve, but refuse to save or restore what a slot has read
     refusing        serve, but refuse every chat
+    mute            serve, but never answer a chat
     talkative       serve, and log somebody's words
 
 What a chat's last message says is done: `hello` answers, `hang` begins to answer and stops, `die` begins and crashes.
@@ -60,6 +61,8 @@ class Handler(BaseHTTPRequestHandler):
         note("asked", json.dumps([self.path, body, self.headers.get("Authorization")]))
         if "action=" in self.path:
             self.copy()
+        elif MODE == "mute":
+            threading.Event().wait()
         elif MODE == "refusing":
             self.plain(400, {"error": {"message": "no"}})
         else:

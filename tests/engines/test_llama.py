@@ -86,7 +86,7 @@ def house(tmp_path, monkeypatch):
             return [json.loads(line) for line in (tmp_path / "told").read_text().splitlines()]
 
         @asynccontextmanager
-        async def engine(self, *script, start=True, poll=PATIENT, silence=PATIENT, **options):
+        async def engine(self, *script, start=True, poll=PATIENT, silence=PATIENT, warm=PATIENT, **options):
             (tmp_path / "script").write_text("\n".join(script))
             chosen = {"slots": 2, "context": 1000, "threads": 1} | options
             engine = Llama(
@@ -94,7 +94,7 @@ def house(tmp_path, monkeypatch):
                 "tiny:1",
                 Options(**chosen),
                 log=Log(),
-                patience=Patience(poll=poll, silence=silence, grace=PATIENT),
+                patience=Patience(poll=poll, silence=silence, warm=warm, grace=PATIENT),
                 command=(sys.executable, "-S", "-E", str(PRETENDED), str(tmp_path)),
             )
             try:
@@ -373,6 +373,30 @@ def test_a_prompt_that_is_refused_is_said_and_the_engine_serves_all_the_same(run
     warnings = run(scene())
     assert warnings
     assert "too long?" in warnings[0]
+
+
+def test_a_prompt_that_takes_too_long_is_said_and_the_engine_serves_all_the_same(run, house):
+    async def scene():
+        async with house.engine("mute", system_prompt="Be kind.", warm=0.05) as engine:
+            assert (await engine.health()).up
+            return engine._log.of("warning")
+
+    (warning,) = run(scene())
+    assert "took too long" in warning
+
+
+def test_a_start_that_is_cancelled_leaves_nothing(run, house):
+    async def scene():
+        async with house.engine("mute", system_prompt="Be kind.", start=False) as engine:
+            starting = asyncio.ensure_future(engine.start())
+            await engine._log.has("loading")
+            starting.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await starting
+            assert engine.statistics().state is State.CLOSED
+
+    run(scene())
+    assert house.leftovers() == []
 
 
 def test_without_a_prompt_nothing_is_read(run, house):
