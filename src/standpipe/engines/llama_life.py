@@ -123,7 +123,7 @@ class Life(Struct, frozen=True):
                     for slot in slots[1:]:
                         group.create_task(self._read_prompt(slot))
         except (TimeoutError, HttpFault) as fault:
-            self.log("warning", f"the embedded engine has not read the system prompt: {fault or 'it took too long'}")
+            self.log("warning", f"the embedded engine has not read the system prompt: {str(fault) or 'it took too long'}")
 
     async def _read_prompt(self, slot: int) -> None:
         """Have one slot read the operator's prompt as it will stand before every ask. Raises HttpFault."""
