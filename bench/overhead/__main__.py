@@ -123,7 +123,7 @@ def _print(found: report.Report, rows: Sequence[Row], slow: Iterable[str]) -> No
         print(report.target_table(rows, shells, medians) + "\n")
     print(report.own_cost(rows, medians))
     if wrong := report.faults(found.samples):
-        print("\nwrong answers:\n" + wrong)
+        print("\nwrong or unfinished answers:\n" + wrong)
     for name, why in found.skipped.items():
         print(f"skipped: {name}: {why}")
 
