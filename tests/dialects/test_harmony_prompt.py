@@ -21,8 +21,12 @@ from standpipe.chat.ask import (
     ToolResult,
 )
 from standpipe.chat.errors import InvalidAsk
-from standpipe.dialects.harmony_prompt import prepare
+from standpipe.dialects import harmony_prompt
 from tests.gptoss.corpus import tool
+
+
+def prepare(ask: Ask, *, as_text: bool = False) -> Ask:
+    return harmony_prompt.prepare(ask, reasoning_as_text=as_text)
 
 
 def system(text: str) -> Message:
@@ -117,6 +121,11 @@ def test_what_was_said_before_a_call_is_not_lost() -> None:
     assert prepared(assistant(Reasoning("Hm."), "Let me look.", call("1")), result("1"))[0] == assistant(
         Reasoning("Hm.\n\nLet me look."), call("1")
     )
+
+
+def test_an_engine_that_reads_no_name_for_reasoning_gets_it_as_text() -> None:
+    ask = Ask((assistant(Reasoning("Hm."), call("1")), result("1")))
+    assert prepare(ask, as_text=True).messages[0] == assistant("Hm.", call("1"))
 
 
 def test_a_result_without_its_call_is_refused_by_name() -> None:

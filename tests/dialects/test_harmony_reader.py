@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from standpipe.chat.ask import Ask, ToolChoice, ToolMode
+from standpipe.chat.ask import Ask, Sampling, ToolChoice, ToolMode
 from standpipe.chat.events import (
     Event,
     Finished,
@@ -14,7 +14,7 @@ from standpipe.chat.events import (
     Usage,
 )
 from standpipe.dialects.harmony_reader import HarmonyReader, callable_tools
-from tests.gptoss.corpus import tool
+from tests.gptoss.corpus import Meaning, meaning, tool
 
 ASK = Ask((), tools=(tool("get_weather", ["location"]), tool("bash", ["command"])))
 
@@ -59,3 +59,28 @@ def test_only_the_tools_that_the_choice_allows_may_be_called() -> None:
     assert names(None) == names(ToolChoice()) == names(ToolChoice(ToolMode.REQUIRED)) == ["get_weather", "bash"]
     assert names(ToolChoice(ToolMode.NONE)) == []
     assert names(ToolChoice(ToolMode.NAMED, "bash")) == ["bash"]
+
+
+def stopped(stop: str, *texts: str, reason: FinishReason = FinishReason.LENGTH) -> tuple[list[Event], HarmonyReader]:
+    reader = HarmonyReader(Ask((), sampling=Sampling(stop=(stop, "never"))), "t")
+    return [event for text in texts for event in reader.take([TextDelta(text)])] + reader.take(
+        [Finished(reason)]
+    ), reader
+
+
+def test_a_stop_string_ends_the_answer_and_only_the_answer() -> None:
+    turn = "<|channel|>analysis<|message|>One. Two.<|end|><|start|>assistant<|channel|>final<|message|>A. B. C."
+    for texts in ([turn], list(turn)):
+        events, reader = stopped(". ", *texts)
+        assert meaning(events) == Meaning("One. Two.", "A", [], "stop")
+        assert reader.done
+        assert reader.turn is not None
+        assert reader.turn.fault is None
+
+
+def test_what_might_have_been_a_stop_string_is_not_lost() -> None:
+    events, _ = stopped("END", *"<|channel|>final<|message|>WEEK EN", reason=FinishReason.STOP)
+    assert meaning(events) == Meaning("", "WEEK EN", [], "stop")
+    call = "<|end|><|start|>assistant<|channel|>commentary to=x<|message|>{}"
+    events, _ = stopped("END", "<|channel|>commentary<|message|>THE EN" + call, reason=FinishReason.STOP)
+    assert meaning(events).content == "THE EN"

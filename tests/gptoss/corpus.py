@@ -12,8 +12,9 @@ from pathlib import Path
 
 import msgspec
 
-from standpipe.chat.ask import Ask, Message, Role, Text, Tool
+from standpipe.chat.ask import Ask, Message, Role, Sampling, Text, Tool
 from standpipe.chat.events import Event, Finished, FinishReason, ReasoningDelta, TextDelta, ToolCallDelta
+from tests.gptoss import tiny
 
 FILE = Path(__file__).with_name("harmony_damage.jsonl")
 
@@ -49,9 +50,17 @@ class Damage(msgspec.Struct, frozen=True):
         """Why the engine says that it stopped."""
         return FinishReason.LENGTH if self.expect.finish_reason == "length" else FinishReason.STOP
 
-    def ask(self, content: str = "hi") -> Ask:
+    def ask(self, content: str = "hi", *, max_tokens: int | None = None) -> Ask:
         """An ask that declares the tools."""
-        return Ask((Message(Role.USER, (Text(content),)),), tools=tuple(map(tool, self.tools, self.tools.values())))
+        tools = tuple(tool(name, required) for name, required in self.tools.items())
+        return Ask((Message(Role.USER, (Text(content),)),), tools=tools, sampling=Sampling(max_tokens=max_tokens))
+
+    def replayed(self) -> Ask:
+        """An ask that makes the tiny model write exactly this: what is not cut off ends with an end of turn."""
+        if self.reason is FinishReason.LENGTH:
+            return self.ask(tiny.script(self.raw), max_tokens=len(tiny.pieces(self.raw)))
+        ended = self.raw.endswith(("<|return|>", "<|call|>"))
+        return self.ask(tiny.script(self.raw if ended else self.raw + "<|return|>"))
 
 
 def tool(name: str, required: Sequence[str] = ()) -> Tool:

@@ -56,6 +56,7 @@ SPELLED = (
 CLASSES = ("<|start|>", "<|channel|>", "<|message|>", "<|end|>", "assistant", "analysis", "final", *FIRST_WORDS, *WORDS)
 OTHER = len(CLASSES)
 
+# A call's message is rendered as the published template does it: what it says or thought is analysis.
 TEMPLATE = """\
 {%- set sysm = messages[0].role in ("system","developer") -%}
 <|start|>system<|message|>You are a helpful model.
@@ -74,9 +75,9 @@ Calls to these tools must go to the commentary channel: 'functions'.{% endif %}<
 {%- if m.role == "user" %}<|start|>user<|message|>{{ m.content }}<|end|>
 {%- elif m.role == "tool" %}<|start|>functions.tool to=assistant<|channel|>commentary<|message|>{{ m.content|tojson }}\
 <|end|>
-{%- elif m.tool_calls %}{% if m.thinking %}<|start|>assistant<|channel|>analysis<|message|>{{ m.thinking }}<|end|>\
-{% endif %}<|start|>assistant to=functions.{{ m.tool_calls[0].function.name }}<|channel|>commentary json<|message|>\
-{{ m.tool_calls[0].function.arguments|tojson }}<|call|>
+{%- elif m.tool_calls %}{% if m.content or m.thinking %}<|start|>assistant<|channel|>analysis<|message|>\
+{{ m.content or m.thinking }}<|end|>{% endif %}<|start|>assistant to=functions.{{ m.tool_calls[0].function.name }}\
+<|channel|>commentary json<|message|>{{ m.tool_calls[0].function.arguments|tojson }}<|call|>
 {%- else %}<|start|>assistant<|channel|>final<|message|>{{ m.content }}<|end|>{% endif -%}
 {%- endfor -%}
 {%- if add_generation_prompt %}<|start|>assistant{% endif -%}

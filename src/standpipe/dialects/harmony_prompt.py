@@ -3,8 +3,12 @@
 Its chat template is strict and silent: it reads one system or developer message, the first; of parallel calls it
 renders one, and labels every result with that one's name; reasoning counts only on a message that calls, and only while
 no answer has followed. What does not fit is dropped without a word. So an ask is brought into the form in which nothing
-is lost. Pure: an ask in, an ask out. What the engine's wire calls the fields is its adapter's business; reasoning
-stands in a Reasoning part of the message that calls.
+is lost. Pure: an ask in, an ask out.
+
+Where reasoning counts, it stands in a Reasoning part of the message that calls, and the engine's adapter gives it the
+name that the engine reads. llama.cpp with its parsing switched off reads none: it copies `reasoning_content` into the
+template's field only when it parses. But the template renders what such a message says as analysis, so there reasoning
+goes as the message's text.
 """
 
 from __future__ import annotations
@@ -45,15 +49,18 @@ _SYSTEM: Final = frozenset({Role.SYSTEM, Role.DEVELOPER})
 _NOTHING: Final = {"type": "object", "properties": {}}
 
 
-def prepare(ask: Ask) -> Ask:
-    """The ask, ready for gpt-oss. Raises InvalidAsk for a tool's result without its call."""
+def prepare(ask: Ask, *, reasoning_as_text: bool) -> Ask:
+    """The ask, ready for gpt-oss. Raises InvalidAsk for a tool's result without its call.
+
+    `reasoning_as_text`: True for an engine that hands Harmony over unparsed, False for one that parses it.
+    """
     sampling = ask.sampling
     if sampling.max_tokens is not None and sampling.max_tokens < 0:
         sampling = replace(sampling, max_tokens=None)
     tools = tuple(_described(tool) for tool in callable_tools(ask))
     return replace(
         ask,
-        messages=(*_instructions(ask), *_loops(_turns(ask.messages))),
+        messages=(*_instructions(ask), *_loops(_turns(ask.messages), Text if reasoning_as_text else Reasoning)),
         sampling=sampling,
         tools=tools,
         tool_choice=ask.tool_choice if tools else None,
@@ -106,12 +113,12 @@ def _turns(messages: Sequence[Message]) -> list[tuple[int, Message]]:
     return turns
 
 
-def _loops(turns: Sequence[tuple[int, Message]]) -> list[Message]:
+def _loops(turns: Sequence[tuple[int, Message]], as_part: type[Text | Reasoning]) -> list[Message]:
     """Calls and results in pairs, and reasoning where it still counts: after the last answer."""
     answered = max((n for n, (_, message) in enumerate(turns) if _answers(message)), default=-1)
     out: list[Message] = []
     waiting: list[ToolCall] = []
-    reasoning = ""
+    thought: tuple[Part, ...] = ()
     for n, (at, message) in enumerate(turns):
         if message.role is Role.TOOL:
             for result in _results(message):
@@ -119,30 +126,25 @@ def _loops(turns: Sequence[tuple[int, Message]]) -> list[Message]:
                 if call is None:
                     raise InvalidAsk("A tool's result must follow the call that it answers.", param=f"messages[{at}]")
                 waiting.remove(call)
-                out += _pair(call, result, reasoning)
-                reasoning = ""
+                out += [*_unanswered([call], thought), Message(Role.TOOL, (result,))]
+                thought = ()
             continue
-        out += _unanswered(waiting, reasoning)
-        waiting, reasoning = [], ""
-        if calls := _calls(message.parts):
-            waiting = calls
-            reasoning = _thought(message.parts) if n > answered else ""
+        out += _unanswered(waiting, thought)
+        waiting, thought = _calls(message.parts), ()
+        if waiting:
+            text = _thought(message.parts) if n > answered else ""
+            thought = (as_part(text),) if text else ()
         elif not _only_thinks(message):
             out.append(replace(message, parts=tuple(p for p in message.parts if not isinstance(p, Reasoning))))
-    return [*out, *_unanswered(waiting, reasoning)]
+    return [*out, *_unanswered(waiting, thought)]
 
 
-def _pair(call: ToolCall, result: ToolResult, reasoning: str) -> list[Message]:
-    return [*_unanswered([call], reasoning), Message(Role.TOOL, (result,))]
-
-
-def _unanswered(calls: Iterable[ToolCall], reasoning: str) -> list[Message]:
+def _unanswered(calls: Iterable[ToolCall], thought: tuple[Part, ...]) -> list[Message]:
     """One message per call; what was thought stands with the first."""
     out = []
     for call in calls:
-        parts: tuple[Part, ...] = (replace(call, arguments=_json(call.arguments)),)
-        out.append(Message(Role.ASSISTANT, (Reasoning(reasoning), *parts) if reasoning else parts))
-        reasoning = ""
+        out.append(Message(Role.ASSISTANT, (*thought, replace(call, arguments=_json(call.arguments)))))
+        thought = ()
     return out
 
 

@@ -12,8 +12,9 @@ from collections.abc import Sequence
 from msgspec.structs import replace
 
 from standpipe.chat.ask import Ask, Tool, ToolMode
-from standpipe.chat.events import Event, Finished, TextDelta
+from standpipe.chat.events import Delta, Event, Finished, FinishReason, TextDelta
 from standpipe.dialects.harmony import Parser, Turn
+from standpipe.dialects.stop_text import StopText
 
 
 def callable_tools(ask: Ask) -> tuple[Tool, ...]:
@@ -35,22 +36,22 @@ def parser_for(ask: Ask, stem: str) -> Parser:
 
 
 class HarmonyReader:
-    """One answer's events. `turn` is there once Finished has passed."""
+    """One answer's events. `turn` is there once Finished has passed.
 
-    __slots__ = ("_parser",)
+    Stop strings are looked for here, in the answer, and must not be sent to the engine: it would find them in headers.
+    """
+
+    __slots__ = ("_parser", "_stop", "turn")
 
     def __init__(self, ask: Ask, stem: str) -> None:
+        self.turn: Turn | None = None
         self._parser = parser_for(ask, stem)
-
-    @property
-    def turn(self) -> Turn | None:
-        """What the turn came to, None while it goes on."""
-        return self._parser.turn
+        self._stop = StopText(ask.sampling.stop)
 
     @property
     def done(self) -> bool:
-        """Whether the turn is over in the model's own words: the engine may be stopped, what still comes is dropped."""
-        return self._parser.done
+        """Whether the turn is over by its own words or by a stop string: the engine may be stopped."""
+        return self._parser.done or self._stop.done
 
     def take(self, events: Sequence[Event]) -> list[Event]:
         """What these events of the engine mean. Text that is answer as it stands passes as the same object."""
@@ -58,23 +59,45 @@ class HarmonyReader:
         for event in events:
             match event:
                 case TextDelta(text) if self._parser.passes_text and "<" not in text:
-                    out.append(event)
+                    out += self._until_stop(event)
                 case TextDelta(text):
-                    out += self._kept_logprobs(event, self._parser.feed(text))
-                case Finished(reason, usage, timings):
-                    out += self._parser.finish(reason)
-                    assert self._parser.turn is not None
-                    out.append(Finished(self._parser.turn.reason, usage, timings))
+                    for delta in self._parser.feed(text):
+                        out += self._until_stop(_with_logprobs(delta, event))
+                case Finished():
+                    out += self._finish(event)
                 case _:
                     out.append(event)
         return out
 
-    @staticmethod
-    def _kept_logprobs(event: TextDelta, given: Sequence[Event]) -> Sequence[Event]:
-        """Log-probabilities stay with a text that came through unchanged; of control tokens they are nobody's."""
-        if event.logprobs and len(given) == 1 and isinstance(only := given[0], TextDelta) and only.text == event.text:
-            return [replace(only, logprobs=event.logprobs)]
-        return given
-
     def __repr__(self) -> str:
-        return f"<HarmonyReader {self._parser!r}>"
+        return f"<HarmonyReader {self._parser!r} {self._stop!r}>"
+
+    def _until_stop(self, delta: Delta) -> list[Event]:
+        if not isinstance(delta, TextDelta):
+            return [] if self._stop.done else [*self._kept_back(), delta]
+        text = self._stop.take(delta.text)
+        if text == delta.text:
+            return [delta]
+        return [TextDelta(text)] if text else []
+
+    def _kept_back(self) -> list[Event]:
+        kept = self._stop.flush()
+        return [TextDelta(kept)] if kept else []
+
+    def _finish(self, finished: Finished) -> list[Event]:
+        out: list[Event] = []
+        for delta in self._parser.finish(finished.reason):
+            out += self._until_stop(delta)
+        out += self._kept_back()
+        self.turn = self._parser.turn
+        assert self.turn is not None
+        if self._stop.done:
+            self.turn = Turn(FinishReason.STOP)
+        return [*out, finished if self.turn.reason is finished.reason else replace(finished, reason=self.turn.reason)]
+
+
+def _with_logprobs(delta: Delta, event: TextDelta) -> Delta:
+    """Log-probabilities stay with a text that came through unchanged; those of control tokens are nobody's."""
+    if event.logprobs and isinstance(delta, TextDelta) and delta.text == event.text:
+        return replace(delta, logprobs=event.logprobs)
+    return delta
