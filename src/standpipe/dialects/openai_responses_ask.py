@@ -27,7 +27,7 @@ from standpipe.chat.ask import (
 from standpipe.chat.errors import InvalidAsk, Unsupported
 from standpipe.dialects import openai_responses_wire as wire
 from standpipe.dialects.bounds import TOOLS, check_count, check_name, check_range, check_schemas, one_of
-from standpipe.dialects.openai_responses_input import messages, present
+from standpipe.dialects.openai_responses_input import messages, present, unsupported
 
 INCLUDABLE = frozenset(
     {
@@ -207,7 +207,5 @@ def _written_choice(sent: str | wire.ChosenTool) -> Any:
 def _function(sent: wire.Tool | wire.ChosenTool, param: str) -> str:
     """The name of a function; there are no other tools here."""
     if sent.type != "function":
-        raise Unsupported(
-            f"`{param}` is of type `{sent.type[:64]}`: only `function` is supported.", param=f"{param}.type"
-        )
+        raise unsupported(sent.type, f"{param}.type")
     return present(sent.name, f"{param}.name")

@@ -7,6 +7,7 @@ holds nothing readable is none. Values are checked here, and faults named as the
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from typing import TypeVar
 
@@ -21,6 +22,7 @@ ITEMS = 512
 _ROLES = (Role.USER, Role.ASSISTANT, Role.SYSTEM, Role.DEVELOPER)
 _TEXTS = frozenset({"input_text", "output_text", "text"})
 _MEDIA = frozenset({"input_image", "input_file", "input_audio", "computer_screenshot"})
+_TYPE = re.compile(r"[a-z0-9_]{1,40}")
 
 T = TypeVar("T")
 
@@ -72,7 +74,7 @@ def _read(item: wire.Item, param: str) -> tuple[Role, Sequence[Part]]:
                 param=param,
             )
         case kind:
-            raise Unsupported(f"`{param}` is of type `{kind[:64]}`, which is not supported.", param=f"{param}.type")
+            raise unsupported(kind, f"{param}.type")
 
 
 def _thought(item: wire.Item, param: str) -> Iterator[Reasoning]:
@@ -104,6 +106,12 @@ def _said(content: str | list[wire.Part] | None, param: str, *, refusals: bool =
             case _:
                 allowed = "`output_text` or `refusal`" if refusals else "`input_text`"
                 raise InvalidAsk(f"`{place}.type` must be {allowed}.", param=f"{place}.type")
+
+
+def unsupported(kind: str, param: str) -> Unsupported:
+    """A type of item or tool that there is not here, by its name if it is like one."""
+    name = f"`{kind}`" if _TYPE.fullmatch(kind) else "this"
+    return Unsupported(f"`{param}` is {name}, which is not supported here.", param=param)
 
 
 def present(value: T | None, param: str) -> T:

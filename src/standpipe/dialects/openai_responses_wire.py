@@ -204,6 +204,7 @@ class Response(Struct, frozen=True, kw_only=True):
 
     id: str = ""
     object: str = "response"
+    access_programs: None = None
     created_at: int = 0
     completed_at: None = None
     status: str = "in_progress"
