@@ -13,6 +13,7 @@ appends what it is asked to `asked`, and what it was told to `told`.
     forgetful       serve, but refuse to save or restore what a slot has read
     refusing        serve, but refuse every chat
     mute            serve, but never answer a chat
+    fragile         serve, but crash at every chat
     talkative       serve, and log somebody's words
 
 What a chat's last message says is done: `hello` answers, `hang` begins to answer and stops, `die` begins and crashes.
@@ -63,6 +64,8 @@ class Handler(BaseHTTPRequestHandler):
             self.copy()
         elif MODE == "mute":
             threading.Event().wait()
+        elif MODE == "fragile":
+            os._exit(9)
         elif MODE == "refusing":
             self.plain(400, {"error": {"message": "no"}})
         else:

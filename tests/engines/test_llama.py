@@ -385,6 +385,15 @@ def test_a_prompt_that_takes_too_long_is_said_and_the_engine_serves_all_the_same
     assert "took too long" in warning
 
 
+def test_a_child_that_dies_while_it_reads_the_prompt_is_started_again(run, house):
+    async def scene():
+        async with house.engine("fragile", "serve", system_prompt="Be kind.") as engine:
+            await engine._log.has("up again")
+            assert await answered(engine) == "Hello."
+
+    run(scene())
+
+
 def test_a_start_that_is_cancelled_leaves_nothing(run, house):
     async def scene():
         async with house.engine("mute", system_prompt="Be kind.", start=False) as engine:

@@ -119,11 +119,11 @@ class Life(Struct, frozen=True):
                 await self._read_prompt(0)
                 if await self._copy("save", 0) and all([await self._copy("restore", slot) for slot in slots[1:]]):
                     return
-                async with asyncio.TaskGroup() as group:
-                    for slot in slots[1:]:
-                        group.create_task(self._read_prompt(slot))
+                for slot in slots[1:]:
+                    await self._read_prompt(slot)
         except (TimeoutError, HttpFault) as fault:
-            self.log("warning", f"the embedded engine has not read the system prompt: {str(fault) or 'it took too long'}")
+            reason = str(fault) or "it took too long"
+            self.log("warning", f"the embedded engine has not read the system prompt: {reason}")
 
     async def _read_prompt(self, slot: int) -> None:
         """Have one slot read the operator's prompt as it will stand before every ask. Raises HttpFault."""
