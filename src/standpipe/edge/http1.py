@@ -18,6 +18,9 @@ from standpipe.edge.limits import Limits
 from standpipe.edge.reply import Calendar
 from standpipe.edge.seam import Handler, Refuse
 
+_AT_ONCE = 32
+"""Late connections that are dealt with in one turn of the loop; one costs as much as a short answer."""
+
 
 class Statistics(Struct, frozen=True):
     """`phases` counts open connections by phase. The rest counts since the start: requests given to a handler,
@@ -86,14 +89,30 @@ class Http1Shell:
             self._emptied.set_result(None)
 
     def _sweep(self) -> None:
+        """Find who is late."""
         self._sweeping = None
         if not self._connections:
             return
         loop = asyncio.get_running_loop()
         now = loop.time()
-        for connection in [connection for connection in self._connections if connection.deadline <= now]:
-            connection.look(now)
-        self._sweeping = loop.call_later(self._tick, self._sweep)
+        late = [connection for connection in self._connections if connection.deadline <= now]
+        if late:
+            self._look(late)
+        else:
+            self._sweeping = loop.call_later(self._tick, self._sweep)
+
+    def _look(self, late: list[Connection]) -> None:
+        """Look at some of them in each turn of the loop: those who came together are late together."""
+        loop = asyncio.get_running_loop()
+        now = loop.time()
+        for connection in late[-_AT_ONCE:]:
+            if connection.deadline <= now:
+                connection.look(now)
+        del late[-_AT_ONCE:]
+        if late:
+            self._sweeping = loop.call_later(0, self._look, late)
+        else:
+            self._sweeping = loop.call_later(self._tick, self._sweep)
 
     def statistics(self) -> Statistics:
         """Counts, as they are now."""

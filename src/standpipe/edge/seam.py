@@ -34,21 +34,23 @@ class Flow(Protocol):
 class Headers:
     """Request headers, names in lower case, in the order in which they came. A name may come more than once."""
 
-    __slots__ = ("_pairs",)
+    __slots__ = ("_first", "_pairs")
 
     def __init__(self, pairs: Sequence[tuple[bytes, bytes]]) -> None:
         """`pairs` has its names in lower case already."""
         self._pairs = pairs
+        self._first: dict[bytes, bytes] = dict(reversed(pairs))
+        """A request is asked for many names that it does not have."""
 
     def get(self, name: bytes) -> str | None:
         """The first value of this name, decoded as Latin-1, or None."""
-        for key, value in self._pairs:
-            if key == name:
-                return value.decode("latin-1")
-        return None
+        value = self._first.get(name)
+        return None if value is None else value.decode("latin-1")
 
     def all(self, name: bytes) -> list[str]:
         """Every value of this name, in order."""
+        if name not in self._first:
+            return []
         return [value.decode("latin-1") for key, value in self._pairs if key == name]
 
     def __repr__(self) -> str:

@@ -1,0 +1,112 @@
+"""What the hostile bench and the soak aim at: our own shell with the smallest handlers that stream.
+
+    python -m bench.edge_target      serves on a port of the system's choice, and prints it
+
+`/first` answers with one chunk at once and then ends; `/stream` goes on for ever, at a settable pace, held back by
+its reader; `/echo` gives a body back. The caps per client are the defaults: attackers that want to be many must come
+from many addresses, and on loopback they have as many as they like.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import signal
+import sys
+
+import uvloop
+
+from standpipe.edge.http1 import Http1Shell
+from standpipe.edge.limits import Limits
+from standpipe.edge.listen import open_tcp
+from standpipe.edge.seam import BodyTooLarge, BodyTooSlow, Refusal, Reply, Request
+from standpipe.edge.server import Server
+from standpipe.policy.identity import Trust
+
+EVENT = b'data: {"choices":[{"index":0,"delta":{"content":"' + b"x" * 200 + b'"}}]}\n\n'
+STREAM = ((b"content-type", b"text/event-stream"), (b"cache-control", b"no-cache"))
+
+
+class Gate:
+    """A stream's source, which waits while its reader is behind."""
+
+    def __init__(self) -> None:
+        self._open = asyncio.Event()
+        self._open.set()
+
+    def pause(self) -> None:
+        self._open.clear()
+
+    def resume(self) -> None:
+        self._open.set()
+
+    async def passed(self) -> None:
+        await self._open.wait()
+
+
+class Handler:
+    """The three paths."""
+
+    def __init__(self, pause: float) -> None:
+        """`pause`: seconds between two events of a stream."""
+        self._pause = pause
+
+    async def __call__(self, request: Request, reply: Reply) -> None:
+        if request.path == "/stream":
+            await self._stream(reply)
+            return
+        try:
+            body = await request.body(262_144)
+        except (BodyTooLarge, BodyTooSlow) as error:
+            body, status = str(error).encode(), 413 if isinstance(error, BodyTooLarge) else 408
+        else:
+            status = 200
+        reply.start(status, STREAM)
+        reply.write(body or EVENT)
+        reply.end()
+
+    async def _stream(self, reply: Reply) -> None:
+        gate = Gate()
+        reply.start(200, STREAM)
+        reply.throttle(gate)
+        while True:
+            reply.write(EVENT)
+            await asyncio.sleep(self._pause)
+            await gate.passed()
+
+
+def refuse(status: int, reason: str) -> Refusal:
+    """A refusal in a few bytes."""
+    return Refusal(status, ((b"content-type", b"text/plain"),), reason.encode())
+
+
+async def serve(pause: float, limits: Limits) -> None:
+    """Serve until SIGTERM, then drain, and print what happened."""
+    shell = Http1Shell(Handler(pause), refuse, limits)
+    server = Server(shell, limits, Trust())
+    stop = asyncio.Event()
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
+    (sock,) = open_tcp("127.0.0.1", 0)
+    server.start([sock])
+    print(sock.getsockname()[1], flush=True)
+    await stop.wait()
+    print(shell.statistics(), server.census.statistics(), flush=True)
+    await server.drain(1.0)
+    print(f"left: {len(asyncio.all_tasks()) - 1} tasks, {shell.statistics().connections} connections", flush=True)
+
+
+def main() -> int:
+    """Serve."""
+    parser = argparse.ArgumentParser(description=main.__doc__)
+    parser.add_argument("--pause", type=float, default=0.1, help="seconds between two events of a stream")
+    parser.add_argument("--write-stall", type=float, default=Limits().write_stall)
+    parser.add_argument("--loop", choices=["uvloop", "asyncio"], default="uvloop")
+    options = parser.parse_args()
+    limits = Limits(write_stall=options.write_stall)
+    run = uvloop.run if options.loop == "uvloop" else asyncio.run
+    run(serve(options.pause, limits))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
