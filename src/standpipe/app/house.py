@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import random
 import secrets
 import time
 from collections.abc import Sequence
@@ -72,7 +73,7 @@ class Standpipe:
             MemoryStore(),
             rate=_rate(settings),
             wait_limit=settings.wait_limit,
-            has_room=lambda: self.pool.free > 0,
+            has_room=self.pool.has_room,
             auto=Slots(1, SlotRange(most=self.pool.slots)) if settings.slots == "auto" else None,
         )
         self._shares = _shares(settings)
@@ -143,7 +144,7 @@ class Standpipe:
         def on_bug(request_id: str, bug: BaseException) -> None:
             self._log.error("bug", id=request_id, exc_info=bug)
 
-        return Guard(routes, serves_host=serves_host, new_id=lambda: secrets.token_hex(8), on_bug=on_bug)
+        return Guard(routes, serves_host=serves_host, new_id=_new_id, on_bug=on_bug)
 
     def _routes(self, walks: House, address: str) -> Routes:
         state = State(self.pool, self.about, int(time.time()))
@@ -264,6 +265,11 @@ class Standpipe:
             "standpipe_line_bytes": ("Request bytes that wait in line", line.bytes),
             "standpipe_engines_up": ("Engines that are up", sum(engine.up for engine in pool.engines)),
         }
+
+
+def _new_id() -> str:
+    """A request's id. Nobody gains anything by guessing one."""
+    return f"{random.getrandbits(64):016x}"  # noqa: S311 - see above
 
 
 def _trust(settings: Settings) -> Trust:

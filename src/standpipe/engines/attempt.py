@@ -136,8 +136,6 @@ class Attempt:
         if not any(map(_says_something, events)):
             return []
         self._held = None
-        # From now on the patience is another one, and it may end sooner than the timer that runs.
-        self._arm()
         return held
 
     # The flow that the caller's sink sees
@@ -156,18 +154,16 @@ class Attempt:
     # Silence
 
     def _arm(self) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-        patience = self._silence.later if self.opened else self._silence.first
-        self._timer = self._loop.call_at(self._heard + patience, self._look)
+        """Look when patience can be over at the soonest: which of the two it is may change while the timer runs."""
+        self._timer = self._loop.call_at(self._heard + min(self._silence.first, self._silence.later), self._look)
 
     def _look(self) -> None:
         now = self._loop.time()
         if self._paused:
             self._heard = now
-        patience = self._silence.later if self.opened else self._silence.first
-        if self._heard + patience > now:
-            self._arm()
+        due = self._heard + (self._silence.later if self.opened else self._silence.first)
+        if due > now:
+            self._timer = self._loop.call_at(due, self._look)
         elif self._limit is not None:
             self._limit.reschedule(now)
 

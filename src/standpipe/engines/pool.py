@@ -81,6 +81,14 @@ class Pool:
         """How many more asks would find a slot now. Engines that are not trusted count only when none is."""
         return sum(member.free for member in self._candidates())
 
+    def has_room(self) -> bool:
+        """Whether an ask would find a slot now: `free` is more than 0, asked very often."""
+        now = asyncio.get_running_loop().time()
+        for member in self._members:
+            if member.busy < member.engine.slots and member.trusted(now):
+                return True
+        return self.free > 0
+
     async def answer(self, ask: Ask, sink: Sink, report: Report | None = None) -> None:
         """Answer one ask, as `Engine.answer`, by whichever engine can. `report` is kept up to date meanwhile.
 
@@ -244,6 +252,9 @@ class Pool:
 
         In this order: tried less often, listing the wanted model, having more free slots, standing first in the list.
         """
+        if len(self._members) == 1:
+            only = self._members[0]
+            return only if only.free and (not tried or only.budget.affords) else None
         able = [member for member in self._candidates() if member.free and (not tried or member.budget.affords)]
         wanted = self._wanted(name)
         first = self._members[0]
@@ -256,18 +267,19 @@ class Pool:
 
     def _wanted(self, name: str | None) -> str | None:
         """The listed model that this name means. None while no engine that matters has told its models."""
-        listed = {model for member in self._members for model in member.models}
         for wanted in (name, self._default_model):
-            if wanted in listed:
+            if wanted is not None and any(wanted in member.models for member in self._members):
                 return wanted
         models = self._members[0].models
         return models[0] if models else None
 
     def _model_at(self, member: Member, name: str | None) -> str | None:
         """What to ask this engine for: never a name that it does not know, where its names are known."""
-        for wanted in (name, self._wanted(name)):
-            if wanted in member.models:
-                return wanted
+        if name in member.models:
+            return name
+        wanted = self._wanted(name)
+        if wanted in member.models:
+            return wanted
         return member.models[0] if member.models else self._default_model
 
     def __repr__(self) -> str:

@@ -7,12 +7,12 @@ and changes daily, so that yesterday's lines cannot be joined with today's.
 from __future__ import annotations
 
 import hashlib
-import hmac
 import logging
 import sys
 from collections.abc import Callable
 from typing import Any, TextIO
 
+import msgspec
 import structlog
 
 from standpipe.observe.hooks import Record
@@ -36,7 +36,7 @@ class ClientHash:
         day = int(self._clock() // _DAY)
         if day != self._day:
             self._day, self._key = day, self._random_bytes(32)
-        return hmac.new(self._key, address.encode(), hashlib.blake2s).hexdigest()[:12]
+        return hashlib.blake2s(address.encode(), key=self._key, digest_size=6).hexdigest()
 
 
 def build(form: str, level: str, out: TextIO | None = None) -> Logger:
@@ -51,18 +51,12 @@ def build(form: str, level: str, out: TextIO | None = None) -> Logger:
         processors.append(structlog.dev.ConsoleRenderer(colors=out.isatty(), pad_event_to=24))
     else:
         processors += [structlog.processors.format_exc_info, structlog.processors.JSONRenderer(_json)]
-    logger: Logger = structlog.wrap_logger(
-        structlog.PrintLogger(out),
-        processors=processors,
-        wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelNamesMapping()[level.upper()]),
-        cache_logger_on_first_use=True,
-    )
+    wrapper = structlog.make_filtering_bound_logger(logging.getLevelNamesMapping()[level.upper()])
+    logger: Logger = wrapper(structlog.WriteLogger(out), processors, {})
     return logger
 
 
 def _json(value: Any, **_: Any) -> str:
-    import msgspec  # noqa: PLC0415 - only the JSON form needs it
-
     return msgspec.json.encode(value, enc_hook=str).decode()
 
 

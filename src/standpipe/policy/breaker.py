@@ -108,7 +108,7 @@ class Breaker(Struct, frozen=True):
 
     def admits(self, now: float) -> bool:
         """Whether the engine may be given an ask."""
-        return self.at(now).state in {State.CLOSED, State.HALF_OPEN}
+        return self.state is State.CLOSED or self.at(now).state in {State.CLOSED, State.HALF_OPEN}
 
     def take(self, now: float) -> Breaker:
         """The engine is given an ask. It is the probe if this turned half-open into probing."""
@@ -116,7 +116,7 @@ class Breaker(Struct, frozen=True):
 
     def answered(self) -> Breaker:
         """An ask was answered: whatever was believed, the engine works."""
-        return Breaker(NEXT[self.state].get(Signal.ANSWERED, self.state))
+        return self if self == HEALTHY else Breaker(NEXT[self.state].get(Signal.ANSWERED, self.state))
 
     def failed(self, now: float, *, probe: bool) -> Breaker:
         """An ask failed by the engine's own fault (see `blames`)."""
@@ -143,4 +143,9 @@ class Breaker(Struct, frozen=True):
         return Statistics(current.state, self.failures, self.ejections, retry_in)
 
     def _move(self, signal: Signal) -> Breaker:
-        return Breaker(NEXT[self.state].get(signal, self.state), self.failures, self.ejections, self.until)
+        state = NEXT[self.state].get(signal, self.state)
+        return self if state is self.state else Breaker(state, self.failures, self.ejections, self.until)
+
+
+HEALTHY = Breaker()
+"""One that knows of nothing wrong."""

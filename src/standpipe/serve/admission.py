@@ -89,7 +89,7 @@ class Admission:
         self.prompts = Prompts()
         self.auto = auto
         self._has_room = has_room
-        self._entries: dict[Place, Entry] = {}
+        self._waiting: dict[Place, Entry] = {}
         self._timer: asyncio.TimerHandle | None = None
         self._draining = False
 
@@ -104,9 +104,8 @@ class Admission:
     def drain(self) -> None:
         """Take no more asks, and refuse those that wait."""
         self._draining = True
-        for place, entry in list(self._entries.items()):
-            if place.state is State.WAITING:
-                entry.refuse(self.shutting_down())
+        for entry in list(self._waiting.values()):
+            entry.refuse(self.shutting_down())
 
     @property
     def draining(self) -> bool:
@@ -117,21 +116,25 @@ class Admission:
         return NoEngine("This server is shutting down. Please try again in a moment.", retry_after=5.0)
 
     def enter(self, place: Place, entry: Entry) -> None:
-        self._entries[place] = entry
+        """An ask waits in line."""
+        self._waiting[place] = entry
         self.dispatch()
 
     def forget(self, place: Place) -> None:
-        self._entries.pop(place, None)
-        self.dispatch()
+        """An ask has left the line, or has freed its slot."""
+        self._waiting.pop(place, None)
+        if self._waiting:
+            self.dispatch()
 
     def dispatch(self) -> None:
         """Grant what can be granted, and wake up again when the next instant comes. Call it when anything changed."""
         now = asyncio.get_running_loop().time()
+        waiting = self._waiting
         for shed in self.line.shed(now):
-            self._entries[shed].refuse(WaitTooLong("Too many wait, for too long. Please come back later."))
-        while self._has_room() and (place := self.line.next(now)) is not None:
-            self._entries[place].grant()
-        due = self.line.eligible_after(now)
+            waiting.pop(shed).refuse(WaitTooLong("Too many wait, for too long. Please come back later."))
+        while waiting and self._has_room() and (place := self.line.next(now)) is not None:
+            waiting.pop(place).grant()
+        due = self.line.eligible_after(now) if waiting else None
         if self._timer is not None:
             if due == self._timer.when():
                 return
@@ -311,10 +314,9 @@ class Entry:
                 prompt_tokens=usage.prompt_tokens,
                 completion_tokens=max(usage.completion_tokens, tokens),
                 cached_tokens=usage.cached_tokens or 0,
-                now=now,
             )
         elif failed and not tokens:
-            admission.line.settle(place, prompt_tokens=0, completion_tokens=0, now=now)
+            admission.line.settle(place, prompt_tokens=0, completion_tokens=0)
         if admission.auto is not None and place.granted_at is not None:
             if failed:
                 admission.auto.refused(now)

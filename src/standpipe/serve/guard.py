@@ -10,6 +10,7 @@ from __future__ import annotations
 import ipaddress
 import re
 from collections.abc import Callable
+from functools import lru_cache
 
 from standpipe.chat.errors import (
     Failure,
@@ -109,6 +110,7 @@ def host_rule(hosts: tuple[str, ...], *, loopback_only: bool) -> Callable[[str],
     """
     named = frozenset(host.lower() for host in hosts)
 
+    @lru_cache(maxsize=256)
     def serves(host: str) -> bool:
         if not named and not loopback_only:
             return True

@@ -1,0 +1,140 @@
+"""Documents: a page written in Markdown, to HTML for people and to plain Markdown for programs, from the same text.
+
+`{{name}}` stands for a value of `words`. A fenced block whose info has a second word is a sample: ```` ```python openai````
+is the sample `openai` in Python. Samples that follow each other are one group, which pages show as tabs where scripts
+run and one below the other where not. A word `run:TEXT` lets the page ask TEXT for real. Knows no HTTP.
+"""
+
+from __future__ import annotations
+
+import html
+import re
+from collections.abc import Mapping, Sequence
+from functools import cache
+
+from markdown_it import MarkdownIt
+from markdown_it.token import Token
+from msgspec import Struct
+from pygments import highlight
+from pygments.formatters import HtmlFormatter
+from pygments.lexers import get_lexer_by_name
+from pygments.util import ClassNotFound
+
+LABELS = {
+    "curl": "curl",
+    "requests": "Python",
+    "openai": "Python openai",
+    "fetch": "JavaScript",
+    "stream": "JavaScript stream",
+    "ollama": "Ollama",
+    "anthropic": "Anthropic",
+    "responses": "Responses",
+}
+"""What a sample's tab is called. The chat page's `samples.js` has the same."""
+
+_PLACE = re.compile(r"\{\{([a-z_]+)\}\}")
+_FENCE = re.compile(r"^```(\w+) ([^\n]+)$", re.MULTILINE)
+
+
+class Document(Struct, frozen=True):
+    """A page's content. `contents` are its second-level headings, as (id, text)."""
+
+    title: str
+    body: str
+    contents: tuple[tuple[str, str], ...]
+
+
+def fill(text: str, words: Mapping[str, str]) -> str:
+    """Put values into their places. A place that has no value is a mistake of ours: KeyError."""
+    return _PLACE.sub(lambda match: words[match[1]], text)
+
+
+def to_markdown(text: str, words: Mapping[str, str]) -> str:
+    """For programs: values in place, and the name of each sample in front of it."""
+    return _FENCE.sub(_named_fence, fill(text, words))
+
+
+def _named_fence(match: re.Match[str]) -> str:
+    label = LABELS.get(match[2].split()[0])
+    return f"{label}:\n\n```{match[1]}" if label else f"```{match[1]}"
+
+
+def to_html(text: str, words: Mapping[str, str]) -> Document:
+    """For people. Raw HTML in the text is shown as text."""
+    tokens = _parser().parse(fill(text, words))
+    contents: list[tuple[str, str]] = []
+    title = ""
+    for token, following in zip(tokens, tokens[1:], strict=False):
+        if token.type == "heading_open":
+            name = _slug(following.content)
+            token.attrSet("id", name)
+            if token.tag == "h1":
+                title = following.content
+            elif token.tag == "h2":
+                contents.append((name, following.content))
+    return Document(title, "".join(_blocks(tokens)), tuple(contents))
+
+
+@cache
+def _parser() -> MarkdownIt:
+    parser = MarkdownIt("commonmark", {"html": False}).enable("table")
+    parser.add_render_rule("table_open", lambda *_: '<div class="scroll"><table>\n')
+    parser.add_render_rule("table_close", lambda *_: "</table></div>\n")
+    return parser
+
+
+def _blocks(tokens: Sequence[Token]) -> list[str]:
+    """Runs of samples as groups, other code in its frame, and the rest as the parser renders it."""
+    parser = _parser()
+    made: list[str] = []
+    plain: list[Token] = []
+    group: list[Token] = []
+    for token in [*tokens, None]:
+        sample = token is not None and token.type == "fence" and " " in token.info.strip()
+        if group and not sample:
+            made.append(_group(group))
+            group = []
+        if plain and (token is None or token.type == "fence"):
+            made.append(str(parser.renderer.render(plain, parser.options, {})))
+            plain = []
+        if token is None:
+            break
+        if sample:
+            group.append(token)
+        elif token.type == "fence":
+            made.append(_frame(token.content, token.info.strip(), token.info.strip() or "text"))
+        else:
+            plain.append(token)
+    return made
+
+
+def _group(tokens: Sequence[Token]) -> str:
+    parts, run = [], ""
+    for token in tokens:
+        language, name, *more = token.info.split()
+        label = LABELS[name]
+        parts.append(f'<section data-sample="{name}">{_frame(token.content, language, label)}</section>\n')
+        run = next((word[4:] for word in more if word.startswith("run:")), run)
+    asks = f' data-run="{html.escape(run)}"' if run else ""
+    return f'<div class="samples"{asks}>\n{"".join(parts)}</div>\n'
+
+
+def _frame(code: str, language: str, label: str) -> str:
+    return (
+        f'<div class="code"><div class="code-bar"><span>{html.escape(label)}</span>'
+        '<button type="button" class="quiet small" data-copy>Copy</button></div>'
+        f'<pre tabindex="0"><code>{coloured(code, language)}</code></pre></div>\n'
+    )
+
+
+def coloured(code: str, language: str) -> str:
+    """Code as HTML whose spans have Pygments' short classes."""
+    try:
+        lexer = get_lexer_by_name(language, stripnl=False)
+    except ClassNotFound:
+        return html.escape(code)
+    return str(highlight(code, lexer, HtmlFormatter(nowrap=True)))
+
+
+def _slug(text: str) -> str:
+    return re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")
