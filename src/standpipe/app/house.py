@@ -23,7 +23,7 @@ from standpipe.policy.identity import Identities, Identity, Trust
 from standpipe.policy.line import Line, Policy, Reach, Room, Rules
 from standpipe.policy.overload import SlotRange, Slots
 from standpipe.policy.pace import MICROSECONDS, Peek, Rate
-from standpipe.serve import anthropic, limits, pages
+from standpipe.serve import anthropic, limits, ollama, pages
 from standpipe.serve.admission import Admission
 from standpipe.serve.embeddings import Embeddings
 from standpipe.serve.exchange import Exchange, Header
@@ -147,7 +147,8 @@ class Standpipe:
         return Guard(routes, serves_host=serves_host, new_id=_new_id, on_bug=on_bug)
 
     def _routes(self, walks: House, address: str) -> Routes:
-        state = State(self.pool, self.about, int(time.time()))
+        since = int(time.time())
+        state = State(self.pool, self.about, since)
         why = limits.WhyLimited(self.admission, self._identify, self._caps())
         api, chat = openai_chat.API, openai_chat.COMPLETIONS
         return Routes(
@@ -161,6 +162,7 @@ class Standpipe:
                 "/v1/models": Route({"GET": state.models}),
                 "/v1/models/*": Route({"GET": state.model}),
                 **anthropic.routes(walks, self.admission.prompts),
+                **ollama.routes(walks, since),
             }
         )
 

@@ -8,7 +8,6 @@ take the first block for text.
 from __future__ import annotations
 
 import msgspec
-from msgspec import Raw
 from msgspec.json import Decoder
 
 from standpipe.chat.ask import Ask, ToolCall
@@ -17,10 +16,11 @@ from standpipe.chat.events import FinishReason
 from standpipe.chat.fold import Answer
 from standpipe.dialects import anthropic_wire as wire
 from standpipe.dialects.anthropic_ask import ask, shows_thinking
-from standpipe.dialects.anthropic_blocks import Blocks, bad_arguments, is_object
+from standpipe.dialects.anthropic_blocks import Blocks
 from standpipe.dialects.anthropic_faults import failure_body
 from standpipe.dialects.base import Encoder, Parsed, Stamp
 from standpipe.dialects.bounds import present
+from standpipe.dialects.call_arguments import as_object, is_object
 from standpipe.dialects.reading import decode, fields, is_null, unknown
 
 TAKEN = frozenset(wire.Request.__struct_fields__)
@@ -102,9 +102,5 @@ def _read(body: bytes) -> tuple[wire.Request, tuple[str, ...]]:
 
 def _tool_use(call: ToolCall, reason: FinishReason) -> wire.ToolUseBlock:
     """The input of a call that was cut off is empty, and the reason tells so: clients expect that block."""
-    arguments = call.arguments or "{}"
-    if not is_object(arguments):
-        if reason is not FinishReason.LENGTH:
-            raise bad_arguments()
-        arguments = "{}"
-    return wire.ToolUseBlock(call.id, call.name, Raw(arguments.encode()))
+    cut = reason is FinishReason.LENGTH and not is_object(call.arguments)
+    return wire.ToolUseBlock(call.id, call.name, as_object("" if cut else call.arguments))

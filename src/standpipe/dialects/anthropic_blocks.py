@@ -14,10 +14,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
-import msgspec
-from msgspec import Raw
-
-from standpipe.chat.errors import EngineFailed, Failure
+from standpipe.chat.errors import Failure
 from standpipe.chat.events import (
     Event,
     Failed,
@@ -32,29 +29,14 @@ from standpipe.chat.events import (
 from standpipe.dialects import anthropic_wire as wire
 from standpipe.dialects.anthropic_faults import failure_body
 from standpipe.dialects.base import Stamp
+from standpipe.dialects.call_arguments import is_object, no_object
 from standpipe.dialects.quote import quote
-
-_OBJECT = msgspec.json.Decoder(dict[str, Raw])
 
 _PING = b'event: ping\ndata: {"type":"ping"}\n\n'
 _STOP = b'event: message_stop\ndata: {"type":"message_stop"}\n\n'
 _DELTA = b'event: content_block_delta\ndata: {"type":"content_block_delta","index":%d,"delta":%b'
 _END = b"}}\n\n"
 _SIGNED = b'{"type":"signature_delta","signature":%b' % quote(wire.SIGNATURE)
-
-
-def is_object(arguments: str) -> bool:
-    """Whether this is a whole JSON object."""
-    try:
-        _OBJECT.decode(arguments)
-    except (msgspec.DecodeError, RecursionError):
-        return False
-    return True
-
-
-def bad_arguments() -> EngineFailed:
-    """What a call is that no client could read."""
-    return EngineFailed("The model called a tool with arguments that are not a JSON object. Please try again.")
 
 
 class _Kind(NamedTuple):
@@ -185,7 +167,7 @@ class Blocks:
         """A call that was cut off goes out as it is: the reason tells. One without a word says nothing to its tool."""
         said = ("".join(block.arguments or ()) for block in self._calls.values())
         if event.reason is not FinishReason.LENGTH and not all(not text or is_object(text) for text in said):
-            pieces.append(self._failed(bad_arguments()))
+            pieces.append(self._failed(no_object()))
             return
         while self._row:
             self._switch(pieces)

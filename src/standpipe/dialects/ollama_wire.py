@@ -1,0 +1,141 @@
+"""Ollama's native format on the wire, as types: what is read from a client, and what is written to one.
+
+What these structs do not declare is not read: of `options`, only those that say how to sample. Types are checked here,
+values in `ollama_ask`. Fields that a client may leave out may also be null. The names are Ollama's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import UTC, datetime
+from typing import Any
+
+from msgspec import Raw, Struct
+
+from standpipe.chat.ask import JsonObject, ToolCall
+from standpipe.chat.events import FinishReason, Timings, TokenLogprob, Usage
+from standpipe.dialects.call_arguments import as_object, is_object
+
+# Read ---------------------------------------------------------------------------------------------------------------
+
+
+class CalledFunction(Struct):
+    name: str
+    arguments: Raw = Raw()
+
+
+class Call(Struct):
+    function: CalledFunction
+    id: str | None = None
+
+
+class Message(Struct):
+    """Of any role: which fields count is the role's business."""
+
+    role: str
+    content: str | None = None
+    thinking: str | None = None
+    images: list[Any] | None = None
+    tool_calls: list[Call] | None = None
+    tool_name: str | None = None
+    tool_call_id: str | None = None
+
+
+class Function(Struct):
+    name: str
+    description: str | None = None
+    parameters: JsonObject | None = None
+
+
+class Tool(Struct):
+    type: str = "function"
+    function: Function | None = None
+
+
+class Options(Struct):
+    temperature: float | None = None
+    top_p: float | None = None
+    top_k: int | None = None
+    min_p: float | None = None
+    seed: int | None = None
+    num_predict: int | None = None
+    stop: str | list[str] | None = None
+    repeat_penalty: float | None = None
+    presence_penalty: float | None = None
+    frequency_penalty: float | None = None
+
+
+class Request(Struct):
+    """What both paths take."""
+
+    model: str | None = None
+    stream: bool | None = None
+    think: bool | str | None = None
+    format: str | JsonObject | None = None
+    options: Options | None = None
+    logprobs: bool | None = None
+    top_logprobs: int | None = None
+
+
+class ChatRequest(Request):
+    messages: list[Message] | None = None
+    tools: list[Tool] | None = None
+
+
+class GenerateRequest(Request):
+    """All but the first two would change the prompt in ways that only a model's own server can."""
+
+    prompt: str | None = None
+    system: str | None = None
+    suffix: str | None = None
+    template: str | None = None
+    raw: bool | None = None
+    context: list[Any] | None = None
+    images: list[Any] | None = None
+
+
+# Written ------------------------------------------------------------------------------------------------------------
+
+
+def timestamp(created: int) -> str:
+    """An instant in Unix seconds, as RFC 3339."""
+    return datetime.fromtimestamp(created, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def done_reason(reason: FinishReason) -> str:
+    """Ollama's word for why a model stopped: it has none of its own for calls."""
+    return "stop" if reason is FinishReason.TOOL_CALLS else reason.value
+
+
+def calls(made: Iterable[ToolCall], reason: FinishReason) -> list[JsonObject]:
+    """Ollama's spelling of tool calls, which has objects for arguments. A call that was cut off is none.
+
+    Raises EngineFailed for arguments that are no object although nothing was cut off.
+    """
+    return [
+        {"id": call.id, "function": {"index": index, "name": call.name, "arguments": as_object(call.arguments)}}
+        for index, call in enumerate(made)
+        if reason is not FinishReason.LENGTH or is_object(call.arguments)
+    ]
+
+
+def logprobs(tokens: Iterable[TokenLogprob]) -> list[JsonObject]:
+    """Ollama's spelling of log-probabilities."""
+    return [{**_logprob(token), "top_logprobs": [_logprob(rival) for rival in token.top]} for token in tokens]
+
+
+def _logprob(token: TokenLogprob) -> JsonObject:
+    told = {} if token.bytes is None else {"bytes": token.bytes}
+    return {"token": token.token, "logprob": token.logprob, **told}
+
+
+def metrics(usage: Usage | None, timings: Timings | None) -> dict[str, int]:
+    """Ollama's spelling of tokens and timings, durations in nanoseconds. What the engine did not tell is left out."""
+    told: dict[str, int] = {}
+    if timings is not None:
+        reading, writing = round(timings.prompt_seconds * 1e9), round(timings.generation_seconds * 1e9)
+        told |= {"total_duration": reading + writing, "load_duration": 0}
+        told |= {"prompt_eval_duration": reading, "eval_duration": writing}
+    if usage is not None:
+        told |= {"prompt_eval_count": usage.prompt_tokens, "eval_count": usage.completion_tokens}
+    return told
