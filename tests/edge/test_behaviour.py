@@ -370,6 +370,36 @@ def test_a_body_is_counted_as_received_and_its_413_can_be_read(shell):
     run(shell, careful, scene, limits=SOON)
 
 
+def test_a_body_that_was_thrown_away_never_comes_back_as_whole(shell):
+    async def handler(request, reply):
+        for limit in (10, 10_000):
+            with pytest.raises(BodyTooLarge):
+                await request.body(limit)
+        reply.start(413, [(b"content-length", b"0")])
+        reply.end()
+
+    async def scene(rig):
+        client = await rig.connect()
+        client.send(b"POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n")
+        await until(lambda: rig.server.census.statistics()["connections"])
+        await asyncio.sleep(0.005)
+        client.send(b"64\r\n" + b"x" * 100 + b"\r\n0\r\n\r\n")
+        assert (await client.answer()).status == 413
+
+    run(shell, handler, scene, limits=SOON)
+
+
+def test_a_body_may_be_read_twice(shell):
+    async def handler(request, reply):
+        assert await request.body(5) == await request.body(100) == b"twice"
+        await hello(request, reply)
+
+    async def scene(rig):
+        assert (await (await rig.connect()).ask(post(b"twice"))).body == b"hello twice"
+
+    run(shell, handler, scene)
+
+
 def test_a_body_that_takes_too_long_in_all_is_given_up(shell):
     async def scene(rig):
         client = await rig.connect()
@@ -445,7 +475,7 @@ def test_http_1_0_closes_at_the_end_of_what_cannot_be_framed_even_if_asked_to_st
     run(ours, parts, scene)
 
 
-def test_no_line_break_gets_into_a_head(ours):
+def test_no_line_break_gets_into_a_head(shell):
     async def handler(request, reply):
         reply.start(200, [(b"x-echo", request.query.encode() + b"\r\nset-cookie: x")])
 
@@ -453,7 +483,7 @@ def test_no_line_break_gets_into_a_head(ours):
         answer = await (await rig.connect()).ask(GET)
         assert (answer.status, "set-cookie" in answer.headers) == (500, False)
 
-    run(ours, handler, scene, failures=(ValueError,))
+    run(shell, handler, scene, failures=(ValueError,))
 
 
 # Leaving
@@ -827,6 +857,44 @@ def test_a_drain_cuts_what_outlasts_the_grace(shell):
         assert not (await client.answer()).whole
 
     run(shell, witness, scene)
+
+
+def test_an_abort_in_the_middle_of_a_drain_ends_both_at_once(shell):
+    witness = Witness(begin=b"half")
+
+    async def scene(rig):
+        client = await rig.connect()
+        client.send(GET)
+        await until(lambda: witness.reply)
+        draining = asyncio.create_task(rig.server.drain(60))
+        await asyncio.sleep(0.005)
+        await rig.server.abort()
+        assert await draining is False
+        assert witness.cancelled
+        assert not (await client.answer()).whole
+
+    run(shell, witness, scene)
+
+
+def test_a_handler_that_does_not_let_itself_be_cancelled_delays_an_abort_by_little(ours, monkeypatch):
+    monkeypatch.setattr("standpipe.edge.server._PARTING", 0.02)
+    go = asyncio.Event()
+
+    async def handler(request, reply):
+        while not go.is_set():
+            try:
+                await go.wait()
+            except asyncio.CancelledError:
+                continue
+
+    async def scene(rig):
+        client = await rig.connect()
+        client.send(GET)
+        await until(lambda: rig.shell.asks)
+        await rig.server.abort()
+        go.set()
+
+    run(ours, handler, scene)
 
 
 def test_somebody_who_is_at_the_door_when_the_drain_begins_is_served(shell):

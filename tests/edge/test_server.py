@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import resource
 import shutil
 import socket
 import ssl
 from pathlib import Path
 
 import pytest
+import uvloop
 
 from standpipe.edge.http1 import Http1Shell
 from standpipe.edge.limits import Limits
-from standpipe.edge.listen import ListenError, Tls, inherited, open_tcp, open_unix
+from standpipe.edge.listen import ListenError, Tls, inherited, open_tcp, open_unix, raise_descriptors
 from standpipe.edge.server import Server
 from standpipe.policy.identity import Trust
 from tests.edge.rig import GET, Client, refuse, run, until
@@ -122,7 +124,8 @@ async def serving(sockets):
     return server
 
 
-def test_a_unix_socket_has_no_peer_and_no_share(tmp_path):
+@pytest.mark.parametrize("loop", [uvloop.new_event_loop, asyncio.new_event_loop])
+def test_a_unix_socket_has_no_peer_and_no_share(tmp_path, loop):
     async def scene():
         path = tmp_path / "socket"
         server = Server(
@@ -137,7 +140,8 @@ def test_a_unix_socket_has_no_peer_and_no_share(tmp_path):
             client.leave()
         await server.abort()
 
-    asyncio.run(scene())
+    with asyncio.Runner(loop_factory=loop) as runner:
+        runner.run(scene())
 
 
 def test_a_forgotten_socket_file_is_replaced_but_nothing_else_is(tmp_path):
@@ -239,6 +243,16 @@ def test_a_passed_descriptor_must_listen(tmp_path):
 
 
 # A system at its end
+
+
+def test_descriptors_are_raised_as_far_as_the_system_allows(monkeypatch):
+    limits = [(1024, 20_000)]
+    monkeypatch.setattr(resource, "getrlimit", lambda _: limits[-1])
+    monkeypatch.setattr(resource, "setrlimit", lambda _, new: limits.append(new))
+    assert raise_descriptors(500) == 1024
+    assert raise_descriptors(10_000) == 10_000
+    assert raise_descriptors(50_000) == 20_000
+    assert limits == [(1024, 20_000), (10_000, 20_000), (20_000, 20_000)]
 
 
 class Exhausted:

@@ -241,6 +241,8 @@ class _Reply:
     def start(self, status: int, headers: Sequence[tuple[bytes, bytes]]) -> None:
         if self.started:
             raise RuntimeError("an answer starts once")
+        if any(b"\n" in field or b"\r" in field for header in headers for field in header):
+            raise ValueError("a header field holds a line break")
         self.started = True
         self.head = {"type": "http.response.start", "status": status, "headers": list(headers)}
         self._exchange.nudge()

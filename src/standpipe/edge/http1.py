@@ -52,7 +52,8 @@ class Http1Shell:
         # Late by a quarter of the shortest deadline at most, and never by more than a second.
         self._tick = min(4.0, limits.first_byte, limits.head, limits.idle, limits.write_stall, limits.linger) / 4
         self._sweeping: asyncio.TimerHandle | None = None
-        self._emptied: asyncio.Future[None] | None = None
+        self._empty = asyncio.Event()
+        self._empty.set()
 
     def protocol(self, visit: Visit) -> Connection:
         """A protocol for one accepted connection, which makes its visit leave in the end."""
@@ -72,21 +73,20 @@ class Http1Shell:
 
     async def emptied(self) -> None:
         """Until no connection is open and no handler runs."""
-        while self._connections:
-            self._emptied = asyncio.get_running_loop().create_future()
-            await self._emptied
+        await self._empty.wait()
 
     def enter(self, connection: Connection) -> None:
         """A connection has opened."""
         self._connections.add(connection)
+        self._empty.clear()
         if self._sweeping is None:
             self._sweeping = asyncio.get_running_loop().call_later(self._tick, self._sweep)
 
     def leave(self, connection: Connection) -> None:
         """A connection has closed, and its handler has returned."""
         self._connections.discard(connection)
-        if not self._connections and self._emptied is not None and not self._emptied.done():
-            self._emptied.set_result(None)
+        if not self._connections:
+            self._empty.set()
 
     def _sweep(self) -> None:
         """Find who is late."""

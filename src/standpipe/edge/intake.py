@@ -17,7 +17,7 @@ from standpipe.edge.seam import BodyTooLarge, BodyTooSlow, Headers
 class Intake:
     """One body."""
 
-    __slots__ = ("_arrival", "_declared", "_limit", "_limits", "_pieces", "_received", "_wanted", "whole")
+    __slots__ = ("_arrival", "_declared", "_limit", "_limits", "_pieces", "_received", "_void", "_wanted", "whole")
 
     def __init__(self, limits: Limits, declared: int | None, wanted: Callable[[], None]) -> None:
         """`declared` is the length that the head tells, if it does. `wanted` is called when a handler asks."""
@@ -27,6 +27,7 @@ class Intake:
         self._wanted = wanted
         self._pieces: list[bytes] = []
         self._received = 0
+        self._void = False
         self._limit: int | None = None
         self._arrival: asyncio.Future[None] | None = None
 
@@ -42,6 +43,7 @@ class Intake:
             self._pieces.append(data)
         else:
             self._pieces.clear()
+            self._void = True
         self._arrived()
 
     def end(self) -> None:
@@ -50,15 +52,15 @@ class Intake:
         self._arrived()
 
     async def body(self, limit: int) -> bytes:
-        """The whole body, at most `limit` bytes as received. Raises BodyTooLarge, BodyTooSlow."""
+        """The whole body, at most `limit` bytes as received. Raises BodyTooLarge, BodyTooSlow. May be called again,
+        also with another limit, as long as nothing was thrown away."""
         self._limit = limit
         if self._declared is not None and self._declared > limit:
             raise BodyTooLarge(f"{self._declared} bytes are declared, the limit is {limit}")
-        if not self.whole:
+        if not self.whole and not self._void:
             self._wanted()
             await self._wait(limit)
-        if self._received > limit:
-            self._pieces.clear()
+        if self._received > limit or self._void:
             raise BodyTooLarge(f"more than {limit} bytes have come")
         if len(self._pieces) != 1:
             self._pieces = [b"".join(self._pieces)]
@@ -74,7 +76,6 @@ class Intake:
                 async with asyncio.timeout_at(patience.due):
                     await self._arrival
             if not self.whole and patience.lost(loop.time(), self._received):
-                self._pieces.clear()
                 raise BodyTooSlow(f"{self._received} bytes have come in time")
 
     def _arrived(self) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import resource
 import socket
 import ssl
 import stat
@@ -142,6 +143,18 @@ def inherited(environ: Mapping[str, str], pid: int, first: int = FIRST_INHERITED
         sock.set_inheritable(False)
         sockets.append(sock)
     return sockets
+
+
+def raise_descriptors(wanted: int) -> int:
+    """Let this process have that many descriptors open, or as many as the system allows it. Gives back how many.
+
+    The usual limit of 1024 is far below what the system allows, and every connection needs one.
+    """
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        soft = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    return wanted if soft == resource.RLIM_INFINITY else soft
 
 
 def address_of(sock: socket.socket) -> str:

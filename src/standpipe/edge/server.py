@@ -62,6 +62,7 @@ class Server:
         self._context: ssl.SSLContext | None = None
         self._opening: set[asyncio.Task[None]] = set()
         self._loop = asyncio.get_running_loop()
+        self._aborted = False
 
     def start(self, sockets: Sequence[socket.socket], tls: Tls | None = None) -> None:
         """Accept on these sockets from now on; they are ours to close. Raises ListenError for a bad certificate."""
@@ -146,11 +147,12 @@ class Server:
                 await self._shell.emptied()
         except TimeoutError:
             await self.abort()
-            return False
-        return True
+        return not self._aborted
 
     async def abort(self) -> None:
-        """Leave at once: cut everybody. A handler that does not return for all that is left behind."""
+        """Leave at once, also in the middle of a drain: cut everybody. A handler that does not return for all that is
+        left behind."""
+        self._aborted = True
         self.begin_drain()
         for task in self._opening:
             task.cancel()
