@@ -21,9 +21,9 @@ def settings() -> str:
         [
             "# Settings",
             "",
-            "Every setting is a flag (`--pace-interval 1`), a variable (`STANDPIPE_PACE_INTERVAL=1`) and a key of the TOML",
-            "file that `--config` names (`pace_interval = 1`). A flag beats a variable, a variable beats the file. Lists are",
-            "repeated flags, texts separated by spaces in a variable, and arrays in TOML.",
+            "Every setting is a flag (`--pace-interval 1`), a variable (`STANDPIPE_PACE_INTERVAL=1`) and a key of",
+            "the TOML file that `--config` names (`pace_interval = 1`). A flag beats a variable, a variable beats the",
+            "file. Lists are repeated flags, texts separated by spaces in a variable, and arrays in TOML.",
             "",
             "| name | default | allowed | what it does |",
             "|---|---|---|---|",
