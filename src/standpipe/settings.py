@@ -177,6 +177,30 @@ class Settings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
 
     # What is seen
     name: Annotated[str, _meta("what the operator calls this tap, on its pages", max_length=80)] = "Standpipe"
+    public_url: Annotated[
+        str,
+        _meta(
+            "address at which people reach it, for the pages; empty means the first of hosts, or where it listens",
+            pattern=r"^(https?://[^\s/<>\"']+/?)?$",
+            title="an address such as https://chat.example.org",
+        ),
+    ] = ""
+    welcome: Annotated[str, _meta("what the empty chat page asks", max_length=200)] = "What would you like to know?"
+    links: Annotated[
+        tuple[str, ...], _meta("the operator's links at the foot of the pages, each as Label=https://...")
+    ] = ()
+    accent: Annotated[
+        str,
+        _meta(
+            "the colour of the pages; made lighter or darker where it could not be read",
+            pattern="^#[0-9a-fA-F]{6}$",
+            title="a colour such as #0b7494",
+        ),
+    ] = "#0b7494"
+    contact: Annotated[
+        str, _meta("where questions about privacy go: a mail address, a link or a sentence", max_length=300)
+    ] = ""
+    privacy: Annotated[str, _meta("the operator's own words on the privacy page, in Markdown", max_length=10_000)] = ""
     log_format: Annotated[
         Literal["auto", "human", "json"], _meta("auto: human on a terminal, JSON lines otherwise")
     ] = "auto"

@@ -11,6 +11,7 @@ from functools import partial
 from typing import Any, Self
 
 from standpipe import __version__
+from standpipe.app.face import Face
 from standpipe.dialects import openai_chat, openai_completions, openai_responses
 from standpipe.engines.base import Engine
 from standpipe.engines.pool import Pool
@@ -23,7 +24,7 @@ from standpipe.policy.identity import Identities, Identity, Trust
 from standpipe.policy.line import Line, Policy, Reach, Room, Rules
 from standpipe.policy.overload import SlotRange, Slots
 from standpipe.policy.pace import MICROSECONDS, Peek, Rate
-from standpipe.serve import anthropic, limits, ollama, pages
+from standpipe.serve import anthropic, limits, ollama
 from standpipe.serve.admission import Admission
 from standpipe.serve.embeddings import Embeddings
 from standpipe.serve.exchange import Exchange, Header
@@ -79,7 +80,8 @@ class Standpipe:
         self._shares = _shares(settings)
         self.kept = _kept(settings)
         self.metrics = Metrics(self._gauges)
-        hooks: list[Hook] = [AskLog(log), self.metrics]
+        self.face = Face(settings, address, self.pool, self.admission, self.about)
+        hooks: list[Hook] = [AskLog(log), self.metrics, self.face.board.record]
         walks = House(
             pool=self.pool,
             admission=self.admission,
@@ -94,14 +96,13 @@ class Standpipe:
             hooks=hooks,
             wall_clock=time.time,
         )
-        self.guard = self._guard(
-            self._routes(walks, address), host_rule(settings.hosts, loopback_only=_local(settings))
-        )
+        self.guard = self._guard(self._routes(walks), host_rule(settings.hosts, loopback_only=_local(settings)))
         self.admin = self._guard(self._admin_routes(), lambda _: True)
 
     async def __aenter__(self) -> Self:
         await self.pool.refresh()
         self.admission.resize(self.pool.slots)
+        self.face.board.open()
         self._refreshing = asyncio.get_running_loop().create_task(self._keep_fresh())
         return self
 
@@ -109,6 +110,7 @@ class Standpipe:
         if self._refreshing is not None:
             self._refreshing.cancel()
             await asyncio.wait((self._refreshing,))
+        self.face.board.close()
         self.admission.close()
         await self.pool.close()
 
@@ -146,14 +148,14 @@ class Standpipe:
 
         return Guard(routes, serves_host=serves_host, new_id=_new_id, on_bug=on_bug)
 
-    def _routes(self, walks: House, address: str) -> Routes:
+    def _routes(self, walks: House) -> Routes:
         since = int(time.time())
         state = State(self.pool, self.about, since)
         why = limits.WhyLimited(self.admission, self._identify, self._caps())
         api, chat = openai_chat.API, openai_chat.COMPLETIONS
         return Routes(
             {
-                **pages.site(self._words(address)),
+                **self.face.routes(),
                 "/api": Route({"POST": Walk(api, walks), "GET": state.health}, api),
                 "/api/limits": Route({"GET": why}),
                 **self._share_routes(),
@@ -217,19 +219,6 @@ class Standpipe:
                 "/metrics": Route({"GET": metrics}),
             }
         )
-
-    def _words(self, address: str) -> dict[str, str]:
-        settings = self.settings
-        return {
-            "name": settings.name,
-            "address": address,
-            "model": self.pool.resolve(None),
-            "limits": (
-                f"One ask every {settings.pace_interval:g} s and address; sooner ones wait, {settings.pace_waiting} at "
-                f"most. An answer has at most {settings.max_tokens} tokens. 429 means your own quota is used up, 503 "
-                "that ours is; both say when to come back."
-            ),
-        }
 
     def about(self) -> dict[str, Any]:
         """What GET /api tells."""

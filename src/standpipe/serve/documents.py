@@ -1,8 +1,8 @@
 """Documents: a page written in Markdown, to HTML for people and to plain Markdown for programs, from the same text.
 
-`{{name}}` stands for a value of `words`. A fenced block whose info has a second word is a sample: ```` ```python openai````
-is the sample `openai` in Python. Samples that follow each other are one group, which pages show as tabs where scripts
-run and one below the other where not. A word `run:TEXT` lets the page ask TEXT for real. Knows no HTTP.
+`{{name}}` stands for a value of `words`. A fenced block whose info has a second word is a sample: `python openai` is
+the sample `openai`, written in Python. Samples that follow each other are one group, which pages show as tabs where
+scripts run and one below the other where not. A word `run:TEXT` lets the page ask TEXT for real. Knows no HTTP.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import html
 import re
 from collections.abc import Mapping, Sequence
 from functools import cache
+from itertools import pairwise
 
 from markdown_it import MarkdownIt
 from markdown_it.token import Token
@@ -64,7 +65,7 @@ def to_html(text: str, words: Mapping[str, str]) -> Document:
     tokens = _parser().parse(fill(text, words))
     contents: list[tuple[str, str]] = []
     title = ""
-    for token, following in zip(tokens, tokens[1:], strict=False):
+    for token, following in pairwise(tokens):
         if token.type == "heading_open":
             name = _slug(following.content)
             token.attrSet("id", name)

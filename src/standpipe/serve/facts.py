@@ -1,4 +1,5 @@
-"""Facts: what the pages tell about this tap. Plain values, so that a page is made anew exactly when one of them changes.
+"""Facts: what the pages tell about this tap. Plain values, so that a page is made anew when one of them
+changes, and only then.
 
 The composition root gives them; nothing here knows settings or engines.
 """

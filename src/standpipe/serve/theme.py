@@ -11,7 +11,7 @@ Colour = tuple[int, int, int]
 
 LIGHT_PAPER: Colour = (0xF4, 0xF6, 0xF8)
 DARK_PAPER: Colour = (0x1B, 0x22, 0x26)
-"""The backgrounds against which text in the accent stands, at their worst: the sunken and the raised one of base.css."""
+"""The backgrounds of text in the accent, at their worst: the sunken and the raised one of base.css."""
 
 ENOUGH = 4.5
 _TINT = 0.14

@@ -1,0 +1,56 @@
+// One ask over fetch: sends, reads, tells. The only module that talks to POST /api.
+
+import { Frames, events, refusal, whole } from './stream.js';
+
+/** The server refused, before any answer. Carries what `refusal` found. */
+export class Refused extends Error {
+  constructor(reason) {
+    super(reason.message);
+    Object.assign(this, reason);
+  }
+}
+
+/**
+ * Asks once. Resolves when the answer is whole or has failed in the middle (the events say which), rejects with
+ * Refused, with the AbortError of `signal`, or with a TypeError when there is no connection.
+ *
+ * @param {object} request the body, as POST /api takes it
+ * @param {{signal?: AbortSignal, onHead?: Function, onRaw?: Function, onEvents: Function, path?: string}} how
+ *   `onHead(response)` once, `onRaw(text)` for every piece of the body, `onEvents(list)` for every batch
+ */
+export async function ask(request, { signal, onHead, onRaw, onEvents, path = '/api' }) {
+  const response = await fetch(path, {
+    method: 'POST',
+    headers: { 'Content-Type': 'application/json' },
+    body: JSON.stringify(request),
+    signal,
+  });
+  onHead?.(response);
+  const streamed = response.headers.get('content-type')?.startsWith('text/event-stream');
+  if (!response.ok || !streamed) {
+    const body = await response.text();
+    onRaw?.(body);
+    if (!response.ok) throw new Refused(refusal(response.status, (name) => response.headers.get(name), body));
+    onEvents(whole(body));
+    return;
+  }
+  await follow(response.body, onRaw, onEvents);
+}
+
+async function follow(body, onRaw, onEvents) {
+  const frames = new Frames();
+  let ended = false;
+  const reader = body.pipeThrough(new TextDecoderStream()).getReader();
+  for (;;) {
+    const { done, value } = await reader.read().catch((error) => {
+      if (error.name === 'AbortError') throw error;
+      return { done: true }; // an unclean end: what matters is whether the answer was whole by then
+    });
+    if (done) break;
+    onRaw?.(value);
+    const batch = frames.feed(value).flatMap(events);
+    ended ||= batch.some((event) => event.type === 'whole' || event.type === 'failed');
+    if (batch.length) onEvents(batch);
+  }
+  if (!ended) onEvents([{ type: 'failed', message: 'The connection broke before the answer was whole.', code: 'broken' }]);
+}

@@ -1,0 +1,152 @@
+// Conversations on their way in and out of this browser: a file of JSON, a text in Markdown, a link. Pure.
+//
+// What comes in was written by anybody: it is taken apart and built anew, and anything that does not fit is an error in
+// words. A link carries its conversation in the fragment, which browsers send to no server.
+
+import { conversation, DEFAULTS, messages, set, title } from './conversation.js';
+import { add, EMPTY, path } from './tree.js';
+
+const FORMAT = 'standpipe.conversations';
+const MOST_TEXT = 1_000_000; // characters of one text
+const MOST_NODES = 10_000;
+const MOST_BYTES = 2_000_000; // of a link, unpacked
+
+/** Conversations as the text of a file. */
+export function toJson(talks) {
+  return JSON.stringify({ format: FORMAT, version: 1, conversations: talks }, null, 1);
+}
+
+/** A conversation as Markdown, as it is shown. */
+export function toMarkdown(talk) {
+  const parts = messages(talk).map(({ role, content }) => `## ${role[0].toUpperCase()}${role.slice(1)}\n\n${content.trim()}`);
+  return `# ${talk.title || 'Conversation'}\n\n${parts.join('\n\n')}\n`;
+}
+
+/** The conversations of a file. `newId` makes ids; throws an Error that says what is wrong. */
+export function fromJson(text, newId, now) {
+  let file;
+  try {
+    file = JSON.parse(text);
+  } catch {
+    throw new Error('This file is not JSON.');
+  }
+  if (file?.format !== FORMAT || !Array.isArray(file.conversations)) {
+    throw new Error('This file was not exported from a page like this one.');
+  }
+  return file.conversations.map((sent, index) => {
+    try {
+      return rebuilt(sent, newId, now);
+    } catch (error) {
+      throw new Error(`Conversation ${index + 1} of this file cannot be read: ${error.message}`);
+    }
+  });
+}
+
+function rebuilt(sent, newId, now) {
+  const talk = conversation(newId(), instant(sent.created, now), { system: texts(sent.system ?? ''), parameters: parameters(sent.parameters) });
+  const nodes = sent.tree?.nodes ?? {};
+  if (Object.keys(nodes).length > MOST_NODES) throw new Error('it has too many messages');
+  const names = new Map([['', '']]);
+  let tree = EMPTY;
+  const grow = (parent) => {
+    for (const id of list(sent.tree.children?.[parent])) {
+      if (names.has(id) || !Object.hasOwn(nodes, id)) throw new Error('its messages do not hang together');
+      names.set(id, newId());
+      tree = add(tree, message(nodes[id], names.get(id), names.get(parent), now));
+      open.push(id);
+    }
+  };
+  const open = [''];
+  while (open.length) grow(open.shift());
+  const chosen = { ...tree.chosen };
+  for (const [parent, id] of Object.entries(sent.tree?.chosen ?? {})) {
+    if (names.has(parent) && names.has(id) && tree.children[names.get(parent)]?.includes(names.get(id))) {
+      chosen[names.get(parent)] = names.get(id);
+    }
+  }
+  return { ...talk, title: title(texts(sent.title ?? '')), updated: instant(sent.updated, now), tree: { ...tree, chosen } };
+}
+
+function message(sent, id, parent, now) {
+  if (!['user', 'assistant'].includes(sent?.role)) throw new Error('a message has an unknown role');
+  const node = { id, parent, role: sent.role, text: texts(sent.text), at: instant(sent.at, now) };
+  if (sent.role === 'user') return node;
+  const reasoning = texts(sent.reasoning ?? '');
+  const model = typeof sent.model === 'string' ? sent.model.slice(0, 200) : null;
+  return { ...node, reasoning, model, state: 'done', queue: null, error: null, facts: {} };
+}
+
+function texts(value) {
+  if (typeof value !== 'string' || value.length > MOST_TEXT) throw new Error('a text is missing or too long');
+  return value;
+}
+
+function list(value) {
+  return Array.isArray(value) ? value : [];
+}
+
+function instant(value, now) {
+  return Number.isFinite(value) && value > 0 && value <= now ? value : now;
+}
+
+function parameters(sent) {
+  return Object.entries(sent ?? {}).reduce((known, [name, value]) => set(known, name, value), DEFAULTS);
+}
+
+/** The fragment of a link to a conversation, as it is shown: `talk=...`. */
+export async function toFragment(talk) {
+  const said = path(talk.tree).filter((node) => node.text !== '').map(({ role, text }) => [role === 'user' ? 0 : 1, text]);
+  const json = JSON.stringify({ t: talk.title, s: talk.system, p: talk.parameters, m: said });
+  const packed = new Blob([json]).stream().pipeThrough(new CompressionStream('deflate-raw'));
+  const bytes = new Uint8Array(await new Response(packed).arrayBuffer());
+  let binary = '';
+  for (const byte of bytes) binary += String.fromCharCode(byte);
+  return `talk=${btoa(binary).replaceAll('+', '-').replaceAll('/', '_').replace(/=+$/, '')}`;
+}
+
+/** The conversation in a link's fragment; undefined when it has none. Throws an Error in words when it is damaged. */
+export async function fromFragment(fragment, newId, now) {
+  const packed = new URLSearchParams(fragment.replace(/^#/, '')).get('talk');
+  if (packed === null) return undefined;
+  try {
+    const sent = JSON.parse(await unpacked(packed));
+    let parent = '';
+    let tree = EMPTY;
+    for (const [who, text] of list(sent.m)) {
+      const node = message({ role: who === 0 ? 'user' : 'assistant', text }, newId(), parent, now);
+      tree = add(tree, node);
+      parent = node.id;
+    }
+    const talk = conversation(newId(), now, { system: texts(sent.s ?? ''), parameters: parameters(sent.p) });
+    return { ...talk, title: title(texts(sent.t ?? '')), tree };
+  } catch {
+    throw new Error('This link is damaged: it does not hold a whole conversation.');
+  }
+}
+
+async function unpacked(text) {
+  const binary = atob(text.replaceAll('-', '+').replaceAll('_', '/'));
+  const bytes = Uint8Array.from(binary, (character) => character.charCodeAt(0));
+  const reader = new Blob([bytes]).stream().pipeThrough(new DecompressionStream('deflate-raw')).getReader();
+  const decoder = new TextDecoder();
+  let found = '';
+  for (let read = 0; ; ) {
+    const { done, value } = await reader.read();
+    if (done) return found + decoder.decode();
+    read += value.length;
+    if (read > MOST_BYTES) throw new Error('too large');
+    found += decoder.decode(value, { stream: true });
+  }
+}
+
+/** What a link asks to be written into the box: {text, parameters}; undefined when it asks for nothing. */
+export function fromPrompt(fragment) {
+  const asked = new URLSearchParams(fragment.replace(/^#/, ''));
+  const text = asked.get('ask');
+  if (text === null) return undefined;
+  const temperature = asked.get('temperature');
+  return {
+    text: text.slice(0, 10_000),
+    parameters: temperature === null ? DEFAULTS : set(DEFAULTS, 'temperature', temperature),
+  };
+}

@@ -1,0 +1,21 @@
+// Numbers as words, in the reader's own language. Pure.
+
+const whole = new Intl.NumberFormat(undefined, { maximumFractionDigits: 0 });
+const small = new Intl.NumberFormat(undefined, { minimumFractionDigits: 1, maximumFractionDigits: 1 });
+
+export function count(number) {
+  return whole.format(number);
+}
+
+export function decimal(number) {
+  return number < 100 ? small.format(number) : whole.format(number);
+}
+
+/** Milliseconds as seconds or minutes: `0.4 s`, `12 s`, `2 min 5 s`. */
+export function seconds(milliseconds) {
+  const value = milliseconds / 1000;
+  if (value < 9.95) return `${small.format(value)} s`;
+  const rounded = Math.round(value);
+  if (rounded < 60) return `${rounded} s`;
+  return `${Math.floor(rounded / 60)} min${rounded % 60 ? ` ${rounded % 60} s` : ''}`;
+}
