@@ -16,6 +16,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, TypeVar
 
+from msgspec import Raw
 from msgspec.structs import replace
 
 from standpipe.chat.ask import Message, Role
@@ -138,8 +139,8 @@ class Events:
             output=self._output(),
             usage=None if event.usage is None else wire.usage(event.usage),
         )
-        self._emit(f"response.{status}", response=response)
         self.final = quote(response)
+        self._emit(f"response.{status}", response=Raw(self.final))
         if self._outbox is not None:
             spoken = tuple(part for item in self._items for part in item.read())
             answered = (Message(Role.ASSISTANT, spoken),) if spoken else ()
