@@ -166,6 +166,17 @@ def test_undeclared_tools_are_named_for_the_log_without_markup() -> None:
     assert parser.turn.undeclared == ("search",)
 
 
+def test_an_answer_about_the_format_loses_its_markers_and_nothing_else() -> None:
+    said = read([f"{FINAL}Write <|start|>assistant to begin, and <|channel|>music is none.<|return|>"])
+    assert (said.reasoning, said.content) == ("", "Write assistant to begin, and music is none.")
+
+
+def test_reasoning_without_markers_cut_by_the_limit_is_reasoning() -> None:
+    text = "analysisWe need to think about it for quite some time, longer than we have, and"
+    assert read([text], reason=LENGTH) == Meaning(text.removeprefix("analysis"), "", [], "length")
+    assert read([text]) == Meaning("", text, [], "stop")
+
+
 def test_a_turn_handed_over_in_the_middle_goes_on() -> None:
     parser = Parser(TOOLS, "t")
     parser.go_on(reasoning="", text="Hello ")

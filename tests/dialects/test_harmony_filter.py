@@ -119,6 +119,12 @@ def test_an_answer_that_begins_with_the_word_analysis_comes_out_as_it_was() -> N
     assert [id(event) for event in out] == [id(event) for event in events]
 
 
+def test_reasoning_without_markers_cut_by_the_limit_is_reasoning() -> None:
+    text = "analysisWe need to think about it for quite some time, longer than we have, and"
+    said, _ = through([*map(TextDelta, text), Finished(FinishReason.LENGTH)])
+    assert said == Meaning(text.removeprefix("analysis"), "", [], "length")
+
+
 def test_names_lose_their_markup_and_only_declared_tools_are_called() -> None:
     said, filter_ = through(
         [

@@ -115,12 +115,22 @@ def test_a_header_without_start_is_told_from_text() -> None:
         assert not is_header(text, TOOLS), text
 
 
-def test_only_a_role_behind_start_opens_a_message() -> None:
-    assert starts_message("assi", TOOLS) is None
-    assert starts_message("assistant", TOOLS) is True
-    assert starts_message("bas", TOOLS) is None
-    assert starts_message("bash", TOOLS) is True
-    assert starts_message(" is a token", TOOLS) is False
+def test_only_a_role_before_a_marker_a_channel_or_a_recipient_opens_a_message() -> None:
+    for short in ("", "assi", "assistant", "assistant t", "assistant to", "bas", "bash", "functions.x"):
+        assert starts_message(short, TOOLS, marked=False) is None, short
+    for whole in ("assistant", "assistantassistant", "user", "bash", "functions.x to=assistant"):
+        assert starts_message(whole, TOOLS, marked=True) is True, whole
+    assert starts_message("assistant to=", TOOLS, marked=False) is True
+    assert starts_message("assistantfinal", TOOLS, marked=False) is True
+    for text in (" is a token", "assistant to begin", "assistants", "userland"):
+        assert starts_message(text, TOOLS, marked=False) is False, text
+    for text in ("", "assi", "hello"):
+        assert starts_message(text, TOOLS, marked=True) is False, text
+
+
+def test_a_message_to_the_reader_has_no_recipient() -> None:
+    heading = read(segments("assistant", "final to=user"), TOOLS)
+    assert (heading.channel, heading.to, heading.tool) == (Channel.FINAL, None, None)
 
 
 def test_only_a_channel_word_before_a_marker_or_a_recipient_opens_a_message() -> None:

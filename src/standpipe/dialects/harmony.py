@@ -228,7 +228,7 @@ class Parser:
         """Decide whether what follows a marker inside a body opens the next message; `marker` stands behind it."""
         text = "".join(self._peeked)
         if self._peeked_at is Marker.START:
-            opens = header.starts_message(text, self._scribe.tools)
+            opens = header.starts_message(text, self._scribe.tools, marked=marker is not None)
         else:
             opens = header.starts_channel(text, marked=marker in _IN_HEADERS)
         if opens is None and marker is None:
@@ -328,7 +328,8 @@ class Parser:
         text = strip("".join(self._stray))
         self._stray.clear()
         self._opened = True
-        if stripped.begins(text):
+        begins = stripped.begins(text)
+        if begins or (begins is None and not whole):
             self._take(Cutter().feed(stripped.restore(text)))
             self._end_turn(whole=whole)
         elif text.strip():

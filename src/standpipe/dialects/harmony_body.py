@@ -27,7 +27,7 @@ class Kind(Enum):
     REASONING = auto()
     TEXT = auto()
     OPEN = auto()
-    """Text or reasoning, unless it begins like JSON: then it is held as a guess."""
+    """Text or reasoning, unless it begins like a JSON object: then it is held as a guess."""
     CALL = auto()
     GUESS = auto()
     """A call if it fits exactly one declared tool."""
@@ -223,9 +223,9 @@ class Scribe:
     def _decide_open(self) -> None:
         """The first word of a message that may be a call."""
         text = "".join(self._held)
-        like_json = text.lstrip()[0] in "{["
+        may_be_call = text.lstrip().startswith("{") and (self.tools or self._body.json_is_lost)
         self._held.clear()
-        self._kind = Kind.GUESS if like_json and (self.tools or self._body.json_is_lost) else self._body.otherwise
+        self._kind = Kind.GUESS if may_be_call else self._body.otherwise
         self._lead()
         self.say(text)
 

@@ -130,6 +130,8 @@ class HarmonyFilter:
     def _finish(self, finished: Finished) -> list[Event]:
         out: list[Event] = []
         reason = finished.reason
+        if self._parser is None and reason is FinishReason.LENGTH and (leak := self._watch.cut_off()):
+            out += self._take_over(leak)
         if self._parser is None:
             clean = self._watch.release()
             self._note(clean)

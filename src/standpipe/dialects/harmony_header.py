@@ -65,8 +65,12 @@ _AFTER_NAME: Final = re.compile(r"(?:json|code)?(?:[^\w.-].*)?", re.DOTALL)
 _JSON: Final = re.compile(r"\bjson\b|(?<=\w)json$")
 _CONTENT_TYPE: Final = re.compile(r"\s*(?:json|code)\b")
 _NOISE: Final = re.compile(rf"(?:[\W_]|{_WORDS}|json|code|assistant)*")
+_FUNCTION: Final = re.compile(r"functions\.[\w.-]*")
+_AFTER_ROLE: Final = ("to=", *Channel)
 _NOT_LETTERS: Final = re.compile(r"^[^A-Za-z]*")
 
+_READERS: Final = frozenset({"user", "all"})
+"""Recipients that are whoever reads: the same as none."""
 ROLES: Final = ("assistant", "user", "system", "developer", "tool")
 STRAY: Final = 8
 """Text outside any message that is at most this long is a stray token, not something said."""
@@ -96,12 +100,22 @@ def is_header(text: str, tools: Collection[str]) -> bool:
     return bool(_NOISE.fullmatch(text) or _TO.search(text)) or text.strip().removeprefix("functions.") in tools
 
 
-def starts_message(text: str, tools: Collection[str]) -> bool | None:
-    """Whether text after `<|start|>` inside a body opens a message. None while it is too short to tell."""
-    roles = (*ROLES, "functions.", *tools)
-    if any(text.startswith(role) for role in roles):
+def starts_message(text: str, tools: Collection[str], *, marked: bool) -> bool | None:
+    """Whether text after `<|start|>` inside a body opens a message: a role, then a marker, a channel or a recipient.
+
+    `marked`: a marker follows the text. None while it is too short to tell.
+    """
+    functions = _FUNCTION.match(text)
+    roles = (functions.group(),) if functions else (*ROLES, *tools)
+    role = max((role for role in roles if text.startswith(role)), key=len, default=None)
+    if role is None:
+        return None if not marked and any(role.startswith(text) for role in ("functions.", *roles)) else False
+    rest = text[len(role) :].removeprefix("assistant").lstrip()
+    if not rest:
+        return True if marked else None
+    if rest.startswith(_AFTER_ROLE):
         return True
-    return None if any(role.startswith(text) for role in roles) else False
+    return None if not marked and any(word.startswith(rest) for word in _AFTER_ROLE) else False
 
 
 def starts_channel(text: str, *, marked: bool) -> bool | None:
@@ -130,7 +144,7 @@ def read(segments: Sequence[Segment], tools: Collection[str]) -> Heading:
     if assistant:
         texts[0] = role[assistant.end() :]
     at, to = next(((n, m) for n, text in enumerate(texts) if (m := _TO.search(text))), (0, None))
-    named = None if to is None else to[1].removeprefix("functions.")
+    named = None if to is None or to[1] in _READERS else to[1].removeprefix("functions.")
     other = not assistant and _speaks_for_another(role, named)
     tool = None
     if named and named != "assistant" and to is not None:

@@ -69,6 +69,10 @@ class Watch:
         """What was kept back, now that no more comes: it was clean after all."""
         return self._let_go(0)
 
+    def cut_off(self) -> Leak | None:
+        """The stream was cut off while all of it was kept: then what began like analysis was."""
+        return self._leak(TextDelta(""), words_only=True, headless=True) if self._suspect else None
+
     def __repr__(self) -> str:
         return f"<Watch keeps {len(self._kept)}>"
 
@@ -104,10 +108,12 @@ class Watch:
             self.passed[self._kind] = (self.passed.get(self._kind, "") + said.text)[-_CONTEXT:]
         return clean
 
-    def _leak(self, event: Said, *, words_only: bool) -> Leak:
+    def _leak(self, event: Said, *, words_only: bool, headless: bool = False) -> Leak:
         text = "".join(said.text for said in (*self._kept, event))
         self._kept.clear()
         resumed = self._kind in self.passed
-        marker = markup.find(text)
-        begins = stripped.begins(text) is True or (marker and header.is_header(text[: marker.start()], ()))
-        return Leak(text, self._kind is ReasoningDelta, resumed, bool(begins) and not resumed, words_only)
+        if not resumed and not headless:
+            marker = markup.find(text)
+            opens = marker is not None and header.is_header(text[: marker.start()], ())
+            headless = opens or stripped.begins(text) is True
+        return Leak(text, self._kind is ReasoningDelta, resumed, headless, words_only)
