@@ -196,8 +196,9 @@ class _Conversation:
         else:
             found = [call for call in self._open if call.name == sent.tool_name] or self._open
         if found:
-            self._open.remove(found[0])
-            return found[0].id
+            answered = found[0]
+            self._open.remove(answered)
+            return answered.id
         if sent.tool_call_id:
             return sent.tool_call_id
         raise InvalidAsk(f"`{param}` is the result of a tool that no message before it calls.", param=param)

@@ -51,7 +51,7 @@ class _Line(Struct):
     model: str | None = None
     message: _Message | None = None
     done: bool = False
-    done_reason: str | None = None
+    done_reason: str = ""
     logprobs: Any = None
     prompt_eval_count: int | None = None
     eval_count: int | None = None
@@ -68,6 +68,7 @@ class _Logprob(Struct):
 
 
 _LINE = json.Decoder(_Line)
+_REASONS = {"length": FinishReason.LENGTH, "content_filter": FinishReason.CONTENT_FILTER}
 
 
 class Decoder:
@@ -146,7 +147,7 @@ class Decoder:
         return said
 
     def _finished(self, line: _Line) -> Finished:
-        reason = FinishReason.LENGTH if line.done_reason == "length" else FinishReason.STOP
+        reason = _REASONS.get(line.done_reason, FinishReason.STOP)
         if self._called and reason is FinishReason.STOP:
             reason = FinishReason.TOOL_CALLS
         read, written = line.prompt_eval_count, line.eval_count

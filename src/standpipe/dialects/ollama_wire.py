@@ -130,10 +130,13 @@ def _logprob(token: TokenLogprob) -> JsonObject:
 
 
 def metrics(usage: Usage | None, timings: Timings | None) -> dict[str, int]:
-    """Ollama's spelling of tokens and timings, durations in nanoseconds. What the engine did not tell is left out."""
+    """Ollama's spelling of tokens and timings. What the engine did not tell is left out.
+
+    Durations are in nanoseconds, and 1 at least: clients divide by them.
+    """
     told: dict[str, int] = {}
     if timings is not None:
-        reading, writing = round(timings.prompt_seconds * 1e9), round(timings.generation_seconds * 1e9)
+        reading, writing = (max(1, round(t * 1e9)) for t in (timings.prompt_seconds, timings.generation_seconds))
         told |= {"total_duration": reading + writing, "load_duration": 0}
         told |= {"prompt_eval_duration": reading, "eval_duration": writing}
     if usage is not None:
