@@ -665,10 +665,13 @@ def test_a_stalled_reader_is_cut_and_its_handler_cancelled(shell):
     run(shell, witness, scene, limits=SOON)
 
 
-def test_a_reader_that_stalls_at_the_very_end_is_cut(shell):
+@pytest.mark.parametrize("size", [8_000_000, 100_000])
+def test_a_reader_that_stalls_at_the_very_end_is_cut(shell, size):
+    """A little that waits is below every mark, and would wait for ever."""
+
     async def handler(request, reply):
         reply.start(200, [])
-        reply.write(b"x" * 8_000_000)
+        reply.write(b"x" * size)
         reply.end()
 
     async def scene(rig):

@@ -172,6 +172,21 @@ def test_a_backlog_outlives_its_answer_as_long_as_it_is_read():
     run(play())
 
 
+def test_what_is_thrown_away_is_not_kept():
+    async def handler(request, reply):
+        await asyncio.sleep(3600)
+
+    async def play():
+        scene = Scene(handler, Limits(read_ahead=1000))
+        await scene.send(GET)
+        for _ in range(100):
+            await scene.send(b"x" * 900)
+            assert scene.connection._reader.waiting <= 1000
+        await scene.close()
+
+    run(play())
+
+
 def test_a_quiet_server_sets_no_timer():
     async def play():
         scene = Scene(sized)

@@ -9,6 +9,7 @@ import ipaddress
 import pytest
 
 from standpipe.edge.limits import Limits
+from standpipe.edge.seam import BodyTooLarge, BodyTooSlow
 from standpipe.policy.identity import Trust
 from tests.edge.rig import GET, HOST, post, run, until
 
@@ -370,18 +371,67 @@ def test_a_body_that_nobody_asks_for_is_not_kept_beyond_the_bound(ours):
 
     async def handler(request, reply):
         await go.wait()
+        assert len(await request.body(30_000_000)) == 20_000_000
         await hello(request, reply)
 
     async def scene(rig):
         client = await rig.connect()
-        body = b"x" * 900_000
-        client.send(post(body))
+        client.send(post(b"x" * 20_000_000))
+        await until(lambda: rig.shell.asks)
+        await asyncio.sleep(0.02)
+        assert client.transport.get_write_buffer_size() > 1_000_000
+        go.set()
+        assert (await client.answer()).status == 500, "hello takes less"
+
+    run(ours, handler, scene, limits=Limits(read_ahead=1000, linger=0.02), failures=(BodyTooLarge,))
+
+
+def test_a_body_that_nobody_ever_asks_for_is_thrown_away_within_bounds(ours):
+    go = asyncio.Event()
+
+    async def handler(request, reply):
+        await go.wait()
+        reply.start(403, [(b"content-length", b"0")])
+        reply.end()
+
+    async def scene(rig):
+        client = await rig.connect()
+        client.send(post(b"x" * 20_000_000))
         await until(lambda: rig.shell.asks)
         await asyncio.sleep(0.01)
         go.set()
-        assert (await client.answer()).body == b"hello " + body
+        await until(lambda: rig.shell.statistics().connections == 0)
 
-    run(ours, handler, scene, limits=Limits(read_ahead=1000))
+    run(ours, handler, scene, limits=Limits(read_ahead=1000, linger=60, linger_bytes=1_000_000))
+
+
+def test_no_continue_is_said_in_the_middle_of_an_answer(ours):
+    async def handler(request, reply):
+        reply.start(200, [])
+        reply.write(b"so: ")
+        reply.write(await request.body(100))
+        reply.end()
+
+    async def scene(rig):
+        client = await rig.connect()
+        head, body = post(b"body", b"Expect: 100-continue").split(b"\r\n\r\n")
+        client.send(head + b"\r\n\r\n")
+        status, _ = await client.head()
+        assert status == 200
+        client.send(body)
+        assert b"".join([chunk async for chunk in client.chunks()]) == b"so: body"
+
+    run(ours, handler, scene)
+
+
+def test_somebody_who_says_nothing_does_not_hold_up_a_drain(ours):
+    async def scene(rig):
+        client = await rig.connect()
+        await until(lambda: rig.shell.statistics().connections)
+        assert await rig.server.drain(1)
+        assert await client.rest() == b""
+
+    run(ours, never, scene, limits=Limits(first_byte=4, linger=0.02))
 
 
 def test_an_answer_given_before_the_body_came_closes_the_connection(ours):
@@ -562,7 +612,5 @@ def test_a_client_that_goes_silent_in_a_body_is_told_by_its_handler(ours):
         client.send(b"POST / HTTP/1.1\r\n" + HOST + b"Content-Length: 10\r\n\r\n")
         assert (await client.answer()).status == 500
         assert await client.rest() == b""
-
-    from standpipe.edge.seam import BodyTooSlow
 
     run(ours, hello, scene, limits=Limits(body=0.03, linger=0.02), failures=(BodyTooSlow,))
