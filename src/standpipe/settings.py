@@ -46,7 +46,8 @@ class Settings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     engine: Annotated[
         tuple[str, ...],
         _meta(
-            "who answers: embedded, embedded:NAME, embedded:/path/model.gguf, http://host:8000/v1 or scripted:; may be "
+            "who answers: embedded, embedded:NAME, embedded:/path/model.gguf, http://host:8000/v1, ollama://host "
+            "or scripted:; may be "
             "given more than once; `#slots=N` behind one sets its slots; nothing means a local Ollama with a gpt-oss "
             "model, else the embedded starter"
         ),

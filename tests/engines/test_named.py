@@ -11,6 +11,7 @@ from standpipe.engines.named import Kind, Named, parse_engine
         ("embedded:/a/b.gguf#slots=2", Named(Kind.EMBEDDED, "/a/b.gguf", 2)),
         ("http://host:8000/v1#slots=32", Named(Kind.HTTP, "http://host:8000/v1", 32)),
         ("http+unix:///run/e.sock:/v1", Named(Kind.HTTP, "http+unix:///run/e.sock:/v1")),
+        ("ollama://host#slots=2", Named(Kind.OLLAMA, "ollama://host", 2)),
         ("scripted:", Named(Kind.SCRIPTED, "scripted:")),
         (" scripted:?rate=5 ", Named(Kind.SCRIPTED, "scripted:?rate=5")),
     ],

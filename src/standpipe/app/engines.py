@@ -15,6 +15,7 @@ from standpipe.engines.base import Engine
 from standpipe.engines.connection import Bounds, HttpFault
 from standpipe.engines.http1 import Client
 from standpipe.engines.named import Kind, Named, parse_engine
+from standpipe.engines.ollama import Ollama, http_url
 from standpipe.engines.script import read_script
 from standpipe.engines.scripted import Scripted
 from standpipe.engines.upstream import Upstream
@@ -88,6 +89,9 @@ async def _open(name: Named, settings: Settings, progress: Progress, say: Say) -
                     settings.model or None,
                 )
                 return engine, f"{engine.name}, {engine.slots} asks at a time"
+            case Kind.OLLAMA:
+                engine = _ollama(name.target, settings, slots or (_AUTO_SLOTS if settings.slots == "auto" else 1))
+                return engine, f"{engine.name}, a native Ollama, {engine.slots} asks at a time"
             case Kind.EMBEDDED:
                 return await _embedded(name.target, slots, settings, progress, say)
     except ValueError as error:
@@ -98,6 +102,15 @@ def _upstream(url: str, settings: Settings, slots: int, model: str | None) -> Up
     bounds = Bounds(first_byte=settings.first_token_timeout, next_byte=settings.stall_timeout)
     client = Client(url, key=settings.api_key or None, bounds=bounds)
     return Upstream(describe_url(url), client, slots=slots, model=model)
+
+
+def _ollama(url: str, settings: Settings, slots: int) -> Ollama:
+    """Unless told otherwise, an Ollama works on one ask at a time."""
+    place = http_url(url)
+    bounds = Bounds(first_byte=settings.first_token_timeout, next_byte=settings.stall_timeout)
+    client = Client(place, key=settings.api_key or None, bounds=bounds)
+    name = describe_url(place).replace("http://", "ollama://")
+    return Ollama(name, client, slots=slots, model=settings.model or None)
 
 
 async def _embedded(target: str, slots: int, settings: Settings, progress: Progress, say: Say) -> tuple[Engine, str]:

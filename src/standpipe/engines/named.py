@@ -1,4 +1,5 @@
-"""How an operator names an engine: `embedded`, `embedded:NAME`, `embedded:/path`, a URL, or `scripted:...`.
+"""How an operator names an engine: `embedded`, `embedded:NAME`, `embedded:/path`, a URL, `ollama://host`, or
+`scripted:...`.
 
 Behind any of them `#slots=N` says how many asks it really works on at a time. Texts only: opens nothing.
 """
@@ -10,7 +11,8 @@ from enum import StrEnum
 from msgspec import Struct
 
 ALLOWED = (
-    "embedded, embedded:NAME, embedded:/path/model.gguf, http://host:8000/v1 or scripted:, each with #slots=N or not"
+    "embedded, embedded:NAME, embedded:/path/model.gguf, http://host:8000/v1, ollama://host or scripted:, "
+    "each with #slots=N or not"
 )
 MOST_SLOTS = 4096
 
@@ -20,6 +22,7 @@ class Kind(StrEnum):
 
     EMBEDDED = "embedded"
     HTTP = "http"
+    OLLAMA = "ollama"
     SCRIPTED = "scripted"
 
 
@@ -43,6 +46,8 @@ def parse_engine(text: str) -> Named:
             return Named(Kind.SCRIPTED, name, slots)
         case "http" | "https" | "http+unix" if colon:
             return Named(Kind.HTTP, name, slots)
+        case "ollama" if colon:
+            return Named(Kind.OLLAMA, name, slots)
     raise ValueError(f"an engine is named by one of: {ALLOWED}")
 
 

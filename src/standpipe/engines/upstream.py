@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import re
 import secrets
-from typing import Any
+from collections.abc import Callable
+from typing import Any, ClassVar, Protocol
 
 import msgspec
 from msgspec import Struct
@@ -59,8 +60,25 @@ PLAIN = Capabilities()
 LLAMA_CPP = Capabilities(extras=LLAMA, reuse_after_stream=False)
 
 
+class StreamDecoder(Protocol):
+    """A format's reader of one answer; see `dialects.openai_stream.Decoder`."""
+
+    done: bool
+
+    def feed(self, read: bytes) -> list[Event]: ...
+
+    def end(self) -> list[Event]: ...
+
+
 class Upstream:
-    """One OpenAI-compatible server. Its base URL, key and deadlines are the client's."""
+    """One OpenAI-compatible server. Its base URL, key and deadlines are the client's.
+
+    The paths, and the methods that write and read the format, are what a server of another format has otherwise.
+    """
+
+    CHAT: ClassVar[str] = "/chat/completions"
+    MODELS: ClassVar[str] = "/models"
+    EMBEDDINGS: ClassVar[str] = "/embeddings"
 
     def __init__(
         self,
@@ -83,12 +101,12 @@ class Upstream:
         """The models as last listed, the default first: the name that is shown, and the server's own."""
 
     async def answer(self, ask: Ask, sink: Sink) -> None:
-        body = request_body(ask, await self._model_for(ask), extras=self._capabilities.extras)
-        answer = _Answer(sink)
+        body = self._body(ask, await self._model_for(ask))
+        answer = _Answer(sink, self._decoder(), self._as_stream)
         try:
             await self._client.request(
                 "POST",
-                "/chat/completions",
+                self.CHAT,
                 on_head=answer.head,
                 on_body=answer.body,
                 body=body,
@@ -104,7 +122,7 @@ class Upstream:
         body = openai_embeddings.request_body(ask, await self._model_for(ask))
         try:
             answer = await self._client.fetch(
-                "POST", "/embeddings", body=body, limit=EMBEDDINGS_LIMIT, within=EMBEDDINGS_PATIENCE
+                "POST", self.EMBEDDINGS, body=body, limit=EMBEDDINGS_LIMIT, within=EMBEDDINGS_PATIENCE
             )
         except HttpFault as fault:
             raise _renamed(fault) from fault
@@ -131,7 +149,24 @@ class Upstream:
         return self._client.statistics()
 
     def __repr__(self) -> str:
-        return f"<Upstream {self.name} {self.slots} slots, {self._client!r}>"
+        return f"<{type(self).__name__} {self.name} {self.slots} slots, {self._client!r}>"
+
+    def _body(self, ask: Ask, model: str) -> bytes:
+        return request_body(ask, model, extras=self._capabilities.extras)
+
+    def _decoder(self) -> StreamDecoder:
+        return Decoder(secrets.token_hex(4))
+
+    @staticmethod
+    def _as_stream(body: bytes) -> bytes:
+        """A whole completion as the stream of one frame that it would have been."""
+        try:
+            completion = msgspec.json.decode(body)
+            for choice in completion.get("choices") or ():
+                choice["delta"] = choice.pop("message", None)
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, AttributeError, TypeError):
+            raise EngineFailed("The engine sent an answer that cannot be read.") from None
+        return frame(msgspec.json.encode(completion))
 
     async def _model_for(self, ask: Ask | EmbedAsk) -> str:
         """The name to ask the server for. Asks it for its list when there is nothing else to go by."""
@@ -147,7 +182,7 @@ class Upstream:
     async def _list(self, *, within: float) -> tuple[str, ...]:
         """The models, the default first. A server without a list is up all the same if its model was named."""
         try:
-            answer = await self._client.fetch("GET", "/models", limit=WHOLE_LIMIT, within=within)
+            answer = await self._client.fetch("GET", self.MODELS, limit=WHOLE_LIMIT, within=within)
         except HttpFault as fault:
             raise _renamed(fault) from fault
         served = {} if self._model is None else {_shown(self._model): self._model}
@@ -164,11 +199,22 @@ class Upstream:
 class _Answer:
     """Receives one answer: a stream goes into the sink as it comes, anything else is collected within bounds."""
 
-    __slots__ = ("_collected", "_decoder", "_limit", "_retry_after", "_sink", "_size", "_status", "_streams")
+    __slots__ = (
+        "_as_stream",
+        "_collected",
+        "_decoder",
+        "_limit",
+        "_retry_after",
+        "_sink",
+        "_size",
+        "_status",
+        "_streams",
+    )
 
-    def __init__(self, sink: Sink) -> None:
+    def __init__(self, sink: Sink, decoder: StreamDecoder, as_stream: Callable[[bytes], bytes]) -> None:
         self._sink = sink
-        self._decoder = Decoder(secrets.token_hex(4))
+        self._decoder = decoder
+        self._as_stream = as_stream
         self._status = 0
         self._streams = False
         self._retry_after: str | None = None
@@ -210,22 +256,11 @@ class _Answer:
             raise failure_from(self._status, body[: self._limit], self._retry_after)
         if self._size > self._limit:
             raise EngineFailed("The engine sent an answer that is too large.")
-        self._push(self._decoder.feed(_as_stream(body)) + self._decoder.end())
+        self._push(self._decoder.feed(self._as_stream(body)) + self._decoder.end())
 
     def _push(self, events: list[Event]) -> None:
         if events:
             self._sink.take(events)
-
-
-def _as_stream(body: bytes) -> bytes:
-    """A whole completion as the stream of one frame that it would have been."""
-    try:
-        completion = msgspec.json.decode(body)
-        for choice in completion.get("choices") or ():
-            choice["delta"] = choice.pop("message", None)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, AttributeError, TypeError):
-        raise EngineFailed("The engine sent an answer that cannot be read.") from None
-    return frame(msgspec.json.encode(completion))
 
 
 def _names(body: bytes) -> list[str]:
