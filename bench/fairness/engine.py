@@ -85,6 +85,9 @@ class Engine(Protocol):
     def sync(self) -> None:
         """Hand over all tokens that have come by now."""
 
+    def stop(self, job: Job) -> None:
+        """Nobody wants the rest of this answer."""
+
 
 class SlotEngine:
     """Each slot for itself."""
@@ -107,15 +110,20 @@ class SlotEngine:
             if job.first <= desk.now:
                 self._hand(job, min(job.output, 1 + int((desk.now - job.first) / self._model.output)))
 
+    def stop(self, job: Job) -> None:
+        self.sync()
+        self._jobs.discard(job)
+
     def _hand(self, job: Job, produced: int) -> None:
         if produced > job.charged:
             assert job.first is not None
             self._desk.tokens(job, produced - job.charged, job.first if not job.charged else self._desk.now)
 
     def _end(self, job: Job) -> None:
-        self._hand(job, job.output)
-        self._jobs.discard(job)
-        self._desk.done(job)
+        if job in self._jobs:
+            self._hand(job, job.output)
+            self._jobs.discard(job)
+            self._desk.done(job)
 
 
 class BatchEngine:
@@ -136,6 +144,10 @@ class BatchEngine:
 
     def sync(self) -> None:
         """Tokens are handed over at the end of each step."""
+
+    def stop(self, job: Job) -> None:
+        self._writing = [other for other in self._writing if other is not job]
+        self._unread = deque(entry for entry in self._unread if entry[0] is not job)
 
     def _step(self) -> None:
         model = self._model

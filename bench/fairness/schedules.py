@@ -105,7 +105,7 @@ class Schedule:
             done = watched.place.output_tokens
             real = self.random.choice((done, self.random.randint(0, watched.output)))
             cached = self.random.choice((0, 0, self.random.randint(0, watched.prompt)))
-            self.watch.settle(watched, cached, real, self.now)
+            self.watch.settle(watched, cached, real)
         self.watch.release(watched, self.now)
 
     def leave(self) -> None:

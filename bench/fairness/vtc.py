@@ -53,7 +53,7 @@ class PlainVtc:
         place.charged += weight
         self._counters[place.flow] += weight
 
-    def release(self, place: Place) -> None:
+    def release(self, place: Place) -> None:  # noqa: ARG002  (it has no cap to keep)
         self._running -= 1
 
     def resize(self, caps: Caps) -> None:

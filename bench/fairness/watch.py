@@ -102,12 +102,10 @@ class Watch:
         self._serve(watched, tokens * self.rules.weights.output)
         self._check()
 
-    def settle(self, watched: Watched, cached: int, output: int, now: float) -> None:
+    def settle(self, watched: Watched, cached: int, output: int) -> None:
         """The engine's count: the real prompt, `cached` tokens of it from the cache, and `output` tokens."""
         clipped = self.line.order.statistics().clipped
-        self.line.settle(
-            watched.place, prompt_tokens=watched.prompt, completion_tokens=output, cached_tokens=cached, now=now
-        )
+        self.line.settle(watched.place, prompt_tokens=watched.prompt, completion_tokens=output, cached_tokens=cached)
         weights = self.rules.weights
         self._serve(watched, weights.input(watched.prompt, cached) + weights.output * output - watched.charged)
         if self.line.order.statistics().clipped > clipped:

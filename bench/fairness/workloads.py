@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from math import inf
-from random import Random
 
 from msgspec import Struct
 
@@ -127,8 +126,8 @@ def many_flooders(seconds: int = 1800) -> Iterator[Row]:
 
 
 def zipf(seconds: int = 1800) -> Iterator[Row]:
-    """32 tenants who ask equally often. Sizes fall by Zipf's law from 8,192 + 2,048 tokens to 16 + 16; all together they
-    ask for 1.5 times as much as the engine can do.
+    """32 tenants who ask equally often. Sizes fall by Zipf's law from 8,192 + 2,048 tokens to 16 + 16; all together
+    they ask for 1.5 times as much as the engine can do.
 
     On 64 slots, as engines for so many have. On 16 the polite ones together fill most of the machine and wait for one
     another, which no order can help; that row is here to show it.
@@ -320,7 +319,7 @@ def _poisson(world: World) -> list[float]:
 
 
 def eta(seconds: int = 1800) -> Iterator[Row]:
-    """How far the wait that was predicted at joining is from the wait that came, for waits of half a second and more."""
+    """How far the wait that was predicted at joining is from the wait that came, for waits of half a second or more."""
     for batch in (False, True):
         for order in (FAIR, ROBIN, FIFO):
             worlds = {

@@ -12,7 +12,7 @@ from random import Random
 from bench.fairness.engine import BatchEngine, Job, Model, SlotEngine
 from standpipe.chat.errors import Failure
 from standpipe.policy.identity import ClientKey
-from standpipe.policy.line import Line, Place, Weights
+from standpipe.policy.line import Line, Place, State, Weights
 from standpipe.policy.pace import MICROSECONDS, Go, Rate, Refuse, cancel, reserve
 
 
@@ -72,8 +72,8 @@ class World:
         self._serial += 1
         heappush(self._events, (when, self._serial, happen))
 
-    def ask(self, client: int, prompt: int, output: int) -> Job | None:
-        """An ask arrives. None if it is refused, which is counted."""
+    def ask(self, client: int, prompt: int, output: int, *, wait: float = 0.0) -> Job | None:
+        """An ask arrives, and may not start for `wait` seconds. None if it is refused, which is counted."""
         tally = self.tallies[client]
         job = Job(client, self.now, prompt, output, int(prompt * self.random.uniform(0.7, 1.0)))
         eligible_at, tat = self._pace(tally)
@@ -82,7 +82,7 @@ class World:
             return None
         try:
             job.place = self.line.join(
-                tally.key, now=self.now, eligible_at=eligible_at, prompt_tokens=job.guess, size=prompt * 4
+                tally.key, now=self.now, eligible_at=eligible_at + wait, prompt_tokens=job.guess, size=prompt * 4
             )
         except Failure:
             if self._rate is not None:
@@ -95,15 +95,20 @@ class World:
         job.predicted = self.line.forecast(job.place, self.now).wait
         return job
 
-    def leave(self, job: Job) -> None:
-        """A client does not wait any longer."""
+    def hang_up(self, job: Job) -> None:
+        """The client leaves, in whatever phase its ask is. The engine stops, and what it produced by then counts."""
         assert job.place is not None
-        self.line.leave(job.place, self.now)
-        del self._places[job.place]
+        if job.place.state is State.WAITING:
+            self.line.leave(job.place, self.now)
+            del self._places[job.place]
+        elif job.place.state is State.RUNNING:
+            self._engine.stop(job)
+            self.line.release(job.place, self.now)
 
     def run(self, seconds: float) -> None:
         """Let virtual time pass."""
         end = self.now + seconds
+        self._grant()
         second = int(self.now) + 1
         while self._events and self._events[0][0] <= end:
             when, _, happen = heappop(self._events)
@@ -130,7 +135,7 @@ class World:
         assert job.start is not None
         job.ended = self.now
         self.busy += self.now - job.start
-        self.line.settle(job.place, prompt_tokens=job.prompt, completion_tokens=job.output, now=self.now)
+        self.line.settle(job.place, prompt_tokens=job.prompt, completion_tokens=job.output)
         self.line.release(job.place, self.now)
         happen = self.on_done.get(job.client)
         if happen is not None:
