@@ -166,6 +166,13 @@ def test_undeclared_tools_are_named_for_the_log_without_markup() -> None:
     assert parser.turn.undeclared == ("search",)
 
 
+def test_another_role_ends_the_turn_with_or_without_a_message() -> None:
+    for role in ("user", "system", "functions.bash to=assistant"):
+        for message in ("<|message|>Thanks", "<|channel|>final<|message|>x", ""):
+            raw = f"{ANALYSIS}Think.<|end|><|start|>{role}{message}<|end|><|start|>assistant{FINAL}Hi.<|return|>"
+            assert read([raw]) == Meaning("Think.", "", [], "stop"), raw
+
+
 def test_an_answer_about_the_format_loses_its_markers_and_nothing_else() -> None:
     said = read([f"{FINAL}Write <|start|>assistant to begin, and <|channel|>music is none.<|return|>"])
     assert (said.reasoning, said.content) == ("", "Write assistant to begin, and music is none.")

@@ -106,6 +106,13 @@ def test_a_token_behind_json_escapes_is_broken_too() -> None:
     assert not TOKENS.within(json.loads(call.arguments)["a"])
 
 
+def test_arguments_too_deep_to_look_through_are_refused_by_name() -> None:
+    deep = ToolCall("1", "bash", '["\\n",' + "[" * 5000 + "]" * 5000 + "]")
+    with pytest.raises(InvalidAsk) as refused:
+        TOKENS.break_ask(Ask((Message(Role.USER, (Text("x"),)), Message(Role.ASSISTANT, (deep,)))))
+    assert refused.value.param == "messages[1]"
+
+
 def test_an_ask_without_control_tokens_is_the_same_ask() -> None:
     arguments = '{"a": "\\u00e9 \\"x\\""}'
     ask = Ask(

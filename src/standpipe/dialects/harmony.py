@@ -67,8 +67,8 @@ class Parser:
     """
 
     __slots__ = (
-        "_complete", "_cutter", "_forced", "_in_header", "_only_calls", "_opened", "_parallel", "_peeked", "_peeked_at",
-        "_scribe", "_segments", "_state", "_stray", "_truncated", "_undeclared", "turn",
+        "_complete", "_cutter", "_forced", "_only_calls", "_opened", "_parallel", "_peeked", "_peeked_at", "_scribe",
+        "_segments", "_state", "_stray", "_truncated", "_undeclared", "turn",
     )  # fmt: skip
 
     def __init__(self, tools: Iterable[Tool], stem: str, *, forced: bool = False, parallel: bool = False) -> None:
@@ -259,17 +259,16 @@ class Parser:
         heading = self._heading()
         self._state = _At.OUTSIDE
         called = heading.tool is not None or heading.to not in (None, "assistant")
-        text = heading.body
-        if whole and not called and not text:
-            text = heading.loose
-            heading = Heading(Channel.ANALYSIS)
-        if (whole and (called or text)) or (called and text):
-            self._open(heading)
-            if self._state is _At.BODY:
-                self._scribe.say(strip(text))
-                self._close(ended=True, whole=whole)
-        elif heading.other_role:
+        if heading.other_role:
             self._end_turn()
+            return
+        if not heading.body and heading.loose:
+            heading = Heading(Channel.ANALYSIS, body=heading.loose)
+        if (called or whole) and (heading.body or (called and whole)):
+            self._open(heading)
+        if self._state is _At.BODY:
+            self._scribe.say(strip(heading.body))
+            self._close(ended=True, whole=whole)
 
     def _open(self, heading: Heading) -> None:
         """A message begins; or the turn ends, because it is not the assistant's, or no call where only calls follow."""

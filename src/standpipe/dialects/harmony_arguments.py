@@ -86,6 +86,8 @@ def is_object(text: str) -> bool:
 
 _OPENING: Final = re.compile(r"\s*+(?:```)?(?:json)?\s*+(?=[\[{])")
 _STRUCTURE: Final = re.compile(r'"(?:[^"\\]|\\.)*+(?:"|\\?\Z)|[\[\]{}]', re.DOTALL)
+_DEEPEST: Final = 64
+"""Beyond this nothing is meant, and readers of JSON start to fail."""
 _CLOSER: Final = {"{": "}", "[": "]"}
 
 
@@ -101,7 +103,7 @@ _LAX: Final = json.JSONDecoder(strict=False, parse_constant=_no_constant)
 def _first_object(text: str) -> tuple[dict[str, Any], str] | None:
     """The first JSON value, when it is an object or an array of just one; and its source, which is valid JSON."""
     start = _OPENING.match(text)
-    if start is None:
+    if start is None or _depth(text) > _DEEPEST:
         return None
     return _decoded(text, start.end()) or _decoded(_mended(text[start.end() :]), 0)
 
@@ -110,7 +112,7 @@ def _decoded(text: str, at: int) -> tuple[dict[str, Any], str] | None:
     for decoder in (_STRICT, _LAX):
         try:
             value, end = decoder.raw_decode(text, at)
-        except (ValueError, RecursionError):
+        except ValueError:
             continue
         source = text[at:end]
         if isinstance(value, list) and len(value) == 1:
@@ -119,6 +121,15 @@ def _decoded(text: str, at: int) -> tuple[dict[str, Any], str] | None:
             return value, source if decoder is _STRICT else _compact(value)
         return None
     return None
+
+
+def _depth(text: str) -> int:
+    """How deeply its brackets are nested, those in strings not counted."""
+    depth = deepest = 0
+    for match in _STRUCTURE.finditer(text):
+        depth += (match.group() in _CLOSER) - (match.group() in "]}")
+        deepest = max(depth, deepest)
+    return deepest
 
 
 def _mended(text: str) -> str:

@@ -89,14 +89,14 @@ class ControlTokens:
     def break_ask(self, ask: Ask) -> Ask:
         """The ask with no control token in anything that an engine may write into its prompt.
 
-        Raises InvalidAsk for one in the name of a tool.
+        Raises InvalidAsk for one in the name of a tool, and for arguments nested too deeply to be looked through.
         """
         for at, tool in enumerate(ask.tools):
             if self.within(tool.name):
                 raise InvalidAsk("A tool's name must not contain a control token.", param=f"tools[{at}].name")
         return replace(
             ask,
-            messages=tuple(self._message(message) for message in ask.messages),
+            messages=tuple(self._message(message, f"messages[{at}]") for at, message in enumerate(ask.messages)),
             tools=tuple(self._tool(tool) for tool in ask.tools),
             format=self._format(ask.format),
         )
@@ -104,27 +104,29 @@ class ControlTokens:
     def __repr__(self) -> str:
         return f"<ControlTokens {len(self._pattern.pattern)} characters>"
 
-    def _message(self, message: Message) -> Message:
+    def _message(self, message: Message, param: str) -> Message:
         name = None if message.name is None else self.break_text(message.name)
-        return replace(message, parts=tuple(self._part(part) for part in message.parts), name=name)
+        return replace(message, parts=tuple(self._part(part, param) for part in message.parts), name=name)
 
-    def _part(self, part: Part) -> Part:
+    def _part(self, part: Part, param: str) -> Part:
         match part:
             case ToolCall(call_id, name, arguments):
-                return ToolCall(self.break_text(call_id), self.break_text(name), self._arguments(arguments))
+                return ToolCall(self.break_text(call_id), self.break_text(name), self._arguments(arguments, param))
             case ToolResult(call_id, text):
                 return replace(part, call_id=self.break_text(call_id), text=self.break_text(text))
             case _:
                 return replace(part, text=self.break_text(part.text))
 
-    def _arguments(self, arguments: str) -> str:
+    def _arguments(self, arguments: str, param: str) -> str:
         """Arguments are JSON, which an engine may decode: there, a control token may hide behind escapes."""
         if "\\" in arguments:
             try:
                 value = json.loads(arguments)
-            except (ValueError, RecursionError):
+                broken = self._json(value)
+            except RecursionError:
+                raise InvalidAsk("The arguments of a tool call are nested too deeply.", param=param) from None
+            except ValueError:
                 return self.break_text(arguments)
-            broken = self._json(value)
             if broken != value:
                 return json.dumps(broken, ensure_ascii=False)
         return self.break_text(arguments)
