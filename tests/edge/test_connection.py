@@ -172,6 +172,42 @@ def test_a_backlog_outlives_its_answer_as_long_as_it_is_read():
     run(play())
 
 
+def test_no_request_is_taken_up_while_the_former_answer_waits_for_its_reader():
+    async def play():
+        scene = Scene(sized)
+        scene.connection.pause_writing()
+        await scene.send(GET + GET)
+        await scene.send(GET)
+        assert scene.shell.asks == 1
+        scene.connection.resume_writing()
+        await turns()
+        assert scene.shell.asks == 3
+        scene.connection.pause_writing()
+        await scene.send(GET[:10])
+        scene.connection.resume_writing()
+        assert scene.connection.phase == "head"
+        await scene.send(GET[10:])
+        assert scene.shell.asks == 4
+        await scene.close()
+
+    run(play())
+
+
+def test_who_sends_too_much_behind_an_unread_answer_is_closed_once_that_is_read():
+    async def play():
+        scene = Scene(sized, Limits(read_ahead=1000))
+        scene.connection.pause_writing()
+        await scene.send(GET)
+        await scene.send(GET * 100)
+        scene.connection.resume_writing()
+        await turns()
+        assert scene.shell.asks == 1
+        assert scene.transport.closing
+        await scene.close()
+
+    run(play())
+
+
 def test_what_is_thrown_away_is_not_kept():
     async def handler(request, reply):
         await asyncio.sleep(3600)

@@ -102,7 +102,10 @@ class Connection(asyncio.Protocol):
         phase = self.phase
         if phase is Phase.IDLE or phase is Phase.HEAD:
             self._reader.receive(data)
-            self._read_head()
+            if self._patience is None:
+                self._read_head()
+            else:
+                self._hold_ahead()
         elif phase is Phase.ANSWERING:
             self._reader.receive(data)
             if self._reader.whole:
@@ -141,6 +144,8 @@ class Connection(asyncio.Protocol):
             self._to(self.phase)
         if self._reply is not None:
             self._reply.release()
+        elif self.phase is Phase.IDLE or self.phase is Phase.HEAD:
+            self._go_on()
 
     # Phases and deadlines.
 
@@ -327,7 +332,14 @@ class Connection(asyncio.Protocol):
             self._finish()
             return
         self._to(Phase.IDLE)
-        if self._reader.waiting:
+        if self._patience is None:
+            self._go_on()
+
+    def _go_on(self) -> None:
+        """Take up the next request, unless its former's answer still waits for the reader: one backlog is enough."""
+        if not self._keep_alive:
+            self._finish()
+        elif self._reader.waiting:
             self._read_head()
 
     # Parting.
