@@ -9,6 +9,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TypeVar, cast
 
+from standpipe.engines.base import Engine
+from standpipe.engines.constrained import Constrained
 from standpipe.engines.llama import Llama, Log, Options
 from standpipe.models import catalog, download, fit, gguf
 from standpipe.models.catalog import Shape
@@ -21,7 +23,7 @@ STARTER = "smollm2:135m"
 """What answers where nothing was named: it is small enough for any machine."""
 
 
-async def start(target: str, slots: int, settings: Settings, progress: Progress, log: Log) -> tuple[Llama, str]:
+async def start(target: str, slots: int, settings: Settings, progress: Progress, log: Log) -> tuple[Engine, str]:
     """Bring, check and load a model of the catalog, or a file. Gives the engine and what it is, in words.
 
     Raises ModelUnavailable, LlamaFailed.
@@ -44,7 +46,9 @@ async def start(target: str, slots: int, settings: Settings, progress: Progress,
     )
     engine = Llama(path, alias, options, log=log)
     await engine.start()
-    return engine, f"embedded llama.cpp with {title}: {engine.describe()}" + (f" ({note})" if note else "")
+    # A template that never mentions tools tells the model nothing of them.
+    able = engine if "tools" in await engine.template() else Constrained(engine)
+    return able, f"embedded llama.cpp with {title}: {engine.describe()}" + (f" ({note})" if note else "")
 
 
 def _weights(target: str, cache_dir: str, progress: Progress) -> tuple[Path, str, str, Shape, str]:

@@ -145,6 +145,10 @@ class Llama:
         if self._folder is not None:
             shutil.rmtree(self._folder, ignore_errors=True)
 
+    async def template(self) -> str:
+        """The model's chat template, empty when it does not tell one, or is not up."""
+        return "" if self._life is None else await self._life.template()
+
     def describe(self) -> str:
         """A line for people: what is loaded, and how."""
         options, size = self._options, self._model.bytes

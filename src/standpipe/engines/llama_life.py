@@ -95,6 +95,10 @@ class Model(Struct, frozen=True):
         return sum(file.stat().st_size for file in files if file.exists())
 
 
+class _Properties(Struct):
+    chat_template: str = ""
+
+
 class Life(Struct, frozen=True):
     """A child, and what talks to it: asks go through `upstream`, questions about itself through `control`."""
 
@@ -124,6 +128,14 @@ class Life(Struct, frozen=True):
         except (TimeoutError, HttpFault) as fault:
             reason = str(fault) or "it took too long"
             self.log("warning", f"the embedded engine has not read the system prompt: {reason}")
+
+    async def template(self) -> str:
+        """The model's chat template, empty when it does not tell one."""
+        try:
+            answer = await self.control.fetch("GET", "/props")
+            return msgspec.json.decode(answer.body, type=_Properties).chat_template
+        except (HttpFault, msgspec.DecodeError):
+            return ""
 
     async def _read_prompt(self, slot: int) -> None:
         """Have one slot read the operator's prompt as it will stand before every ask. Raises HttpFault."""
