@@ -1,0 +1,53 @@
+from standpipe.policy.alarm import Alarm, Oddity
+from standpipe.policy.identity import ClientKey, Identity, Suspicion, Via
+
+
+def asks(count, suspicion=None, address=None):
+    return [
+        Identity(ClientKey(address or f"10.0.0.{number}", "10.0.0.0/24"), Via.PEER, suspicion)
+        for number in range(count)
+    ]
+
+
+def watch(alarm, identities):
+    return [found for found in map(alarm.observe, identities) if found]
+
+
+def test_many_clients_are_nothing_odd():
+    alarm = Alarm(window=10)
+    assert watch(alarm, asks(30)) == []
+    assert repr(alarm) == "<Alarm quiet>"
+
+
+def test_one_address_for_most_asks_is_told_once():
+    alarm = Alarm(window=10)
+    assert watch(alarm, asks(8, address="10.0.0.9") + asks(2)) == [{Oddity.ONE_ADDRESS}]
+    assert watch(alarm, asks(10, address="10.0.0.9")) == []
+    assert alarm.statistics().oddities == {Oddity.ONE_ADDRESS}
+
+
+def test_it_is_told_again_after_it_was_gone():
+    alarm = Alarm(window=10)
+    watch(alarm, asks(10, address="10.0.0.9"))
+    watch(alarm, asks(10))
+    assert alarm.statistics().oddities == frozenset()
+    assert watch(alarm, asks(10, address="10.0.0.9")) == [{Oddity.ONE_ADDRESS}]
+
+
+def test_forwarding_headers_that_are_not_trusted_are_told():
+    assert watch(Alarm(window=10), asks(10, Suspicion.UNTRUSTED)) == [{Oddity.UNTRUSTED_PROXY}]
+
+
+def test_a_proxy_that_says_nothing_or_contradicts_itself_is_told():
+    mixed = asks(5, Suspicion.UNUSABLE) + asks(5, Suspicion.CONTRADICTION)
+    assert watch(Alarm(window=10), mixed) == [{Oddity.SILENT_PROXY}]
+
+
+def test_a_few_are_no_alarm():
+    assert watch(Alarm(window=10), asks(7, Suspicion.UNTRUSTED) + asks(3)) == []
+
+
+def test_an_unfinished_window_says_nothing():
+    alarm = Alarm(window=10)
+    assert watch(alarm, asks(9, address="10.0.0.9")) == []
+    assert alarm.statistics().asks == 9
