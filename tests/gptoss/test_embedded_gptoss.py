@@ -29,7 +29,7 @@ from standpipe.dialects.harmony_markup import find
 from standpipe.policy.control_tokens import ControlTokens, Handling, judge, probe_texts
 from tests.gptoss import tiny
 from tests.gptoss.corpus import Call, Damage, Meaning, load, meaning, tool
-from tests.gptoss.serving import Server, serving
+from tests.gptoss.serving import Server, raw_body, serving
 
 pytest.importorskip("xllamacpp")
 
@@ -55,6 +55,13 @@ def test_left_alone_it_thinks_and_answers(server: Server) -> None:
     assert meaning(events) == Meaning(words, words, [], "stop")
     assert reader.turn is not None
     assert reader.turn.fault is None
+
+
+def test_a_stop_string_ends_the_answer_and_not_the_reasoning(server: Server) -> None:
+    events, reader = server.events(Ask((said("Hello!"),), sampling=Sampling(stop=(" asks",))))
+    assert meaning(events).content == "The user"
+    assert " asks for a short answer" in meaning(events).reasoning
+    assert reader.done
 
 
 @pytest.mark.parametrize("damage", load(), ids=lambda damage: damage.name)
@@ -120,7 +127,7 @@ def test_the_engine_reads_every_grammar_that_the_subset_can_write(server: Server
     ]
     for schema in schemas:
         ask = Ask((said("x"),), format=OutputFormat(FormatKind.JSON_SCHEMA, schema), sampling=Sampling(max_tokens=60))
-        assert server.raw(ask)
+        assert any(server.stream(raw_body(ask)))
 
 
 def test_a_tool_loop_is_rendered_whole(server: Server) -> None:
