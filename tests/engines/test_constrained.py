@@ -2,11 +2,12 @@ import json
 from types import SimpleNamespace
 
 import pytest
+from msgspec.structs import replace
 
-from standpipe.chat.ask import Ask, Message, Role, Text, Tool, ToolCall, ToolChoice, ToolMode
-from standpipe.chat.errors import EngineFailed
+from standpipe.chat.ask import Ask, Message, Role, Sampling, Text, Tool, ToolCall, ToolChoice, ToolMode
+from standpipe.chat.errors import InvalidAsk, Unsupported
 from standpipe.chat.events import FinishReason
-from standpipe.engines.constrained import Constrained
+from standpipe.engines.constrained import Constrained, constrained
 from standpipe.engines.script import Script
 from standpipe.engines.scripted import Scripted
 from tests.virtual import Collected, run
@@ -17,9 +18,16 @@ TOOL = Tool(
 ASK = Ask((Message(Role.USER, (Text("What time is it?"),)),), tools=(TOOL,), tool_choice=ToolChoice(ToolMode.REQUIRED))
 
 
-def answer(engine, ask: Ask):
+class Deaf(Scripted):
+    """Ignores tools and schemas."""
+
+    async def answer(self, ask, sink):
+        await super().answer(Ask(ask.messages), sink)
+
+
+def answer(engine, ask: Ask, *, ignores: bool = True):
     async def scene():
-        await Constrained(engine).answer(ask, sink := Collected())
+        await constrained(engine, ignores_tools=ignores).answer(ask, sink := Collected())
         return sink.answer
 
     return run(scene())
@@ -41,17 +49,53 @@ def test_a_model_that_may_call_a_tool_answers_in_prose():
 
 
 def test_prose_in_the_place_of_a_call_is_a_failure_and_never_an_answer():
-    class Deaf(Scripted):
-        async def answer(self, ask, sink):
-            await super().answer(Ask(ask.messages), sink)
+    for ignores in (True, False):
+        with pytest.raises(Unsupported, match="cannot be made to call a tool"):
+            answer(Deaf(Script(tokens=3)), ASK, ignores=ignores)
 
-    with pytest.raises(EngineFailed, match="had to call a tool"):
-        answer(Deaf(Script(tokens=3)), ASK)
+
+def test_an_engine_that_calls_tools_is_left_to_it_and_streams_its_call():
+    found = answer(Scripted(Script(reasoning=2)), ASK, ignores=False)
+    assert [call.name for call in found.tool_calls] == ["clock"]
+    assert len(found.reasoning.split()) == 2
+
+
+def test_an_engine_that_turns_out_to_ignore_tools_is_asked_for_json_and_remembered():
+    class Toolless(Scripted):
+        async def answer(self, ask, sink):
+            await super().answer(replace(ask, tools=(), tool_choice=None), sink)
+
+    engine = Toolless(Script(tokens=3))
+    outer = Constrained(engine)
+
+    async def scene():
+        for _ in range(2):
+            await outer.answer(ASK, sink := Collected())
+            assert [call.name for call in sink.answer.tool_calls] == ["clock"]
+        return engine.statistics().asked
+
+    assert run(scene()) == 3
+    assert outer.calls_tools is False
+
+
+def test_an_engine_that_refuses_tools_is_asked_for_json():
+    class Refusing(Scripted):
+        async def answer(self, ask, sink):
+            if ask.tools:
+                raise InvalidAsk("this model does not support tools")
+            await super().answer(ask, sink)
+
+    assert [call.name for call in answer(Refusing(Script()), ASK, ignores=False).tool_calls] == ["clock"]
+
+
+def test_an_answer_that_is_cut_before_its_call_stays_what_it_is():
+    ask = replace(ASK, sampling=Sampling(max_tokens=2))
+    assert answer(Scripted(Script(reasoning=5)), ask, ignores=False).reason is FinishReason.LENGTH
 
 
 def test_everything_else_is_the_engines():
     inner = Scripted(Script(name="n", slots=7))
-    outer = Constrained(inner)
+    outer = constrained(inner)
     assert (outer.name, outer.slots) == ("n", 7)
 
     async def scene():

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TypeVar, cast
 
 from standpipe.engines.base import Engine
-from standpipe.engines.constrained import Constrained
+from standpipe.engines.constrained import constrained
 from standpipe.engines.llama import Llama, Log, Options
 from standpipe.models import catalog, download, fit, gguf
 from standpipe.models.catalog import Shape
@@ -47,7 +47,7 @@ async def start(target: str, slots: int, settings: Settings, progress: Progress,
     engine = Llama(path, alias, options, log=log)
     await engine.start()
     # A template that never mentions tools tells the model nothing of them.
-    able = engine if "tools" in await engine.template() else Constrained(engine)
+    able = constrained(engine, ignores_tools="tools" not in await engine.template())
     return able, f"embedded llama.cpp with {title}: {engine.describe()}" + (f" ({note})" if note else "")
 
 

@@ -13,6 +13,7 @@ from msgspec import Struct
 
 from standpipe.engines.base import Engine
 from standpipe.engines.connection import Bounds, HttpFault
+from standpipe.engines.constrained import constrained
 from standpipe.engines.http1 import Client
 from standpipe.engines.named import Kind, Named, parse_engine
 from standpipe.engines.ollama import Ollama, http_url
@@ -88,10 +89,10 @@ async def _open(name: Named, settings: Settings, progress: Progress, say: Say) -
                     slots or (_AUTO_SLOTS if settings.slots == "auto" else _SLOTS),
                     settings.model or None,
                 )
-                return engine, f"{engine.name}, {engine.slots} asks at a time"
+                return constrained(engine), f"{engine.name}, {engine.slots} asks at a time"
             case Kind.OLLAMA:
                 engine = _ollama(name.target, settings, slots or (_AUTO_SLOTS if settings.slots == "auto" else 1))
-                return engine, f"{engine.name}, a native Ollama, {engine.slots} asks at a time"
+                return constrained(engine), f"{engine.name}, a native Ollama, {engine.slots} asks at a time"
             case Kind.EMBEDDED:
                 return await _embedded(name.target, slots, settings, progress, say)
     except ValueError as error:
@@ -123,9 +124,8 @@ async def _found(settings: Settings, progress: Progress, say: Say) -> Opened:
     model = await _ollama_model()
     if model is not None:
         engine = _upstream(f"{OLLAMA}/v1", settings, _wanted_slots(settings) or 1, model)
-        return Opened(
-            (engine,), (f"{model} of the Ollama on this machine, because no engine was named and it is there",)
-        )
+        reason = f"{model} of the Ollama on this machine, because no engine was named and it is there"
+        return Opened((constrained(engine),), (reason,))
     starter, reason = await _embedded("", _wanted_slots(settings), settings, progress, say)
     return Opened((starter,), (f"{reason}, because no engine was named and no local Ollama has a gpt-oss model",))
 

@@ -1,7 +1,9 @@
-"""An engine that ignores tools, made to call them where it must: it is asked for the JSON of a call instead.
+"""Engines that may ignore tools, made to call them where they must.
 
-Wraps any engine. What is asked instead, and how the answer is read, is `policy.forced_calls`'s business; this only
-keeps the text of such an answer back until it is whole, because half of a call's JSON is nothing to anybody.
+Wraps any engine. An ask that must call a tool is first asked as it is, unless the engine is known to ignore tools, and
+its answer kept back until a call begins: prose in the place of a call must reach nobody. Where no call comes, the
+engine is asked for the JSON of a call instead (`policy.forced_calls`). Where even that brings none, the ask is refused:
+a clear 400 is worth more than prose that pretends.
 """
 
 from __future__ import annotations
@@ -9,27 +11,51 @@ from __future__ import annotations
 import secrets
 
 from standpipe.chat.ask import Ask
-from standpipe.chat.errors import EngineFailed
-from standpipe.chat.events import Event, Finished, FinishReason, ReasoningDelta, Started, TextDelta
-from standpipe.engines.base import Engine, Flow, Health, Sink
+from standpipe.chat.embedding import EmbedAsk, Vectors
+from standpipe.chat.errors import InvalidAsk, Unsupported
+from standpipe.chat.events import Event, Finished, FinishReason, ReasoningDelta, Started, TextDelta, ToolCallDelta
+from standpipe.engines.base import Embedder, Engine, Flow, Health, Sink
 from standpipe.policy.forced_calls import calls, constrain, must_call
 
 
-class Constrained:
-    """Stands before an engine that holds to JSON schemas and ignores tools."""
+def constrained(engine: Engine, *, ignores_tools: bool = False) -> Engine:
+    """The engine, made to call tools where it must. It embeds if the engine does."""
+    if isinstance(engine, Embedder):
+        return _ConstrainedEmbedder(engine, engine, ignores_tools=ignores_tools)
+    return Constrained(engine, ignores_tools=ignores_tools)
 
-    def __init__(self, engine: Engine) -> None:
+
+class Constrained:
+    """Stands before an engine. `calls_tools` is None until one of the two has been seen."""
+
+    def __init__(self, engine: Engine, *, ignores_tools: bool = False) -> None:
         self._engine = engine
         self.name = engine.name
         self.slots = engine.slots
+        self.calls_tools = False if ignores_tools else None
 
     async def answer(self, ask: Ask, sink: Sink) -> None:
         if not ask.tools:
             await self._engine.answer(ask, sink)
-        elif must_call(ask):
-            await self._engine.answer(constrain(ask), _Calling(ask, sink))
-        else:
-            await self._engine.answer(constrain(ask), sink)
+        elif not must_call(ask):
+            await self._engine.answer(constrain(ask) if self.calls_tools is False else ask, sink)
+        elif self.calls_tools is False or not await self._calls(ask, sink):
+            await self._engine.answer(constrain(ask), _FromJson(ask, sink))
+
+    async def _calls(self, ask: Ask, sink: Sink) -> bool:
+        """Ask as it is. False when no call came, and nothing has reached the sink."""
+        held = _UntilCalled(sink)
+        try:
+            await self._engine.answer(ask, held)
+        except InvalidAsk:
+            # An engine may refuse tools as such. If it is the ask that is wrong, it will be refused again.
+            if held.called or self.calls_tools:
+                raise
+        if held.called:
+            self.calls_tools = True
+        elif self.calls_tools is None:
+            self.calls_tools = False
+        return held.called or held.cut
 
     async def models(self) -> tuple[str, ...]:
         return await self._engine.models()
@@ -41,11 +67,43 @@ class Constrained:
         await self._engine.close()
 
     def __repr__(self) -> str:
-        return f"<Constrained {self._engine!r}>"
+        return f"<{type(self).__name__} {self._engine!r}>"
 
 
-class _Calling:
-    """A sink that turns the JSON of a call into a call."""
+class _ConstrainedEmbedder(Constrained):
+    def __init__(self, engine: Engine, embedder: Embedder, *, ignores_tools: bool) -> None:
+        super().__init__(engine, ignores_tools=ignores_tools)
+        self._embedder = embedder
+
+    async def embed(self, ask: EmbedAsk) -> Vectors:
+        return await self._embedder.embed(ask)
+
+
+class _UntilCalled:
+    """A sink that keeps an answer back until a call begins in it. `cut` tells of one that ended before it could."""
+
+    def __init__(self, sink: Sink) -> None:
+        self._sink = sink
+        self._held: list[Event] = []
+        self.called = self.cut = False
+
+    def connect(self, flow: Flow | None) -> None:
+        self._sink.connect(flow)
+
+    def take(self, events: list[Event]) -> None:
+        if not self.called:
+            self._held += events
+            self.called = any(isinstance(event, ToolCallDelta) for event in events)
+            last = events[-1]
+            self.cut = isinstance(last, Finished) and last.reason is FinishReason.LENGTH
+            if not (self.called or self.cut):
+                return
+            events, self._held = self._held, []
+        self._sink.take(events)
+
+
+class _FromJson:
+    """A sink that turns the JSON of a call into a call. Half of that JSON is nothing to anybody, so it waits."""
 
     def __init__(self, ask: Ask, sink: Sink) -> None:
         self._ask = ask
@@ -66,7 +124,7 @@ class _Calling:
                 case Finished():
                     out += self._call(event)
                 case _:
-                    pass  # an engine that ignores tools calls none
+                    pass  # an engine that was given no tools calls none
         if out:
             self._sink.take(out)
 
@@ -76,4 +134,7 @@ class _Calling:
             return [*found, Finished(FinishReason.TOOL_CALLS, finished.usage, finished.timings)]
         if finished.reason is FinishReason.LENGTH:
             return [finished]  # it was cut before the call was whole
-        raise EngineFailed("The model had to call a tool and did not.")
+        raise Unsupported(
+            "The model behind this address cannot be made to call a tool. Leave `tool_choice` out, or set it to auto.",
+            param="tool_choice",
+        )
