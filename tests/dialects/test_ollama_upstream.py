@@ -114,11 +114,16 @@ def test_tools_that_must_not_be_called_are_not_told():
     assert len(body(Ask((user(),), tools=(TOOL,)))["tools"]) == 1
 
 
-@pytest.mark.parametrize("choice", [ToolChoice(ToolMode.REQUIRED), ToolChoice(ToolMode.NAMED, "get_weather")])
-def test_a_tool_that_must_be_called_is_refused(choice):
-    with pytest.raises(Unsupported) as caught:
-        request_body(Ask((user(),), tools=(TOOL,), tool_choice=choice), "m")
-    assert caught.value.param == "tool_choice"
+@pytest.mark.parametrize(
+    ("choice", "told"),
+    [
+        (ToolChoice(ToolMode.REQUIRED), ["get_weather", "noop"]),
+        (ToolChoice(ToolMode.NAMED, "get_weather"), ["get_weather"]),
+    ],
+)
+def test_tools_that_must_be_called_are_told_and_no_others(choice, told):
+    tools = body(Ask((user(),), tools=(TOOL, Tool("noop")), tool_choice=choice))["tools"]
+    assert [tool["function"]["name"] for tool in tools] == told
 
 
 def test_biased_tokens_are_refused():

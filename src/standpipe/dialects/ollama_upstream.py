@@ -2,7 +2,8 @@
 
 The body is built from scratch, so nothing that a client wrote reaches the engine but through the vocabulary. What does
 not fit into the model's context is refused: by itself Ollama would drop the beginning of a conversation, and tell
-nobody. What Ollama has no words for (a tool that must be called, biased tokens) is refused as well.
+nobody. Biased tokens, for which Ollama has no word, are refused as well. It has none for a tool that must be called,
+either: such tools are told like any others, and whether one was called is for whoever asks to see.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from standpipe.chat.ask import (
     Sampling,
     Text,
     ToolCall,
+    ToolChoice,
     ToolMode,
     ToolResult,
 )
@@ -81,13 +83,10 @@ def _options(sampling: Sampling) -> JsonObject:
 
 
 def _tools(ask: Ask) -> JsonObject:
-    mode = ToolMode.AUTO if ask.tool_choice is None else ask.tool_choice.mode
-    if not ask.tools or mode is ToolMode.NONE:
+    """Where one tool is named, the others are not told."""
+    choice = ask.tool_choice or ToolChoice()
+    if not ask.tools or choice.mode is ToolMode.NONE:
         return {}
-    if mode is not ToolMode.AUTO:
-        raise Unsupported(
-            "This engine cannot be made to call a tool: leave `tool_choice` at `auto`.", param="tool_choice"
-        )
     return {
         "tools": [
             {
@@ -99,6 +98,7 @@ def _tools(ask: Ask) -> JsonObject:
                 },
             }
             for tool in ask.tools
+            if choice.name in {None, tool.name}
         ]
     }
 
