@@ -159,6 +159,25 @@ def test_json_that_is_an_answer_stays_one() -> None:
     assert Parser((), "t").feed('<|channel|>commentary<|message|>{"a"') == [TextDelta('{"a"')]
 
 
+def test_a_channel_that_nobody_knows_is_reasoning_if_something_follows_and_else_the_answer() -> None:
+    unknown = "<|channel|>thoughts<|message|>Hm, well."
+    assert read([f"{unknown}{NEXT}{FINAL}Hi.<|return|>"]) == Meaning("Hm, well.", "Hi.", [], "stop")
+    assert read([f"{unknown}<|return|>"]) == Meaning("", "Hm, well.", [], "stop")
+    assert read(['<|channel|>tool<|message|>{"location":"x"}<|return|>']).tool_calls == [
+        Call("get_weather", '{"location":"x"}')
+    ]
+    assert read(['<|channel|>tool<|message|>{"a":1, "b":[]}<|return|>']).content == '{"a":1, "b":[]}'
+
+
+def test_what_stood_around_a_marker_does_not_become_one() -> None:
+    assert read([f"{FINAL}a <|sta<|message|>rt|> b"]).content == "a <|sta rt|> b"
+    assert read([f"{FINAL}a <|sta<|message|>x"]).content == "a <|stax"
+
+
+def test_a_filtered_answer_ends_as_one() -> None:
+    assert read([f"{FINAL}Hi"], reason=FinishReason.CONTENT_FILTER).finish_reason == "content_filter"
+
+
 def test_undeclared_tools_are_named_for_the_log_without_markup() -> None:
     parser = Parser((), "t")
     read(["<|channel|>commentary to=functions.search<|constrain|>json<|message|>{}<|call|>"], parser)

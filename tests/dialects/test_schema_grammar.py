@@ -113,6 +113,11 @@ def test_no_string_can_hold_a_control_token() -> None:
         ({"$ref": "#/$defs/none"}, "schema.$ref"),
         ({"type": "array", "items": [STRING]}, "schema.items"),
         ({"type": "text"}, "schema.type"),
+        ({"$ref": "http://x/y"}, "schema.$ref"),
+        ({"enum": "x"}, "schema.enum"),
+        ({"anyOf": []}, "schema.anyOf"),
+        ({"type": "object", "properties": ["a"]}, "schema.properties"),
+        ({"type": "object"}, "schema.additionalProperties"),
         (obj(["b"], a=STRING), "schema.required"),
     ],
 )
@@ -140,6 +145,12 @@ def test_bounds_that_nothing_can_meet_are_refused_in_any_case() -> None:
     for schema in ({"type": "integer", "minimum": 5, "maximum": 4}, {"type": "string", "minLength": 5, "maxLength": 4}):
         with pytest.raises(Unsupported):
             grammar(schema)
+
+
+def test_a_grammar_beyond_all_bounds_is_refused_by_name() -> None:
+    with pytest.raises(Unsupported) as refused:
+        grammar({"anyOf": [{"enum": [n]} for n in range(5000)]})
+    assert refused.value.param == "schema"
 
 
 def test_a_large_schema_makes_a_grammar_of_its_own_size() -> None:

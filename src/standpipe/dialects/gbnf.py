@@ -8,10 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final
 
-from standpipe.chat.errors import Unsupported
-
 _ESCAPES: Final = {'"': '\\"', "\\": "\\\\", "\n": "\\n", "\r": "\\r", "\t": "\\t"}
-_MOST_RULES: Final = 4000
 
 _PRIMITIVES: Final[Mapping[str, str]] = {
     "space": r'| " " | "\n" [ \t]{0,20}',
@@ -65,14 +62,16 @@ class Grammar:
 
     def reserve(self) -> str:
         """The name of a rule whose body comes later."""
-        if len(self._rules) >= _MOST_RULES:
-            raise Unsupported("The schema makes too large a grammar.")
         return self.add("")
 
     def define(self, name: str, body: str) -> str:
         """The body of a reserved rule."""
         self._rules[name] = body
         return name
+
+    def __len__(self) -> int:
+        """How many rules there are."""
+        return len(self._rules)
 
     def text(self, root: str) -> str:
         """The grammar, with this body for its root."""

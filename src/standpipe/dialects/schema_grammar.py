@@ -22,6 +22,7 @@ from standpipe.chat.errors import Unsupported
 from standpipe.dialects.gbnf import Grammar, literal
 from standpipe.dialects.schema_numbers import integers
 
+_MOST_RULES: Final = 4000
 _MOST_REPEATS: Final = 256
 """The engine writes a bounded repetition out; this is what it does in a millisecond."""
 _ANNOTATIONS: Final = frozenset(
@@ -49,7 +50,10 @@ def add_schema(grammar: Grammar, schema: Mapping[str, Any], param: str, *, stric
 
     Raises Unsupported, naming the place in the schema.
     """
-    return _Reading(grammar, schema, param, strict=strict).rule(schema, param)
+    name = _Reading(grammar, schema, param, strict=strict).rule(schema, param)
+    if len(grammar) > _MOST_RULES:
+        raise Unsupported(f"`{param}` makes too large a grammar.", param=param)
+    return name
 
 
 class _Reading:
