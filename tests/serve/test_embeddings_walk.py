@@ -108,6 +108,33 @@ def test_an_engines_failure_is_answered_in_the_clients_words(fault, status, para
     failing()
 
 
+def charged(tap):
+    """What the line is told of each ask's cost, from now on."""
+    told: list[dict[str, Any]] = []
+    settle = tap.house.line.settle
+
+    def listen(place, **cost):
+        told.append(cost)
+        settle(place, **cost)
+
+    tap.house.line.settle = listen
+    return told
+
+
+@scene(Embedding(Script()))
+async def test_it_is_charged_for_what_the_engine_read(tap, engine):
+    told = charged(tap)
+    await tap.send("POST", PATH, {"input": ["a", "b"]})
+    assert [(cost["prompt_tokens"], cost["completion_tokens"]) for cost in told] == [(7, 0)]
+
+
+@scene(Embedding(Script(), fault=EngineFailed("It broke off.")))
+async def test_what_failed_costs_nothing(tap, engine):
+    told = charged(tap)
+    await tap.send("POST", PATH, {"input": "a"})
+    assert [(cost["prompt_tokens"], cost["completion_tokens"]) for cost in told] == [(0, 0)]
+
+
 @scene(Embedding(Script(slots=1), seconds=2), pace_interval=0)
 async def test_it_waits_in_the_same_line_and_takes_a_slot(tap, engine):
     async with asyncio.TaskGroup() as group:
