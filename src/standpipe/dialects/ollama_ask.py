@@ -43,6 +43,15 @@ from standpipe.dialects.reading import object_text
 
 TOP_LOGPROBS = 5
 
+REFUSED = {
+    "context": "`context` is not supported: use /api/chat for a conversation.",
+    "images": "Images cannot be read here: `images` must be empty.",
+    "raw": "`raw` is not supported: every prompt goes through the model's template.",
+    "suffix": "`suffix` is not supported: nothing is filled in between two texts.",
+    "template": "`template` is not supported: every prompt goes through the model's own.",
+}
+"""The fields of a question that would change its answer in a way that we cannot, with what to say."""
+
 _INT32 = 2**31 - 1
 _INT64 = 2**63
 _NO_LIMIT = (-1, -2)
@@ -55,7 +64,6 @@ _EFFORTS: dict[bool | str, Effort] = {
     "high": Effort.HIGH,
     "max": Effort.HIGH,
 }
-_IMAGES = "Images cannot be read here: `{}` must be empty."
 
 
 def chat(request: wire.ChatRequest) -> Ask:
@@ -67,11 +75,9 @@ def chat(request: wire.ChatRequest) -> Ask:
 
 def generate(request: wire.GenerateRequest) -> Ask:
     """One question, without a conversation. Raises InvalidAsk, Unsupported or TooLarge."""
-    for name in ("suffix", "template", "raw", "context"):
+    for name, message in REFUSED.items():
         if getattr(request, name):
-            raise Unsupported(f"`{name}` is not supported: use `prompt` and `system`, or /api/chat.", param=name)
-    if request.images:
-        raise Unsupported(_IMAGES.format("images"), param="images")
+            raise Unsupported(message, param=name)
     messages = [Message(Role.USER, (Text(filled(request.prompt, "prompt")),))]
     if request.system:
         messages.insert(0, Message(Role.SYSTEM, (Text(request.system),)))
@@ -165,7 +171,8 @@ class _Conversation:
             param = f"messages[{i}]"
             role = one_of(message.role.lower(), _ROLES, f"{param}.role")
             if message.images:
-                raise Unsupported(_IMAGES.format(f"{param}.images"), param=f"{param}.images")
+                place = f"{param}.images"
+                raise Unsupported(f"Images cannot be read here: `{place}` must be empty.", param=place)
             match role:
                 case Role.ASSISTANT:
                     yield Message(role, tuple(self._assistant_parts(message, param)))

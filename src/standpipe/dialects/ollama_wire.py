@@ -83,7 +83,7 @@ class ChatRequest(Request):
 
 
 class GenerateRequest(Request):
-    """All but the first two would change the prompt in ways that only a model's own server can."""
+    """Fields but the first two are read to be refused."""
 
     prompt: str | None = None
     system: str | None = None
