@@ -218,6 +218,18 @@ async def test_the_place_in_line_is_told_while_it_waits(tap):
     assert waited[-1]["type"] == "response.completed"
 
 
+@scene(Script(tokens=2, first=3, slots=1), line_bytes=60_000, **KEEPING)
+async def test_a_kept_conversation_that_waits_is_counted_with_what_waits(tap):
+    kept = (await tap.send("POST", PATH, {"input": "water " * 7000})).json["id"]
+    going_on = {"input": "more", "previous_response_id": kept}
+    async with asyncio.TaskGroup() as group:
+        running, waiting = (group.create_task(tap.send("POST", PATH, going_on)) for _ in range(2))
+        await asyncio.sleep(1)
+        refused = await tap.send("POST", PATH, going_on)
+        assert (refused.status, refused.json["error"]["code"]) == (503, "line_full")
+    assert running.result().status == waiting.result().status == 200
+
+
 @scene(Script(tokens=3))
 async def test_a_legacy_completion_is_given_whole_or_streamed(tap):
     whole = await tap.send("POST", "/v1/completions", {"prompt": "hello"})

@@ -211,7 +211,8 @@ class Entry:
             now=now,
             eligible_at=eligible_at,
             prompt_tokens=admission.prompts.low(self._sizes),
-            size=len(self._body),
+            # What is kept of a conversation, and the operator's prompt, wait in memory as well as the body.
+            size=max(len(self._body), self._sizes.prose + self._sizes.code + self._sizes.wide),
             output_cap=self._cap,
             fingerprint=fingerprint,
             retake=line.recall(self._client, fingerprint, now) if self._wish.retry else None,
