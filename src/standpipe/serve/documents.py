@@ -26,7 +26,7 @@ LABELS = {
     "requests": "Python",
     "openai": "Python openai",
     "fetch": "JavaScript",
-    "stream": "JavaScript stream",
+    "stream": "JS stream",
     "ollama": "Ollama",
     "anthropic": "Anthropic",
     "responses": "Responses",

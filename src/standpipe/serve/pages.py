@@ -65,8 +65,8 @@ def _fill(template: str, values: Mapping[str, str]) -> str:
 _NAVIGATION = (("/", "Docs"), ("/chat", "Chat"), ("/status", "Status"))
 _LOGO = (
     '<svg class="logo" viewBox="0 0 24 24" aria-hidden="true">'
-    '<path class="pipe" d="M8 21V8a4 4 0 0 1 8 0v2M5 21h6M5 12h6"/>'
-    '<path class="water" d="M16 13.5c1.2 1.6 1.8 2.6 1.8 3.4a1.8 1.8 0 0 1-3.6 0c0-.8.6-1.8 1.8-3.4z"/></svg>'
+    '<path class="pipe" d="M4 21h8M8 21v-8.5a5 5 0 0 1 5-5h.5a3.5 3.5 0 0 1 3.5 3.5v1M10.5 3.5h5M13 3.5v4"/>'
+    '<path class="water" d="M17 14.6c1.5 2 2.2 3.2 2.2 4.2a2.2 2.2 0 0 1-4.4 0c0-1 .7-2.2 2.2-4.2z"/></svg>'
 )
 
 

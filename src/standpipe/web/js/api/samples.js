@@ -7,7 +7,7 @@ export const KINDS = [
   { id: 'requests', label: 'Python', language: 'python', make: requests },
   { id: 'openai', label: 'Python openai', language: 'python', make: openai },
   { id: 'fetch', label: 'JavaScript', language: 'javascript', make: plainFetch },
-  { id: 'stream', label: 'JavaScript stream', language: 'javascript', make: streamedFetch },
+  { id: 'stream', label: 'JS stream', language: 'javascript', make: streamedFetch },
   { id: 'ollama', label: 'Ollama', language: 'python', make: ollama },
   { id: 'anthropic', label: 'Anthropic', language: 'python', make: anthropic },
   { id: 'responses', label: 'Responses', language: 'python', make: responses },
@@ -22,7 +22,9 @@ function curl(request, { address }) {
   const body = { ...request, stream: false };
   const json = JSON.stringify(body);
   const shown = json.length <= 100 ? json : JSON.stringify(body, null, 2);
-  return `curl ${address}/api -H 'Content-Type: application/json' -d ${quoted(shown)}\n`;
+  return `curl ${address}/api \\
+  -H 'Content-Type: application/json' \\
+  -d ${quoted(shown)}\n`;
 }
 
 function requests(request, { address }) {

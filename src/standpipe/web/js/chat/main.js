@@ -1,7 +1,6 @@
 // The chat page, wired: state and view, keys and history, and one runner. Decides nothing itself.
 
 import { html, render } from '../../vendor/lit-html/lit-html.js';
-import '../text/prose.js';
 import { announce, copy, copyButtons, watch } from '../page/live.js';
 import { conversation, DEFAULTS } from './conversation.js';
 import { openHistory } from './history.js';
@@ -17,7 +16,7 @@ const narrow = matchMedia('(max-width: 52rem)');
 const page = {
   name: app.dataset.name,
   welcome: app.dataset.welcome,
-  logo: () => html`<svg class="logo" viewBox="0 0 24 24" aria-hidden="true"><path class="pipe" d="M8 21V8a4 4 0 0 1 8 0v2M5 21h6M5 12h6"></path><path class="water" d="M16 13.5c1.2 1.6 1.8 2.6 1.8 3.4a1.8 1.8 0 0 1-3.6 0c0-.8.6-1.8 1.8-3.4z"></path></svg>`,
+  logo: () => html`<svg class="logo" viewBox="0 0 24 24" aria-hidden="true"><path class="pipe" d="M4 21h8M8 21v-8.5a5 5 0 0 1 5-5h.5a3.5 3.5 0 0 1 3.5 3.5v1M10.5 3.5h5M13 3.5v4"></path><path class="water" d="M17 14.6c1.5 2 2.2 3.2 2.2 4.2a2.2 2.2 0 0 1-4.4 0c0-1 .7-2.2 2.2-4.2z"></path></svg>`,
   narrow: () => narrow.matches,
 };
 
@@ -41,6 +40,7 @@ function dispatch(action) {
 function draw() {
   frame = 0;
   render(view({ ...state, stuck }, act, page), app);
+  if (box().value !== state.draft) box().value = state.draft; // two changes within one frame
   const talk = document.getElementById('talk');
   if (stuck && talk) talk.scrollTop = talk.scrollHeight;
   for (const [id, open] of [['sheet', state.sheet], ['question', state.question]]) {
@@ -58,9 +58,17 @@ const runner = new Runner(() => state, dispatch, () => {
   void save();
 });
 
+let prose = null;
+
+/** Fetches what shows Markdown, once somebody begins to write or to read: it is as heavy as all the rest. */
+function fetchProse() {
+  prose ??= import('../text/prose.js').catch(() => import('../text/plain.js'));
+}
+
 function run(action) {
   dispatch(action);
   if (!state.running) return;
+  fetchProse();
   stuck = true;
   announce('Asked.');
   void save();
@@ -89,6 +97,7 @@ async function refresh() {
 function open(talk) {
   if (state.running) runner.stop();
   stuck = true;
+  fetchProse();
   dispatch({ type: 'open', talk });
   sessionStorage.setItem('standpipe.open', talk.id);
 }
@@ -118,6 +127,7 @@ const act = {
   retryNow: () => runner.retry(),
 
   typed(event) {
+    fetchProse();
     dispatch({ type: 'show', draft: event.target.value });
     fit(event.target);
   },

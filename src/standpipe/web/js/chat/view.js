@@ -145,7 +145,7 @@ function composer(state, act) {
 function pace(tap) {
   const interval = tap?.pace?.interval_seconds;
   if (!interval) return nothing;
-  return html`<span>One question every ${interval} s; sooner ones wait their turn.</span>`;
+  return html`<span>One question every ${interval} s<span class="more">; sooner ones wait their turn</span></span>`;
 }
 
 function toast({ notice }, act) {

@@ -7,7 +7,7 @@ const PATHS = {
   menu: 'M4 7h16M4 12h16M4 17h16',
   close: 'M6 6l12 12M18 6L6 18',
   send: 'M12 19V5M6 11l6-6 6 6',
-  stop: 'M8 8h8v8H8z',
+  stop: 'M7 7h10v10H7z',
   copy: 'M9 9h10v10H9zM5 15V5h10',
   edit: 'M5 19h4L19 9l-4-4L5 15z',
   again: 'M19 12a7 7 0 1 1-2.05-4.95M19 4v4h-4',

@@ -8,7 +8,7 @@ export function count(number) {
 }
 
 export function decimal(number) {
-  return number < 100 ? small.format(number) : whole.format(number);
+  return number !== 0 && number < 100 ? small.format(number) : whole.format(number);
 }
 
 /** Milliseconds as seconds or minutes: `0.4 s`, `12 s`, `2 min 5 s`. */

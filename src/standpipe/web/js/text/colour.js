@@ -25,17 +25,9 @@ export async function colour(element, language) {
     if (!loaded.has(name)) loaded.set(name, import(`../../vendor/highlight/languages/${name}.js`));
     highlight.registerLanguage(name, (await loaded.get(name)).default);
     const { value } = highlight.highlight(text, { language: name, ignoreIllegals: true });
-    const spans = span(value);
+    const spans = globalThis.DOMPurify.sanitize(value, KEEP); // `prose` has loaded it, with a hook that looks at classes
     if (spans.textContent === text) element.replaceChildren(spans);
   } catch {
     loaded.delete(name); // plain code is readable too
   }
-}
-
-function span(value) {
-  const made = globalThis.DOMPurify.sanitize(value, KEEP);
-  for (const element of made.querySelectorAll('[class]')) {
-    if (!/^(?:hljs-[\w-]+_?|[\w-]+_| )+$/.test(element.className)) element.removeAttribute('class');
-  }
-  return made;
 }

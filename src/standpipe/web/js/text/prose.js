@@ -16,11 +16,12 @@ const ALLOWED = {
   ],
   ALLOWED_ATTR: ['href', 'title', 'align', 'start', 'class'],
   ALLOWED_URI_REGEXP: /^(?:https?:|mailto:)/i,
+  ADD_URI_SAFE_ATTR: ['align', 'start'],
   ALLOW_DATA_ATTR: false,
   ALLOW_ARIA_ATTR: false,
   RETURN_DOM_FRAGMENT: true,
 };
-const CLASS = /^(?:language-[\w+#.-]+|math|math display)$/;
+const CLASS = /^(?:language-[\w+#.-]+|math|math display|hljs-[\w-]+(?: [\w-]+_)*)$/;
 
 purify.addHook('afterSanitizeAttributes', (node) => {
   if (node.hasAttribute('class') && !CLASS.test(node.className)) node.removeAttribute('class');
@@ -36,6 +37,14 @@ class Prose extends HTMLElement {
   #settled = 0; // characters of text that are rendered for good
   #tail = null; // the element that holds the last block
   #type = ''; // the kind of the last block
+
+  /** A source that was given before this class was fetched. */
+  connectedCallback() {
+    const early = Object.getOwnPropertyDescriptor(this, 'source')?.value;
+    if (!early) return;
+    delete this.source;
+    this.source = early;
+  }
 
   /** [text so far, whether it is whole]. Text only grows; anything else starts anew. */
   set source([text, done]) {
@@ -57,6 +66,7 @@ class Prose extends HTMLElement {
   #render() {
     if (!this.#tail) {
       this.#tail = document.createElement('div');
+      this.#tail.className = 'tail';
       this.append(this.#tail);
     }
     const tokens = lex(this.#text.slice(this.#settled));

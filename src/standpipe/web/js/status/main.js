@@ -1,0 +1,149 @@
+// The status page, live: numbers and charts from a stream of events, or by asking where streams are not to be had.
+
+import { copyButtons, watch } from '../page/live.js';
+import { count, decimal, seconds } from '../page/words.js';
+import { bars, ceiling, curve, HEIGHT, WIDTH } from './chart.js';
+
+const CHARTS = [
+  { name: 'Asks per minute', of: 'minute_asks', kind: 'bars', word: count },
+  { name: 'Tokens per second', of: 'minute_tokens', kind: 'curve', word: decimal },
+  { name: 'Wait, 95 of 100', of: 'minute_wait', kind: 'curve', word: (value) => seconds(value * 1000) },
+  { name: 'Longest line', of: 'minute_line', kind: 'bars', word: count },
+  { name: 'Refused', of: 'minute_refused', kind: 'bars', word: count },
+];
+
+const wait = (value) => (value === null ? '-' : seconds(value * 1000));
+const ROWS = [
+  ['Answered', (hour) => `${count(hour.answered)} of ${count(hour.asks)}`],
+  ['Tokens', (hour) => count(hour.tokens)],
+  ['Median wait', (hour) => wait(hour.wait_median)],
+  ['95 of 100 waited at most', (hour) => wait(hour.wait_p95)],
+  ['Refused, own pace (429)', (hour) => count(hour.refused_pace)],
+  ['Refused, no capacity (503)', (hour) => count(hour.refused_capacity)],
+  ['Failed', (hour) => count(hour.failed)],
+  ['Left before the end', (hour) => count(hour.left)],
+  ['Fairness index', (hour) => (hour.fairness === null ? 'nobody had to compete' : hour.fairness.toFixed(3))],
+];
+
+const id = (name) => document.getElementById(name);
+
+function show(told) {
+  if (!told) {
+    head(false, 'not reached', 'This page cannot reach the server. It tries again by itself.');
+    return;
+  }
+  const up = told.status === 'ok';
+  head(up, up ? 'up' : 'down', told.reason ?? `${told.model} answers.`, told.name);
+  const values = { ...told.hour, waiting: told.line.waiting };
+  for (const place of document.querySelectorAll('[data-value]')) {
+    const value = values[place.dataset.value];
+    place.textContent = place.dataset.value === 'wait_median' ? wait(value) : place.dataset.value === 'waiting' ? count(value) : decimal(value);
+  }
+  id('rows').replaceChildren(...ROWS.map(([name, word]) => row(name, word(told.hour))));
+  id('engines').replaceChildren(...told.engines.map(engine));
+  for (const chart of CHARTS) draw(chart, told.hour[chart.of]);
+  id('charts').hidden = false;
+}
+
+function head(up, word, reason, name) {
+  id('dot').toggleAttribute('data-up', up);
+  id('dot').toggleAttribute('data-down', !up);
+  const headline = `${name ?? document.body.dataset.name} is ${word}`;
+  if (id('headline').textContent !== headline) id('headline').textContent = headline;
+  id('reason').textContent = reason;
+}
+
+function row(name, value) {
+  const line = document.createElement('tr');
+  for (const text of [name, value]) line.insertCell().textContent = text;
+  return line;
+}
+
+function engine({ name, up, busy, slots }) {
+  const item = document.createElement('li');
+  const dot = document.createElement('span');
+  dot.className = 'dot';
+  dot.setAttribute(up ? 'data-up' : 'data-down', '');
+  const label = document.createElement('span');
+  label.textContent = name;
+  const load = document.createElement('small');
+  load.textContent = up ? `${busy} of ${slots} slots busy` : 'down';
+  item.append(dot, label, load);
+  return item;
+}
+
+const SVG = 'http://www.w3.org/2000/svg';
+const figures = new Map();
+
+/** One chart: made once, then only its paths and words change. */
+function draw({ name, of, kind, word }, values) {
+  const top = ceiling(values);
+  const figure = figures.get(of) ?? make(name, of);
+  const [area, line] = figure.paths;
+  if (kind === 'bars') area.setAttribute('d', bars(values, top));
+  else {
+    const paths = curve(values, top);
+    area.setAttribute('d', paths.area);
+    line.setAttribute('d', paths.line);
+  }
+  area.classList.toggle('solid', kind === 'bars');
+  figure.top.textContent = word(top);
+  const known = values.filter((value) => value !== null);
+  const most = known.length ? Math.max(...known) : null;
+  figure.now.textContent = most === null ? 'nothing yet' : `at most ${word(most)}`;
+  figure.svg.setAttribute('aria-label', `${name} over the last hour: ${figure.now.textContent}`);
+}
+
+function make(name, of) {
+  const around = document.createElement('figure');
+  const caption = document.createElement('figcaption');
+  const title = document.createElement('span');
+  title.textContent = name;
+  const now = document.createElement('small');
+  caption.append(title, now);
+  const svg = document.createElementNS(SVG, 'svg');
+  svg.setAttribute('viewBox', `0 0 ${WIDTH} ${HEIGHT}`);
+  svg.setAttribute('preserveAspectRatio', 'none');
+  svg.setAttribute('role', 'img');
+  const paths = ['area', 'line'].map((kind) => {
+    const path = document.createElementNS(SVG, 'path');
+    path.setAttribute('class', kind);
+    path.setAttribute('vector-effect', 'non-scaling-stroke');
+    svg.append(path);
+    return path;
+  });
+  const top = document.createElement('span');
+  top.className = 'top-mark';
+  const times = document.createElement('div');
+  times.className = 'times';
+  for (const text of ['an hour ago', 'now']) times.append(Object.assign(document.createElement('span'), { textContent: text }));
+  const plot = document.createElement('div');
+  plot.className = 'plot';
+  plot.append(svg, top);
+  around.append(caption, plot, times);
+  id('charts').append(around);
+  const made = { svg, paths, top, now };
+  figures.set(of, made);
+  return made;
+}
+
+/** Follows the stream while the page is seen; asks every few seconds where the stream is refused or breaks. */
+function follow() {
+  let source = null;
+  let polling = null;
+  const open = () => {
+    source?.close();
+    source = document.hidden ? null : new EventSource('/api/status/events');
+    if (!source) return;
+    source.onmessage = ({ data }) => show(JSON.parse(data));
+    source.onerror = () => {
+      if (source.readyState === EventSource.CLOSED && !polling) polling = watch('/api/status', 5000, show);
+      else if (source.readyState !== EventSource.CLOSED) show(null);
+    };
+  };
+  document.addEventListener('visibilitychange', open);
+  open();
+}
+
+copyButtons();
+follow();

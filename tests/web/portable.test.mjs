@@ -1,0 +1,80 @@
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import { conversation } from '../../src/standpipe/web/js/chat/conversation.js';
+import { fromFragment, fromJson, fromPrompt, toFragment, toJson, toMarkdown } from '../../src/standpipe/web/js/chat/portable.js';
+import { add, EMPTY, path } from '../../src/standpipe/web/js/chat/tree.js';
+
+let ids = 0;
+const newId = () => `new${(ids += 1)}`;
+const tree = [
+  { id: 'a', parent: '', role: 'user', text: 'Grüße 🌊 "quoted"', at: 1 },
+  { id: 'b', parent: 'a', role: 'assistant', text: 'old', at: 2 },
+  { id: 'c', parent: 'a', role: 'assistant', text: 'new', reasoning: 'hm', at: 3 },
+].reduce(add, EMPTY);
+const TALK = { ...conversation('t', 100, { system: 'Be brief.' }), title: 'Talk', tree };
+const shown = (talk) => path(talk.tree).map(({ role, text }) => [role, text]);
+
+test('a file brings back what was written, branches included', () => {
+  const [talk] = fromJson(toJson([TALK]), newId, 1000);
+  assert.deepEqual(shown(talk), shown(TALK));
+  assert.equal(Object.keys(talk.tree.nodes).length, 3);
+  assert.equal(talk.system, 'Be brief.');
+  assert.notEqual(talk.id, 't');
+});
+
+test('a file that does not fit is refused in words', () => {
+  assert.throws(() => fromJson('{', newId, 1), /not JSON/);
+  assert.throws(() => fromJson('{"messages":[]}', newId, 1), /not exported/);
+  const broken = (change) => {
+    const file = JSON.parse(toJson([TALK]));
+    change(file.conversations[0]);
+    return () => fromJson(JSON.stringify(file), newId, 1000);
+  };
+  assert.throws(broken((talk) => (talk.tree.nodes.a.role = 'root')), /Conversation 1 .* unknown role/);
+  assert.throws(broken((talk) => (talk.tree.nodes.a.text = 5)), /text is missing/);
+  assert.throws(broken((talk) => (talk.tree.children.c = ['a'])), /do not hang together/);
+  assert.throws(broken((talk) => (talk.tree.children[''] = ['__proto__'])), /do not hang together/);
+});
+
+test('what a file says too much is left out', () => {
+  const file = JSON.parse(toJson([TALK]));
+  Object.assign(file.conversations[0], { evil: '<script>', parameters: { temperature: 99, n: 3 } });
+  file.conversations[0].tree.nodes.c.state = 'waiting';
+  const [talk] = fromJson(JSON.stringify(file), newId, 1000);
+  assert.equal(talk.evil, undefined);
+  assert.equal(talk.parameters.temperature, 2);
+  assert.equal(talk.parameters.n, undefined);
+  assert.ok(Object.values(talk.tree.nodes).every((node) => node.state !== 'waiting'));
+});
+
+test('a link carries what is shown', async () => {
+  const fragment = await toFragment(TALK);
+  assert.match(fragment, /^talk=[\w-]+$/);
+  const talk = await fromFragment(`#${fragment}`, newId, 1000);
+  assert.deepEqual(shown(talk), shown(TALK));
+  assert.equal(talk.title, 'Talk');
+  assert.equal(await fromFragment('', newId, 1), undefined);
+});
+
+test('a damaged link is refused in words', async () => {
+  for (const fragment of ['#talk=', '#talk=!!!', '#talk=AAAA', `#${(await toFragment(TALK)).slice(0, -8)}`]) {
+    await assert.rejects(fromFragment(fragment, newId, 1), /link is damaged/, fragment);
+  }
+});
+
+test('a link that unpacks to very much is refused', async () => {
+  const bomb = new Blob(['0'.repeat(5_000_000)]).stream().pipeThrough(new CompressionStream('deflate-raw'));
+  const packed = Buffer.from(await new Response(bomb).arrayBuffer()).toString('base64url');
+  await assert.rejects(fromFragment(`#talk=${packed}`, newId, 1), /link is damaged/);
+});
+
+test('a link may ask for a prompt and a temperature', () => {
+  assert.equal(fromPrompt('#x=1'), undefined);
+  const { text, parameters } = fromPrompt('#ask=Why%20is%20it%3F&temperature=0.2');
+  assert.equal(text, 'Why is it?');
+  assert.equal(parameters.temperature, 0.2);
+});
+
+test('Markdown has what is shown', () => {
+  assert.equal(toMarkdown(TALK), '# Talk\n\n## System\n\nBe brief.\n\n## User\n\nGrüße 🌊 "quoted"\n\n## Assistant\n\nnew\n');
+});
