@@ -11,10 +11,13 @@ from typing import TypeVar, cast
 
 from standpipe.engines.base import Engine
 from standpipe.engines.constrained import constrained
+from standpipe.engines.guarded import guarded
+from standpipe.engines.harmony import speaks_harmony
 from standpipe.engines.llama import Llama, Log, Options
 from standpipe.models import catalog, download, fit, gguf
 from standpipe.models.catalog import Shape
 from standpipe.models.fetch import Progress
+from standpipe.policy.control_tokens import ControlTokens
 from standpipe.settings import Settings
 
 T = TypeVar("T")
@@ -28,7 +31,7 @@ async def start(target: str, slots: int, settings: Settings, progress: Progress,
 
     Raises ModelUnavailable, LlamaFailed.
     """
-    path, alias, title, shape, note = await _in_background(_weights, target, settings.cache_dir, progress)
+    path, alias, title, shape, note, harmony = await _in_background(_weights, target, settings.cache_dir, progress)
     plan = fit.plan(
         title,
         shape,
@@ -43,23 +46,33 @@ async def start(target: str, slots: int, settings: Settings, progress: Progress,
         threads=plan.threads,
         max_tokens=settings.max_tokens,
         system_prompt=settings.system_prompt if settings.system_prompt_mode != "off" else "",
+        harmony=harmony,
     )
     engine = Llama(path, alias, options, log=log)
     await engine.start()
-    # A template that never mentions tools tells the model nothing of them.
-    able = constrained(engine, ignores_tools="tools" not in await engine.template())
+    able: Engine = guarded(engine, ControlTokens(), reads_harmony=False)
+    if not harmony:
+        # A template that never mentions tools tells the model nothing of them.
+        able = constrained(able, ignores_tools="tools" not in await engine.template())
     return able, f"embedded llama.cpp with {title}: {engine.describe()}" + (f" ({note})" if note else "")
 
 
-def _weights(target: str, cache_dir: str, progress: Progress) -> tuple[Path, str, str, Shape, str]:
-    """Path, public name, title, shape and a note of what was named. Blocks while it downloads."""
+def _weights(target: str, cache_dir: str, progress: Progress) -> tuple[Path, str, str, Shape, str, bool]:
+    """Path, public name, title, shape and a note of what was named, and whether it is a gpt-oss. Blocks."""
     if "/" in target or target.endswith(".gguf"):
         path = Path(target).expanduser()
         header = gguf.read(path)
-        return path, path.stem, header.title or path.name, header.shape, ""
+        return path, path.stem, header.title or path.name, header.shape, "", header.architecture == "gpt-oss"
     entry = catalog.find(target or STARTER)
     folder = Path(cache_dir).expanduser() if cache_dir else download.cache_folder()
-    return download.obtain(entry, folder, progress), entry.name, entry.title, entry.shape, entry.note
+    return (
+        download.obtain(entry, folder, progress),
+        entry.name,
+        entry.title,
+        entry.shape,
+        entry.note,
+        speaks_harmony(entry.name),
+    )
 
 
 async def _in_background(work: Callable[..., T], *arguments: object) -> T:

@@ -14,6 +14,7 @@ from msgspec import Struct
 from standpipe.engines.base import Engine
 from standpipe.engines.connection import Bounds, HttpFault
 from standpipe.engines.constrained import constrained
+from standpipe.engines.guarded import guarded
 from standpipe.engines.http1 import Client
 from standpipe.engines.named import Kind, Named, parse_engine
 from standpipe.engines.ollama import Ollama, http_url
@@ -22,6 +23,7 @@ from standpipe.engines.scripted import Scripted
 from standpipe.engines.upstream import Upstream
 from standpipe.engines.url import describe_url
 from standpipe.models.fetch import Progress
+from standpipe.policy.control_tokens import ControlTokens
 from standpipe.settings import Settings, SettingsError
 
 OLLAMA = "http://127.0.0.1:11434"
@@ -61,6 +63,11 @@ async def open_engines(settings: Settings, progress: Progress, say: Say) -> Open
     return Opened(tuple(engines), tuple(reasons))
 
 
+def _guarded(engine: Engine) -> Engine:
+    """An engine that takes strangers' words."""
+    return constrained(guarded(engine, ControlTokens()))
+
+
 def _wanted_slots(settings: Settings) -> int:
     """The operator's number for every engine; 0 where there is none."""
     return 0 if settings.slots == "auto" else int(settings.slots)
@@ -89,10 +96,10 @@ async def _open(name: Named, settings: Settings, progress: Progress, say: Say) -
                     slots or (_AUTO_SLOTS if settings.slots == "auto" else _SLOTS),
                     settings.model or None,
                 )
-                return constrained(engine), f"{engine.name}, {engine.slots} asks at a time"
+                return _guarded(engine), f"{engine.name}, {engine.slots} asks at a time"
             case Kind.OLLAMA:
                 engine = _ollama(name.target, settings, slots or (_AUTO_SLOTS if settings.slots == "auto" else 1))
-                return constrained(engine), f"{engine.name}, a native Ollama, {engine.slots} asks at a time"
+                return _guarded(engine), f"{engine.name}, a native Ollama, {engine.slots} asks at a time"
             case Kind.EMBEDDED:
                 return await _embedded(name.target, slots, settings, progress, say)
     except ValueError as error:
@@ -125,7 +132,7 @@ async def _found(settings: Settings, progress: Progress, say: Say) -> Opened:
     if model is not None:
         engine = _upstream(f"{OLLAMA}/v1", settings, _wanted_slots(settings) or 1, model)
         reason = f"{model} of the Ollama on this machine, because no engine was named and it is there"
-        return Opened((constrained(engine),), (reason,))
+        return Opened((_guarded(engine),), (reason,))
     starter, reason = await _embedded("", _wanted_slots(settings), settings, progress, say)
     return Opened((starter,), (f"{reason}, because no engine was named and no local Ollama has a gpt-oss model",))
 

@@ -260,7 +260,7 @@ class Standpipe:
 
 def _new_id() -> str:
     """A request's id. Nobody gains anything by guessing one."""
-    return f"{random.getrandbits(64):016x}"  # noqa: S311 - see above
+    return f"{random.getrandbits(64):016x}"
 
 
 def _trust(settings: Settings) -> Trust:

@@ -43,6 +43,8 @@ class Settings(Struct, frozen=True):
     batch: int
     predict: int
     cache: int
+    raw: bool = False
+    """Whether the model's text is handed over as it is, its own markup included."""
 
 
 class Ready(Struct, frozen=True):
@@ -120,6 +122,9 @@ def _serve(settings: Settings) -> Any:
     params.warmup = True
     params.verbosity = 2
     params.n_gpu_layers = 0
+    params.use_jinja = True
+    params.force_pure_content_parser = settings.raw
+    params.prefill_assistant = not settings.raw
     return xllamacpp.Server(params)
 
 

@@ -20,6 +20,7 @@ from msgspec import Struct
 
 from standpipe.engines.child import Child, ChildFailed
 from standpipe.engines.connection import HttpFault
+from standpipe.engines.harmony import HarmonyUpstream
 from standpipe.engines.http1 import Client
 from standpipe.engines.llama_child import Ready, Settings
 from standpipe.engines.upstream import LLAMA_CPP, Upstream
@@ -49,7 +50,7 @@ class Options(Struct, frozen=True, kw_only=True):
 
     A caller who leaves is noticed after `batch` tokens of prompt at the latest; None chooses by the model's size.
     `max_tokens` bounds every answer; None means half the context. `system_prompt` is read into every slot before the
-    first ask comes.
+    first ask comes. `harmony`: the model is a gpt-oss, whose markup we read ourselves.
     """
 
     slots: int
@@ -59,6 +60,7 @@ class Options(Struct, frozen=True, kw_only=True):
     cache: int = 256
     max_tokens: int | None = None
     system_prompt: str = ""
+    harmony: bool = False
 
     @property
     def most_tokens(self) -> int:
@@ -218,6 +220,7 @@ async def launch(
         batch=options.batch or (_LARGE_BATCH if model.bytes >= _LARGE else _BATCH),
         predict=options.most_tokens,
         cache=options.cache,
+        raw=options.harmony,
     )
     serving = False
 
@@ -243,7 +246,8 @@ async def launch(
         await child.stop(patience.grace)
         raise ChildFailed("it did not say where it listens", None, child.recent) from error
     serving = True
-    upstream = Upstream(name, asks, slots=options.slots, model=model.alias, capabilities=LLAMA_CPP)
+    kind = HarmonyUpstream if options.harmony else Upstream
+    upstream = kind(name, asks, slots=options.slots, model=model.alias, capabilities=LLAMA_CPP)
     return Life(child, upstream, control, options, patience, log, folder)
 
 
