@@ -147,6 +147,12 @@ class Settings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     write_timeout: Annotated[Seconds, _meta("a reader that takes nothing is cut after this", "s", gt=0, le=86_400)] = (
         30.0
     )
+    request_line: Annotated[int, _meta("longest request line", "B", ge=256, le=1_048_576)] = 8192
+    header_bytes: Annotated[int, _meta("largest request head", "B", ge=1024, le=1_048_576)] = 16_384
+    header_count: Annotated[int, _meta("most headers of a request", ge=8, le=10_000)] = 100
+    asks_per_connection: Annotated[
+        int, _meta("requests that one connection may carry before it is closed", ge=1, le=1_000_000)
+    ] = 1000
     connections: Annotated[int, _meta("open connections, all together", ge=1, le=1_000_000)] = 10_000
     connections_per_client: Annotated[int, _meta("open connections of one client", ge=1, le=1_000_000)] = 32
     connections_per_block: Annotated[int, _meta("open connections of one network block", ge=1, le=1_000_000)] = 128
@@ -289,6 +295,8 @@ def load(
     settings = Settings(**values)
     if bool(settings.tls_cert) != bool(settings.tls_key):
         raise SettingsError("tls_cert and tls_key go together: give both, or neither")
+    if settings.proxy_protocol and (settings.tls_cert or settings.edge == "asgi"):
+        raise SettingsError("proxy_protocol works with edge = http1 and without tls_cert: the proxy ends TLS")
     return settings
 
 

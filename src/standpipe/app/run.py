@@ -21,7 +21,7 @@ from standpipe.app.engines import open_engines
 from standpipe.app.house import Standpipe
 from standpipe.edge.http1 import Http1Shell
 from standpipe.edge.limits import Limits
-from standpipe.edge.listen import ListenError, Tls, inherited, open_tcp, open_unix
+from standpipe.edge.listen import ListenError, Tls, inherited, open_tcp, open_unix, raise_descriptors
 from standpipe.edge.server import Server, Shell
 from standpipe.engines.llama import LlamaFailed
 from standpipe.models.catalog import ModelUnavailable
@@ -31,6 +31,9 @@ from standpipe.policy.identity import Trust
 from standpipe.serve.guard import Guard
 from standpipe.settings import Settings, SettingsError
 from standpipe.terminal import banner, progress
+
+_OTHER_DESCRIPTORS = 512
+"""What a process needs besides its clients' connections: engines, files, pipes."""
 
 
 def serve(settings: Settings) -> int:
@@ -77,6 +80,8 @@ class _Signals:
 
 async def _serve(settings: Settings, log: Logger) -> int:
     signals = _Signals()
+    asyncio.get_running_loop().set_exception_handler(partial(_unexpected, log))
+    raise_descriptors(settings.connections + _OTHER_DESCRIPTORS)
     sockets = _sockets(settings)
     try:
         opening = asyncio.ensure_future(open_engines(settings, progress.bar, partial(_say, log)))
@@ -141,6 +146,10 @@ def _servers(settings: Settings, house: Standpipe) -> tuple[Server, Server]:
         body=settings.body_timeout,
         idle=settings.idle_timeout,
         write_stall=settings.write_timeout,
+        request_line=settings.request_line,
+        header_bytes=settings.header_bytes,
+        header_count=settings.header_count,
+        asks_per_connection=settings.asks_per_connection,
         connections=settings.connections,
         connections_per_client=settings.connections_per_client,
         connections_per_block=settings.connections_per_block,
@@ -161,10 +170,17 @@ def _shell(settings: Settings, guard: Guard, limits: Limits) -> Shell:
 def _sockets(settings: Settings) -> list[socket.socket]:
     """Passed ones, if any; else the one UNIX socket; else host and port. Raises ListenError."""
     if passed := inherited(os.environ, os.getpid()):
+        for name in ("LISTEN_FDS", "LISTEN_PID", "LISTEN_FDNAMES"):
+            os.environ.pop(name, None)  # they are ours now, and no child's
         return passed
     if settings.unix_socket:
         return [open_unix(Path(settings.unix_socket))]
     return open_tcp(settings.host, settings.port, reuse_port=settings.reuse_port)
+
+
+def _unexpected(log: Logger, _loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+    """What nobody caught: a bug, or a socket that the system would not give."""
+    log.error("bug", message=context.get("message"), exc_info=context.get("exception"))
 
 
 def _say(log: Logger, level: str, sentence: str) -> None:
