@@ -62,6 +62,10 @@ class Watch:
         """All blocks, all clients seen of a block, all shares seen of a client, by what they are in."""
         self._behind: dict[tuple[Path, Path], float] = {}
         """For one and another who has waited without a break: the least lead of the one over the other since."""
+        self._seen: dict[Path, None] = {}
+        """Who was eligible at the last check."""
+        self._served = False
+        """Whether anybody was served since then."""
 
     def join(self, client: ClientKey, now: float, eligible_at: float, guess: int, prompt: int, output: int) -> Watched:
         """An ask whose prompt is guessed as `guess` tokens, has `prompt`, and will give `output` at most."""
@@ -127,6 +131,7 @@ class Watch:
 
     def _serve(self, watched: Watched, weight: float) -> None:
         watched.charged += weight
+        self._served = True
         for path in watched.paths:
             self._service[path] += weight
             self._rivals[path[:-1]][path] = None
@@ -151,14 +156,19 @@ class Watch:
 
     def _check(self) -> None:
         """Hold the lead of everybody over each who waits against the bound."""
+        eligible = self._eligible()
+        if not self._served and eligible == self._seen:
+            return
+        self._served, self._seen = False, eligible
         behind: dict[tuple[Path, Path], float] = {}
-        for path in self._eligible():
-            bound = self._bound[len(path)]
+        for path in eligible:
+            bound, own, most = self._bound[len(path)], self._service[path], 0.0
             for rival in self._rivals[path[:-1]]:
                 if rival != path:
-                    lead = self._service[rival] - self._service[path]
+                    lead = self._service[rival] - own
                     least = behind[rival, path] = min(lead, self._behind.get((rival, path), lead))
-                    self.worst = max(self.worst, (lead - least) / bound)
-                    if lead - least > bound * (1 + 1e-9):
-                        raise Broken(f"{rival} got {lead - least:.1f} more than {path}, the bound is {bound:.1f}")
+                    most = max(most, lead - least)
+            self.worst = max(self.worst, most / bound)
+            if most > bound * (1 + 1e-9):
+                raise Broken(f"somebody got {most:.1f} more than {path}, which waited; the bound is {bound:.1f}")
         self._behind = behind

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterator
-from math import ceil
+from math import ceil, floor
 
 from standpipe.policy.identity import ClientKey
 from standpipe.policy.line.cost import Reach, Weights
@@ -247,7 +247,7 @@ def _passing(group: Group, member: Member | None, weight: float, own: float) -> 
 
     `own` is what one ask of the member is expected to cost. An ask that runs is half paid for, on average.
     """
-    if member is not None and member.fresh:
+    if member is not None and member.fresh and not weight:
         earlier = [other for number, other in group.arrivals if number == other.fresh < member.fresh]
         return len(earlier), sum(other.expected / other.waiting for other in earlier)
     if member is None:
@@ -258,8 +258,10 @@ def _passing(group: Group, member: Member | None, weight: float, own: float) -> 
     for other in group.queued.values():
         if other is not member:
             mean = other.expected / other.waiting
-            behind = start - other.counter - other.running * mean / 2
-            passing = min(other.waiting, max(bool(other.fresh), ceil(behind / mean)))
+            behind = (start - other.counter - other.running * mean / 2) / mean
+            # On a tie the one served longest ago is next: the rival, if the member was served in between.
+            passing = floor(behind) + 1 if weight else ceil(behind)
+            passing = min(other.waiting, max(bool(other.fresh), passing))
             asks += passing
             their_weight += passing * mean
     return asks, their_weight

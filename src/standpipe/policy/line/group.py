@@ -5,15 +5,17 @@ delivered to it. A slot goes to the *eligible* member with the smallest counter,
 Eligible is who has an ask that may start and fewer running than its cap. Two floors make the counters of the idle
 worthless as credit, yet keep their debts:
 
-* the *floor* V: the smallest counter among eligible members, kept while there is none. It never falls.
+* the *floor* V: the smallest counter among eligible members when a slot was last given. It never falls.
 * the *clock* F: grows by x / n whenever x is delivered to one of n active members; kept within [V, V + U].
 
-Who becomes eligible with nothing running is lifted to max(own, F), who was at its cap to max(own, V).
+Who comes from idleness, with nothing running and nothing else waiting, is lifted to max(own, F); who becomes eligible
+again because it is below its cap again, to max(own, V). (V is not the smallest counter of the moment: where everybody
+may run one ask, whoever runs it is not eligible, and would be lifted to the others each time, whatever its ask cost.)
 
-*The bound.* U(k) (see `cost`) is the most that a counter can rise above V with k asks running: at the last dispatch it
-equalled V, and since then it gained at most one prompt and the output of what runs, while V did not fall. With U that
-of the cap, all counters stay within [V, V + U]; so two members that are both eligible throughout receive the same
-service within 2U, however long that is, however many members or slots there are.
+*The bound.* U(k) (see `cost`) is the most that a counter can rise above V with k asks running: when a member is given a
+slot its counter equals V, and until the next time it gains at most one prompt and the output of what runs, while V does
+not fall. With U that of the cap, all counters stay within [V, V + U]; so while a member is eligible nobody else gets
+more than 2U more than it does, however long that is, however many members or slots there are.
 
 *Those who come fresh*, with nothing else waiting and, counting what they ask now, no more than F used, go first, in
 order of coming: a stranger finds the next slot, not the end of the line. They may go past the smallest counter every
@@ -105,23 +107,20 @@ class Group(Member):
         return self.eligible > 0
 
     def choose(self, *, reserved: bool = False) -> Member | None:
-        """The eligible member that is next. A `reserved` slot is only for one that came fresh."""
-        least = self.least()
-        if self.passed and not reserved:
-            self.passed = False
-            return least
-        while self.arrivals:
-            number, member = self.arrivals[0]
-            if member.fresh == number:
-                if member.counter <= self.floor + (member.cap - member.running - 1) * self.step:
-                    self.passed = not reserved and member is not least
-                    return member
-                member.fresh = 0
-            self.arrivals.popleft()
-        return None if reserved else least
+        """The eligible member that gets the next slot. A `reserved` slot is only for one that came fresh."""
+        least = self._least()
+        if least is None:
+            return None
+        chosen = self._freshest(max(self.floor, least.counter)) if reserved or not self.passed else None
+        if not reserved:
+            chosen = chosen or least
+            self.passed = chosen is not least
+        if chosen is not None:
+            self.floor = max(self.floor, least.counter)
+        return chosen
 
-    def least(self) -> Member | None:
-        """The eligible member with the smallest counter. Brings the floor up to date.
+    def _least(self) -> Member | None:
+        """The eligible member with the smallest counter.
 
         Counters that rose leave entries that are too low: they are put right when they come up.
         """
@@ -134,28 +133,39 @@ class Group(Member):
             elif member.counter > entry[0]:
                 heapreplace(heap, self._entry(member))
             else:
-                self.floor = entry[0]
                 return member
+        return None
+
+    def _freshest(self, floor: float) -> Member | None:
+        """The first of those who came fresh, if the bound allows it to go first."""
+        while self.arrivals:
+            number, member = self.arrivals[0]
+            if member.fresh == number:
+                if member.counter <= floor + (member.cap - member.running - 1) * self.step:
+                    return member
+                member.fresh = 0
+            self.arrivals.popleft()
         return None
 
     def admit(self, member: Member, *, arrived: bool = False) -> None:
         """A member has become eligible: lift it, let it stand in line. `arrived`: by an ask that came just now."""
-        self.least()
         entrance = self.entrance()
         if self.debts:
             self._forgive(entrance)
         own = member.counter
-        member.counter = max(own, self.floor if member.running else entrance)
+        alone = arrived and member.waiting == 1
+        member.counter = max(own, entrance if alone and not member.running else self.floor)
         self.eligible += 1
         self._push(member)
-        if arrived and member.waiting == 1 and own <= entrance + member.expected:
+        if alone and own <= entrance + member.expected:
             member.fresh = self.serial
             self.arrivals.append((self.serial, member))
 
     def dismiss(self, member: Member) -> None:
         """A member is eligible no longer."""
-        self.least()
-        self._drop(member)
+        member.entry = None
+        member.fresh = 0
+        self.eligible -= 1
 
     def serve(self, member: Member, weight: float, served: int) -> None:
         """The member that was chosen gets a slot, and service of this weight at once."""
@@ -164,7 +174,7 @@ class Group(Member):
         member.running += 1
         self.deliver(member, weight)
         if member.running >= member.cap or not member.startable():
-            self._drop(member)
+            self.dismiss(member)
         elif self.heap[0] is member.entry:
             heapreplace(self.heap, self._entry(member))
 
@@ -176,7 +186,6 @@ class Group(Member):
     def give_back(self, member: Member, weight: float) -> bool:
         """Service was counted that was not delivered. Returns False if only a part could be given back: a counter
         never sinks below the floor, or the floor itself would fall."""
-        self.least()
         own = member.counter
         lowest = min(own, self.floor)
         member.counter = max(own - weight, lowest)
@@ -219,13 +228,8 @@ class Group(Member):
             self.admit(member)
 
     def entrance(self) -> float:
-        """Where who comes with nothing running enters at the lowest: F, which is never below V."""
+        """Where who comes from idleness enters at the lowest: F, which is never below V."""
         return max(self.clock, self.floor)
-
-    def _drop(self, member: Member) -> None:
-        member.entry = None
-        member.fresh = 0
-        self.eligible -= 1
 
     def _push(self, member: Member) -> None:
         heappush(self.heap, self._entry(member))

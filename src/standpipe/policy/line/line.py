@@ -56,6 +56,7 @@ class Line:
     def __init__(self, rules: Rules, slots: int) -> None:
         self._rules = rules
         self._slots = slots
+        self._reserve = rules.caps(slots).reserve
         self.order = rules.order(slots)
         self._room = Occupancy(rules.room)
         self._speed = Speed()
@@ -78,8 +79,9 @@ class Line:
         if slots < 1:
             raise ValueError(f"a line needs at least one slot, not {slots}")
         if slots != self._slots:
-            self._slots = slots
-            self.order.resize(self._rules.caps(slots))
+            caps = self._rules.caps(slots)
+            self._slots, self._reserve = slots, caps.reserve
+            self.order.resize(caps)
 
     def join(
         self,
@@ -149,7 +151,8 @@ class Line:
             return None
         place = self.order.take()
         if place is None:
-            self._sojourn.idle(now)
+            if self._slots - self._running > self._reserve:
+                self._sojourn.idle(now)
             return None
         present = self._room.leave(place)
         self._sojourn.observe(now - max(place.eligible_at, place.joined_at, present.moved), now)
@@ -172,14 +175,14 @@ class Line:
 
     def charge(self, place: Place, output_tokens: int, now: float) -> None:
         """Count output tokens as they are produced, also when nobody reads them any more."""
+        if place.state is not State.RUNNING:
+            raise ValueError(f"only a running place can be charged: {place}")
         if place.first_token_at is None:
             place.first_token_at = now
         place.output_tokens += output_tokens
         self.order.charge(place, output_tokens * self._rules.weights.output)
 
-    def settle(
-        self, place: Place, *, prompt_tokens: int, completion_tokens: int, cached_tokens: int = 0, now: float
-    ) -> None:
+    def settle(self, place: Place, *, prompt_tokens: int, completion_tokens: int, cached_tokens: int = 0) -> None:
         """Replace what was charged by what the engine counted. An attempt that failed settles with what it had read
         and produced, which may be nothing. The slot is still held; call it once."""
         if place.state is not State.RUNNING:
@@ -187,13 +190,8 @@ class Line:
         weights = self._rules.weights
         due = weights.input(prompt_tokens, cached_tokens) + weights.output * completion_tokens
         self.order.charge(place, due - place.charged)
-        if place.first_token_at is not None and place.granted_at is not None:
-            self._speed.learn(
-                prompt_tokens - cached_tokens,
-                place.first_token_at - place.granted_at,
-                completion_tokens,
-                now - place.first_token_at,
-            )
+        place.prompt_tokens = prompt_tokens - cached_tokens
+        place.output_tokens = completion_tokens
 
     def release(self, place: Place, now: float) -> None:
         """The slot is free: the stream has ended and the engine's connection is closed."""
@@ -206,6 +204,9 @@ class Line:
         present.running -= 1
         present.moved = now
         self._room.forget(place.client.address)
+        first = place.first_token_at
+        if first is not None and place.granted_at is not None:
+            self._speed.learn(place.prompt_tokens, first - place.granted_at, place.output_tokens, now - first)
 
     def forecast(self, place: Place, now: float) -> Forecast:
         """Where a waiting place is and how long it will wait."""

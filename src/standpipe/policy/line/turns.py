@@ -145,8 +145,10 @@ class RoundRobin(Fifo):
     def _moved(self, flow: Flow) -> bool:
         return flow.entry is None
 
-    def _passing(self, rival: Flow, place: Place, before: int) -> int:  # noqa: ARG002  (turns know no order of joining)
-        return min(len(rival.queue), before + 1)
+    def _passing(self, rival: Flow, place: Place, before: int) -> int:
+        own = self._flows.get(place.client.address)
+        earlier = own is None or own.entry is None or (rival.entry is not None and rival.entry < own.entry)
+        return min(len(rival.queue), before + earlier)
 
 
 def _before(flow: Flow, place: Place) -> int:
