@@ -60,7 +60,7 @@ def test_an_engine_that_calls_tools_is_left_to_it_and_streams_its_call():
     assert len(found.reasoning.split()) == 2
 
 
-def test_an_engine_that_turns_out_to_ignore_tools_is_asked_for_json_and_remembered():
+def test_an_engine_that_turns_out_to_ignore_tools_is_asked_for_json():
     class Toolless(Scripted):
         async def answer(self, ask, sink):
             await super().answer(replace(ask, tools=(), tool_choice=None), sink)
@@ -69,13 +69,28 @@ def test_an_engine_that_turns_out_to_ignore_tools_is_asked_for_json_and_remember
     outer = Constrained(engine)
 
     async def scene():
-        for _ in range(2):
-            await outer.answer(ASK, sink := Collected())
-            assert [call.name for call in sink.answer.tool_calls] == ["clock"]
+        await outer.answer(ASK, sink := Collected())
+        assert [call.name for call in sink.answer.tool_calls] == ["clock"]
         return engine.statistics().asked
 
-    assert run(scene()) == 3
-    assert outer.calls_tools is False
+    assert run(scene()) == 2
+
+
+def test_prose_in_one_ask_takes_no_tools_from_the_next():
+    class Capable(Scripted):
+        async def answer(self, ask, sink):
+            said.append(ask.tools)
+            await super().answer(ask, sink)
+
+    said: list[tuple[Tool, ...]] = []
+    outer = Constrained(Capable(Script(text="prose")))
+
+    async def scene():
+        await outer.answer(replace(ASK, tool_choice=ToolChoice(ToolMode.NAMED, "clock")), Collected())
+        await outer.answer(replace(ASK, tool_choice=None), Collected())
+
+    run(scene())
+    assert said[-1] == (TOOL,)
 
 
 def test_an_engine_that_refuses_tools_is_asked_for_json():

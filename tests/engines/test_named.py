@@ -22,7 +22,7 @@ def test_an_engine_is_named_by_one_text(text, named):
 
 @pytest.mark.parametrize("text", ["", "http", "scripted", "ftp://x", "host:8000", "embedded#slots=0", "embedded#n=1"])
 def test_a_wrong_name_is_told_what_is_allowed(text):
-    with pytest.raises(ValueError, match="embedded|slots=N"):
+    with pytest.raises(ValueError, match=r"embedded|slots=N"):
         parse_engine(text)
 
 

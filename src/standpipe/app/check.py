@@ -3,18 +3,30 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from functools import partial
 
 from rich.console import Console
 
 from standpipe.app.engines import open_engines
 from standpipe.chat.errors import EngineFailed
-from standpipe.engines.base import Engine
+from standpipe.engines.base import Engine, Probed
 from standpipe.engines.llama import LlamaFailed
 from standpipe.models.catalog import ModelUnavailable
+from standpipe.policy.control_tokens import Handling
 from standpipe.policy.identity import Trust
 from standpipe.settings import Settings, SettingsError
 from standpipe.terminal import progress
+
+Say = Callable[[str], None]
+
+_HANDLING = {
+    Handling.SPELLS: "control tokens in clients' text are only text to it",
+    Handling.READS: "it reads control tokens in clients' text, so they are broken apart before it sees them",
+    Handling.READS_ANYWAY: "it reads control tokens in clients' text even when they are broken apart: do not trust it "
+    "to keep the operator's prompt apart from the client's words",
+    Handling.UNCLEAR: "how it handles control tokens could not be measured; they are broken apart in any case",
+}
 
 
 def check(settings: Settings) -> int:
@@ -43,12 +55,12 @@ async def _check(settings: Settings, console: Console) -> int:
     faults = 0
     for engine, reason in zip(opened.engines, opened.reasons, strict=True):
         good(f"engine: {reason}")
-        faults += await _look(engine, good, bad)
+        faults += await _look(engine, good, bad, warn)
         await engine.close()
     return 1 if faults else 0
 
 
-async def _look(engine: Engine, good: partial[None], bad: partial[None]) -> int:
+async def _look(engine: Engine, good: Say, bad: Say, warn: Say) -> int:
     """Ask one engine whether it is up and what it serves."""
     health = await engine.health()
     if not health.up:
@@ -60,6 +72,9 @@ async def _look(engine: Engine, good: partial[None], bad: partial[None]) -> int:
         bad(f"{engine.name}: it is up, but does not list its models: {error}")
         return 1
     good(f"{engine.name}: up, serves {', '.join(models) or 'a model that it does not name'}")
+    if isinstance(engine, Probed):
+        handling = await engine.probe()
+        (warn if handling is Handling.READS_ANYWAY else good)(f"{engine.name}: {_HANDLING[handling]}")
     return 0
 
 

@@ -20,6 +20,7 @@ from standpipe.observe.log import AskLog, ClientHash, Logger
 from standpipe.observe.metrics import CONTENT_TYPE, Metrics
 from standpipe.policy.alarm import Alarm, Oddity
 from standpipe.policy.caps import Caps
+from standpipe.policy.control_tokens import Handling
 from standpipe.policy.identity import Identities, Identity, Trust
 from standpipe.policy.line import Line, Policy, Reach, Room, Rules
 from standpipe.policy.overload import SlotRange, Slots
@@ -103,7 +104,7 @@ class Standpipe:
         await self.pool.refresh()
         self.admission.resize(self.pool.slots)
         self.face.board.open()
-        self._refreshing = asyncio.get_running_loop().create_task(self._keep_fresh())
+        self._refreshing = asyncio.get_running_loop().create_task(self._look_after())
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -114,7 +115,12 @@ class Standpipe:
         self.admission.close()
         await self.pool.close()
 
-    async def _keep_fresh(self) -> None:
+    async def _look_after(self) -> None:
+        """Probe the engines once, then keep an eye on them."""
+        await self.pool.probe()
+        for engine in self.pool.statistics().engines:
+            if engine.handling is Handling.READS_ANYWAY:
+                self._log.warning("this engine reads control tokens even when they are broken", engine=engine.name)
         while True:
             await asyncio.sleep(REFRESH)
             try:
@@ -235,6 +241,7 @@ class Standpipe:
                     "slots": engine.slots,
                     "busy": engine.busy,
                     "models": engine.models,
+                    "control_tokens": engine.handling,
                 }
                 for engine in self.pool.statistics().engines
             ],

@@ -16,6 +16,7 @@ from msgspec import Struct
 from standpipe.chat.ask import Ask
 from standpipe.chat.embedding import EmbedAsk, Vectors
 from standpipe.chat.events import Event
+from standpipe.policy.control_tokens import Handling
 
 
 class Flow(Protocol):
@@ -91,6 +92,20 @@ class Embedder(Protocol):
         Raises EngineFailed, EngineTimeout, a client's fault that the engine found, or Unsupported when the engine
         turns out to make no embeddings.
         """
+        ...
+
+
+@runtime_checkable
+class Probed(Protocol):
+    """An engine behind a guard that can measure what the engine does with control tokens in a client's text."""
+
+    @property
+    def handling(self) -> Handling | None:
+        """What was found; None before it was looked for."""
+        ...
+
+    async def probe(self) -> Handling:
+        """Find out, at the cost of three short prompts. Never raises a Failure."""
         ...
 
 

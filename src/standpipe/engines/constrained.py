@@ -14,7 +14,8 @@ from standpipe.chat.ask import Ask
 from standpipe.chat.embedding import EmbedAsk, Vectors
 from standpipe.chat.errors import InvalidAsk, Unsupported
 from standpipe.chat.events import Event, Finished, FinishReason, ReasoningDelta, Started, TextDelta, ToolCallDelta
-from standpipe.engines.base import Embedder, Engine, Flow, Health, Sink
+from standpipe.engines.base import Embedder, Engine, Flow, Health, Probed, Sink
+from standpipe.policy.control_tokens import Handling
 from standpipe.policy.forced_calls import calls, constrain, must_call
 
 
@@ -26,20 +27,20 @@ def constrained(engine: Engine, *, ignores_tools: bool = False) -> Engine:
 
 
 class Constrained:
-    """Stands before an engine. `calls_tools` is None until one of the two has been seen."""
+    """Stands before an engine."""
 
     def __init__(self, engine: Engine, *, ignores_tools: bool = False) -> None:
         self._engine = engine
         self.name = engine.name
         self.slots = engine.slots
-        self.calls_tools = False if ignores_tools else None
+        self._ignores_tools = ignores_tools
 
     async def answer(self, ask: Ask, sink: Sink) -> None:
         if not ask.tools:
             await self._engine.answer(ask, sink)
         elif not must_call(ask):
-            await self._engine.answer(constrain(ask) if self.calls_tools is False else ask, sink)
-        elif self.calls_tools is False or not await self._calls(ask, sink):
+            await self._engine.answer(constrain(ask) if self._ignores_tools else ask, sink)
+        elif self._ignores_tools or not await self._calls(ask, sink):
             await self._engine.answer(constrain(ask), _FromJson(ask, sink))
 
     async def _calls(self, ask: Ask, sink: Sink) -> bool:
@@ -49,13 +50,17 @@ class Constrained:
             await self._engine.answer(ask, held)
         except InvalidAsk:
             # An engine may refuse tools as such. If it is the ask that is wrong, it will be refused again.
-            if held.called or self.calls_tools:
+            if held.called:
                 raise
-        if held.called:
-            self.calls_tools = True
-        elif self.calls_tools is None:
-            self.calls_tools = False
         return held.called or held.cut
+
+    @property
+    def handling(self) -> Handling | None:
+        """What the engine's guard has found of control tokens, if it has one."""
+        return self._engine.handling if isinstance(self._engine, Probed) else None
+
+    async def probe(self) -> Handling:
+        return await self._engine.probe() if isinstance(self._engine, Probed) else Handling.UNCLEAR
 
     async def models(self) -> tuple[str, ...]:
         return await self._engine.models()

@@ -11,12 +11,15 @@ import asyncio
 from msgspec import Struct
 
 from standpipe.chat.errors import EngineFailed
-from standpipe.engines.base import Engine, Health
+from standpipe.engines.base import Engine, Health, Probed
 from standpipe.policy.breaker import Breaker, State
+from standpipe.policy.control_tokens import Handling
 from standpipe.policy.retry import Budget
 
 REFRESH_PATIENCE = 10.0
 """Seconds that an engine may take to tell its health and models."""
+PROBE_PAUSE = 1.0
+"""Seconds between two looks for a free slot to probe on: whoever asks goes first."""
 
 
 class EngineStatistics(Struct, frozen=True):
@@ -39,6 +42,8 @@ class EngineStatistics(Struct, frozen=True):
     attempts: int
     answered: int
     failed: int
+    handling: Handling | None
+    """What it does with control tokens, where that was probed."""
 
 
 class Member:
@@ -72,6 +77,18 @@ class Member:
         except EngineFailed:
             # Up, but it lists no models: it may answer all the same.
             return
+
+    async def probe(self) -> None:
+        """Probe it on one of its slots, once one is free."""
+        if not isinstance(self.engine, Probed):
+            return
+        while not self.free:  # noqa: ASYNC110 - no event for it is worth its keep: this happens once
+            await asyncio.sleep(PROBE_PAUSE)
+        self.busy += 1
+        try:
+            await self.engine.probe()
+        finally:
+            self.busy -= 1
 
     def take(self, now: float) -> bool:
         """Occupy a slot. Gives whether this attempt is the breaker's probe."""
@@ -111,4 +128,5 @@ class Member:
             attempts=self.attempts,
             answered=self.answered,
             failed=self.failed,
+            handling=self.engine.handling if isinstance(self.engine, Probed) else None,
         )

@@ -144,6 +144,11 @@ class Pool:
             for member in self._members:
                 group.create_task(member.refresh())
 
+    async def probe(self) -> None:
+        """Have every engine that can be probed tell how it handles control tokens; see `base.Probed`."""
+        for member in self._members:
+            await member.probe()
+
     def models(self) -> tuple[str, ...]:
         """The names that all engines list, the default first."""
         default = self._wanted(None)
