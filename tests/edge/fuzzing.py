@@ -10,12 +10,8 @@ any more.
 
 from __future__ import annotations
 
-import argparse
 import asyncio
-import itertools
-import random
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -28,10 +24,11 @@ from standpipe.edge.limits import Limits
 from standpipe.edge.reader import Reader
 from standpipe.policy.identity import Trust
 from tests.edge.rig import refuse
+from tests.fuzzing import Target, cut, load, main
 from tests.virtual import run
 
 LIMITS = Limits(request_line=256, header_bytes=1024, header_count=20, read_ahead=4096)
-CORPUS = tuple(path.read_bytes() for path in sorted((Path(__file__).parent / "corpus").glob("*.http")))
+CORPUS = load(Path(__file__).parent / "corpus", ".http")
 WORDS = (
     b"\r\n", b"\n", b"\r", b" ", b"\t", b":", b";", b",", b"0", b"\r\n\r\n", b"0\r\n\r\n", b"\0", b"\xff", b"chunked",
     b"Transfer-Encoding: chunked\r\n", b"Content-Length: 3\r\n", b"Content-Length: 0\r\n", b"Host: y\r\n",
@@ -51,12 +48,6 @@ def check(data: bytes, cuts: list[int]) -> None:
     assert (together, rejected) == (apart, rejected_apart), "the pieces make a difference"
     agree(together, data, rejected=rejected)
     run(converse(pieces, together, rejected=rejected))
-
-
-def cut(data: bytes, cuts: list[int]) -> list[bytes]:
-    """The same bytes in pieces."""
-    edges = [0, *sorted({place % (len(data) + 1) for place in cuts}), len(data)]
-    return [data[a:b] for a, b in itertools.pairwise(edges) if a < b]
 
 
 def read(pieces: list[bytes]) -> tuple[Seen, bool]:
@@ -217,47 +208,7 @@ def parse(data: bytes, methods: list[str]) -> list[tuple[int, bytes]]:
     return answers
 
 
-def mutate(data: bytes, rng: random.Random) -> bytes:
-    """A few changes of the kinds that confuse parsers."""
-    for _ in range(rng.randint(0, 4)):
-        place, other = rng.randint(0, len(data)), rng.randint(0, len(data))
-        low, high = min(place, other), max(place, other)
-        match rng.randint(0, 5):
-            case 0:
-                data = data[:place] + rng.choice(WORDS) + data[place:]
-            case 1:
-                data = data[:place] + data[place + rng.randint(1, 3) :]
-            case 2:
-                data = data[:place] + bytes([rng.randint(0, 255)]) + data[place + 1 :]
-            case 3:
-                data = data[:high] + data[low:high] + data[high:]
-            case 4:
-                data = data[:low] + data[high:]
-            case _:
-                data += rng.choice(CORPUS)
-    return data
-
-
-def main() -> int:
-    """Try mutations of the corpus for some seconds. A failure prints the bytes that show it."""
-    parser = argparse.ArgumentParser(description=main.__doc__)
-    parser.add_argument("--seconds", type=float, default=60)
-    parser.add_argument("--seed", type=int, default=None)
-    options = parser.parse_args()
-    seed = options.seed if options.seed is not None else random.SystemRandom().randint(0, 1 << 32)
-    rng, end, tried = random.Random(seed), time.monotonic() + options.seconds, 0
-    while time.monotonic() < end:
-        data = mutate(rng.choice(CORPUS), rng)
-        cuts = [rng.randint(0, 4096) for _ in range(rng.randint(0, 6))]
-        try:
-            check(data, cuts)
-        except BaseException:
-            print(f"seed {seed}, try {tried}: check({data!r}, {cuts!r})")
-            raise
-        tried += 1
-    print(f"seed {seed}: {tried} requests tried, nothing found")
-    return 0
-
+TARGET = Target("requests", CORPUS, WORDS, check)
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(TARGET))
