@@ -9,8 +9,10 @@ from __future__ import annotations
 import hashlib
 import logging
 import sys
-from collections.abc import Callable
-from typing import Any, TextIO
+import traceback
+from collections.abc import Callable, MutableMapping
+from datetime import UTC, datetime
+from typing import Any, TextIO, cast
 
 import msgspec
 import structlog
@@ -43,21 +45,29 @@ def build(form: str, level: str, out: TextIO | None = None) -> Logger:
     """The logger. `form` is auto, human or json; lines go to `out` (standard error)."""
     out = out or sys.stderr
     human = form == "human" or (form == "auto" and out.isatty())
-    processors: list[Any] = [
-        structlog.processors.add_log_level,
-        structlog.processors.TimeStamper(fmt="%H:%M:%S" if human else "iso", utc=not human),
-    ]
+    processors: list[Any] = [_as_json]
     if human:
-        processors.append(structlog.dev.ConsoleRenderer(colors=out.isatty(), pad_event_to=24))
-    else:
-        processors += [structlog.processors.format_exc_info, structlog.processors.JSONRenderer(_json)]
+        processors = [
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="%H:%M:%S", utc=False),
+            structlog.dev.ConsoleRenderer(colors=out.isatty(), pad_event_to=24),
+        ]
     wrapper = structlog.make_filtering_bound_logger(logging.getLevelNamesMapping()[level.upper()])
-    logger: Logger = wrapper(structlog.WriteLogger(out), processors, {})
-    return logger
+    # Not through `wrap_logger`: its proxy builds a logger anew for every line.
+    return cast("Logger", cast("Callable[..., object]", wrapper)(structlog.WriteLogger(out), processors, {}))
 
 
-def _json(value: Any, **_: Any) -> str:
-    return msgspec.json.encode(value, enc_hook=str).decode()
+def _as_json(_: object, level: str, line: MutableMapping[str, Any]) -> str:
+    """One line, all in one step: every ask writes one."""
+    error = line.pop("exc_info", None)
+    if isinstance(error, BaseException):
+        line["exception"] = "".join(traceback.format_exception(error)).rstrip()
+    line["level"] = level
+    line["timestamp"] = datetime.now(UTC).isoformat().replace("+00:00", "Z")
+    return _encode(line).decode()
+
+
+_encode = msgspec.json.Encoder(enc_hook=str).encode
 
 
 class AskLog:

@@ -8,11 +8,11 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
+from math import inf
 
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
 from prometheus_client.registry import Collector
-from prometheus_client.utils import floatToGoString
 
 from standpipe.observe.hooks import Record
 
@@ -38,9 +38,9 @@ class _Histogram:
     def family(self, name: str, help_text: str) -> HistogramMetricFamily:
         """Cumulative, as Prometheus counts."""
         buckets, total = [], 0
-        for bound, count in zip((*_SECONDS, float("inf")), self._counts, strict=True):
+        for bound, count in zip((*_SECONDS, inf), self._counts, strict=True):
             total += count
-            buckets.append((floatToGoString(bound), float(total)))
+            buckets.append(("+Inf" if bound == inf else str(bound), float(total)))
         return HistogramMetricFamily(name, help_text, buckets=buckets, sum_value=self._sum)
 
 
