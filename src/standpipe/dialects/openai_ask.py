@@ -56,6 +56,16 @@ _MEDIA = frozenset(
     f"{prefix}{medium}" for prefix in ("", "input_") for medium in ("image", "image_url", "audio", "file", "video")
 ) | {"audio_url", "video_url"}
 _MODES = (ToolMode.AUTO, ToolMode.NONE, ToolMode.REQUIRED)
+_ROLES, _EFFORTS, _FORMATS = tuple(Role), tuple(Effort), tuple(FormatKind)
+_RANGES = (
+    ("temperature", 0, 2),
+    ("top_p", 0, 1),
+    ("frequency_penalty", -2, 2),
+    ("presence_penalty", -2, 2),
+    ("seed", -_INT64, _INT64 - 1),
+    ("top_logprobs", 0, TOP_LOGPROBS),
+)
+_PLAIN = OutputFormat()
 
 T = TypeVar("T")
 
@@ -72,7 +82,7 @@ def ask(request: wire.Request, defaults: Defaults) -> Ask:
     """Raises InvalidAsk, Unsupported or TooLarge."""
     check_count(request.messages, 1, MESSAGES, "messages")
     _check_outputs(request)
-    tools = _tools(request.tools or ())
+    tools = _tools(request.tools) if request.tools else ()
     effort = request.reasoning_effort
     return Ask(
         messages=tuple(_message(message, f"messages[{i}]") for i, message in enumerate(request.messages)),
@@ -82,7 +92,7 @@ def ask(request: wire.Request, defaults: Defaults) -> Ask:
         tool_choice=_tool_choice(request.tool_choice, tools),
         parallel_tool_calls=request.parallel_tool_calls,
         format=_format(request.response_format),
-        effort=None if effort is None else one_of(effort, tuple(Effort), "reasoning_effort"),
+        effort=None if effort is None else one_of(effort, _EFFORTS, "reasoning_effort"),
     )
 
 
@@ -95,15 +105,14 @@ def _check_outputs(request: wire.Request) -> None:
 
 
 def _sampling(request: wire.Request, defaults: Defaults) -> Sampling:
-    check_range(request.temperature, 0, 2, "temperature")
-    check_range(request.top_p, 0, 1, "top_p")
-    check_range(request.frequency_penalty, -2, 2, "frequency_penalty")
-    check_range(request.presence_penalty, -2, 2, "presence_penalty")
-    check_range(request.seed, -_INT64, _INT64 - 1, "seed")
-    check_range(request.top_logprobs, 0, TOP_LOGPROBS, "top_logprobs")
+    for name, low, high in _RANGES:
+        value = getattr(request, name)
+        if value is not None:
+            check_range(value, low, high, name)
     if request.top_logprobs and not request.logprobs:
         raise InvalidAsk("`top_logprobs` needs `logprobs` to be true.", param="top_logprobs")
-    _check_bias(request.logit_bias or {})
+    if request.logit_bias:
+        _check_bias(request.logit_bias)
     older = _token_limit(request.max_tokens, "max_tokens")
     newer = _token_limit(request.max_completion_tokens, "max_completion_tokens")
     return Sampling(
@@ -138,8 +147,8 @@ def _check_bias(bias: dict[str, float]) -> None:
 
 def _format(sent: wire.ResponseFormat | None) -> OutputFormat:
     if sent is None:
-        return OutputFormat()
-    kind = one_of(sent.type, tuple(FormatKind), "response_format.type")
+        return _PLAIN
+    kind = one_of(sent.type, _FORMATS, "response_format.type")
     if kind is not FormatKind.JSON_SCHEMA:
         return OutputFormat(kind)
     param = "response_format.json_schema"
@@ -176,7 +185,7 @@ def _tool_choice(sent: str | wire.NamedTool | None, tools: tuple[Tool, ...]) -> 
 def _message(sent: wire.Message, param: str) -> Message:
     if sent.role == "function":
         raise Unsupported("The role `function` is not supported: use `tool`.", param=f"{param}.role")
-    role = one_of(sent.role, tuple(Role), f"{param}.role")
+    role = one_of(sent.role, _ROLES, f"{param}.role")
     if sent.name is not None:
         check_name(sent.name, f"{param}.name")
     match role:
@@ -185,7 +194,8 @@ def _message(sent: wire.Message, param: str) -> Message:
         case Role.TOOL:
             parts = (_tool_result(sent, param),)
         case Role.SYSTEM | Role.DEVELOPER | Role.USER:
-            parts = tuple(_texts(sent.content, f"{param}.content"))
+            content = sent.content
+            parts = (Text(content),) if isinstance(content, str) else tuple(_texts(content, f"{param}.content"))
     return Message(role, parts, sent.name)
 
 

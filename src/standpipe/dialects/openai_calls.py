@@ -87,7 +87,7 @@ class Calls:
 
     def finish(self) -> bool:
         """Whether there were any. Raises EngineFailed for a call that never got its name."""
-        if not all(call.name for call in self._calls):
+        if self._calls and not all(call.name for call in self._calls):
             raise EngineFailed("The engine sent a tool call without a name.")
         return bool(self._calls)
 

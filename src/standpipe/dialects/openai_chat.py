@@ -50,7 +50,7 @@ class OpenAIChat:
         """`Parsed.echo` is whether the stream shall tell its usage."""
         sent = fields(body)
         for name, message in REFUSED.items():
-            if not is_null(sent.get(name)):
+            if name in sent and not is_null(sent[name]):
                 raise Unsupported(message, param=name)
         request = decode(body, _REQUEST)
         options = request.stream_options

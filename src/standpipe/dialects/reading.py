@@ -50,7 +50,7 @@ def fields(body: bytes) -> dict[str, Raw]:
 
     Raises InvalidAsk when this is not JSON, not an object or nested too deep.
     """
-    if not body.strip():
+    if not body or body.isspace():
         raise InvalidAsk("The body is empty; it must be a JSON object.")
     _check_depth(body)
     return decode(body, _FIELDS)
@@ -70,8 +70,8 @@ def decode(body: bytes, decoder: Decoder[T]) -> T:
 
 def unknown(names: Collection[str], known: Collection[str]) -> tuple[str, ...]:
     """Those names that are not known, for a response header: at most `DROPPED`, and only plain ones."""
-    found = (name for name in names if name not in known and _NAME.fullmatch(name))
-    return tuple(name for name, _ in zip(found, range(DROPPED), strict=False))
+    strange = [name for name in names if name not in known]
+    return tuple([name for name in strange if _NAME.fullmatch(name)][:DROPPED]) if strange else ()
 
 
 def object_text(value: Raw, param: str) -> str:

@@ -19,7 +19,7 @@ from math import exp, log
 import msgspec
 from msgspec import Struct
 
-from standpipe.chat.ask import Ask, ToolCall
+from standpipe.chat.ask import Ask, Text, ToolCall
 
 _SAMPLE = 2048
 """Characters of a text that are looked at to tell its kind."""
@@ -27,7 +27,8 @@ _SAMPLE = 2048
 _PROSE = 0.9
 """The part of letters, spaces and common marks above which ASCII text is prose."""
 
-_PLAIN = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ .,'?!")
+_PLAIN = b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ .,'?!"
+_BEYOND_ASCII = bytes(range(0x80, 0x100))
 
 
 class Kind(StrEnum):
@@ -51,18 +52,28 @@ class Sizes(Struct, frozen=True):
     @classmethod
     def of(cls, texts: Iterable[str]) -> Sizes:
         """Measure a prompt, one text per message."""
-        found = dict.fromkeys(Kind, 0)
-        messages = 0
+        prose = code = wide = messages = 0
         for text in texts:
             messages += 1
-            found[kind(text)] += len(text) if text.isascii() else len(text.encode("utf-8", "surrogatepass"))
-        return cls(found[Kind.PROSE], found[Kind.CODE], found[Kind.WIDE], messages)
+            size = len(text) if text.isascii() else len(text.encode("utf-8", "surrogatepass"))
+            made_of = kind(text)
+            if made_of is Kind.PROSE:
+                prose += size
+            elif made_of is Kind.CODE:
+                code += size
+            else:
+                wide += size
+        return cls(prose, code, wide, messages)
 
 
 def texts(ask: Ask) -> Iterator[str]:
     """All that a model has to read of an ask: a text for each message, and one for each tool."""
     for message in ask.messages:
-        yield "".join(part.arguments if isinstance(part, ToolCall) else part.text for part in message.parts)
+        parts = message.parts
+        if len(parts) == 1 and type(parts[0]) is Text:
+            yield parts[0].text
+        else:
+            yield "".join(part.arguments if isinstance(part, ToolCall) else part.text for part in parts)
     for tool in ask.tools:
         yield msgspec.json.encode(tool).decode()
 
@@ -70,10 +81,12 @@ def texts(ask: Ask) -> Iterator[str]:
 def kind(text: str) -> Kind:
     """What a text is mostly made of, judged by its beginning."""
     sample = text[:_SAMPLE]
-    if not sample.isascii() and sum(char > "\x7f" for char in sample) > len(sample) / 4:
+    length = len(sample)
+    encoded = sample.encode("utf-8", "surrogatepass")
+    if len(encoded) > length and length - len(encoded.translate(None, _BEYOND_ASCII)) > length / 4:
         return Kind.WIDE
-    plain = sum(map(_PLAIN.__contains__, sample))
-    return Kind.PROSE if plain >= _PROSE * len(sample) else Kind.CODE
+    plain = len(encoded) - len(encoded.translate(None, _PLAIN))
+    return Kind.PROSE if plain >= _PROSE * length else Kind.CODE
 
 
 class Prompts:
@@ -91,7 +104,8 @@ class Prompts:
 
     def guess(self, sizes: Sizes) -> float:
         """The most likely number of tokens."""
-        return sum(self._parts(sizes))
+        prose, code, wide, message = self._rates
+        return prose * sizes.prose + code * sizes.code + wide * sizes.wide + message * sizes.messages
 
     def low(self, sizes: Sizes) -> int:
         """A number that is seldom too high: what to charge until the engine has counted."""
@@ -99,19 +113,19 @@ class Prompts:
 
     def learn(self, sizes: Sizes, prompt_tokens: int) -> None:
         """The engine counted this prompt. 0 tokens teach nothing."""
-        parts = self._parts(sizes)
-        guess = sum(parts)
+        guess = self.guess(sizes)
         if not guess or prompt_tokens <= 0:
             return
         ratio = min(4.0, max(0.25, prompt_tokens / guess))
         self._error += self._gain * (abs(ratio - 1) - self._error)
-        self._rates = tuple(
-            rate * ratio ** (self._gain * part / guess) for rate, part in zip(self._rates, parts, strict=True)
+        prose, code, wide, message = self._rates
+        power = self._gain / guess
+        self._rates = (
+            prose * ratio ** (power * prose * sizes.prose) if sizes.prose else prose,
+            code * ratio ** (power * code * sizes.code) if sizes.code else code,
+            wide * ratio ** (power * wide * sizes.wide) if sizes.wide else wide,
+            message * ratio ** (power * message * sizes.messages),
         )
-
-    def _parts(self, sizes: Sizes) -> tuple[float, ...]:
-        counts = (sizes.prose, sizes.code, sizes.wide, sizes.messages)
-        return tuple(rate * count for rate, count in zip(self._rates, counts, strict=True))
 
     def __repr__(self) -> str:
         prose, code, wide, message = self._rates
@@ -134,16 +148,19 @@ class Speed:
 
     def __init__(self, gain: float = 0.05) -> None:
         self._gain = gain
-        self._means: tuple[float, ...] = ()
+        self._means: tuple[float, float, float, float] | None = None
         """Of first-token seconds, prompt tokens, seconds of writing, tokens written."""
         self.measured: Measured | None = None
 
     def learn(self, prompt_tokens: int, first_seconds: float, output_tokens: int, output_seconds: float) -> None:
         """One ask has run: tokens read until the first token came, and tokens written from then on."""
-        new = (first_seconds, float(max(1, prompt_tokens)), output_seconds, float(output_tokens))
-        old = self._means or new
-        self._means = tuple(mean + self._gain * (value - mean) for mean, value in zip(old, new, strict=True))
-        first, prompt, seconds, output = self._means
+        gain, read = self._gain, max(1, prompt_tokens)
+        first, prompt, seconds, output = self._means or (first_seconds, read, output_seconds, output_tokens)
+        first += gain * (first_seconds - first)
+        prompt += gain * (read - prompt)
+        seconds += gain * (output_seconds - seconds)
+        output += gain * (output_tokens - output)
+        self._means = first, prompt, seconds, output
         self.measured = Measured(first / prompt, seconds / max(output, 1.0), output, first + seconds)
 
     def __repr__(self) -> str:
