@@ -46,7 +46,7 @@ def test_it_is_told_one_line_and_ready_when_it_prints_one(run):
 
 def test_every_line_of_its_log_is_passed_on_and_the_last_are_kept(run):
     async def scene():
-        lines = []
+        lines: list[str] = []
         child = await started(
             'for n in $(seq 100); do echo "line $n" >&2; done; printf cut >&2; echo ready', log=lines.append
         )

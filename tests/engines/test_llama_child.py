@@ -187,6 +187,7 @@ with subprocess.Popen(COMMAND, stdout=subprocess.PIPE) as child:
 def test_nor_when_somebody_else_keeps_its_input_open(environment):
     command = [sys.executable, "-c", PLAIN_PARENT]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as parent:
+        assert parent.stdin is not None
         parent.stdin.write(settings(environment, parent=parent.pid).decode())
         parent.stdin.flush()
         assert gone_when_killed(parent)

@@ -26,6 +26,7 @@ from standpipe.chat.ask import (
     Message,
     OutputFormat,
     Part,
+    Text,
     Tool,
     ToolCall,
     ToolResult,
@@ -77,10 +78,11 @@ class ControlTokens:
         # Looking ahead instead of reading on finds tokens that overlap: each one's first character gets its break.
         parts = (f"{re.escape(first)}(?={'|'.join(following)})" for first, following in rests.items())
         self._pattern = re.compile("|".join(parts))
+        self._firsts = tuple(rests)
 
     def within(self, text: str) -> bool:
-        """Whether a control token is written in this text."""
-        return self._pattern.search(text) is not None
+        """Whether a control token is written in this text. Most texts have none of the characters that begin one."""
+        return any(first in text for first in self._firsts) and self._pattern.search(text) is not None
 
     def break_text(self, text: str) -> str:
         """The text with every control token in it broken."""
@@ -91,6 +93,8 @@ class ControlTokens:
 
         Raises InvalidAsk for one in the name of a tool, and for arguments nested too deeply to be looked through.
         """
+        if self._is_plainly_clean(ask):
+            return ask
         for at, tool in enumerate(ask.tools):
             if self.within(tool.name):
                 raise InvalidAsk("A tool's name must not contain a control token.", param=f"tools[{at}].name")
@@ -99,6 +103,16 @@ class ControlTokens:
             messages=tuple(self._message(message, f"messages[{at}]") for at, message in enumerate(ask.messages)),
             tools=tuple(self._tool(tool) for tool in ask.tools),
             format=self._format(ask.format),
+        )
+
+    def _is_plainly_clean(self, ask: Ask) -> bool:
+        """Whether this is one of the usual asks, nothing but messages of text, and has no control token in it."""
+        if ask.tools or ask.format.schema is not None:
+            return False
+        return all(
+            message.name is None
+            and all(isinstance(part, Text) and not self.within(part.text) for part in message.parts)
+            for message in ask.messages
         )
 
     def __repr__(self) -> str:
