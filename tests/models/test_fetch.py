@@ -2,6 +2,7 @@ import hashlib
 import http.server
 import threading
 from contextlib import contextmanager
+from typing import cast
 
 import pytest
 
@@ -33,7 +34,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
     """Serves DATA as the server's `faults` say, one for each request, then faultlessly."""
 
     def do_GET(self):
-        server = self.server
+        server = cast(Server, self.server)
         server.asked.append(self.headers.get("Range"))
         fault = server.faults.pop(0) if server.faults else None
         if isinstance(fault, int):
@@ -56,9 +57,17 @@ class Handler(http.server.BaseHTTPRequestHandler):
         pass
 
 
+class Server(http.server.ThreadingHTTPServer):
+    """What it shall do wrong, and which ranges it was asked for."""
+
+    faults: list[str | int]
+    asked: list[str | None]
+    url: str
+
+
 @pytest.fixture
 def server():
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+    with Server(("127.0.0.1", 0), Handler) as server:
         server.faults, server.asked = [], []
         server.url = f"http://127.0.0.1:{server.server_port}/thing.bin"
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.005})

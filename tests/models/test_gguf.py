@@ -33,7 +33,7 @@ def model(**over):
     return [pair("general.architecture", TEXT, text("llama"))] + [number(f"llama.{k}", v) for k, v in facts.items()]
 
 
-def write(folder: Path, data: bytes, name="m.gguf") -> Path:
+def write(folder: Path, data: bytes, name: str = "m.gguf") -> Path:
     path = folder / name
     path.write_bytes(data)
     return path
