@@ -67,6 +67,8 @@ class Standpipe:
             attempts=settings.attempts,
         )
         self._identities = Identities(_trust(settings))
+        if settings.client_header and not settings.trusted_proxies:
+            log.warning("client_header is set, but nobody is in trusted_proxies, so it is never read")
         self._alarm = Alarm()
         self._rules = _rules(settings)
         self.line = Line(self._rules, self.pool.slots)
@@ -251,6 +253,8 @@ class Standpipe:
         }
         if health.reason:
             about["reason"] = health.reason
+        if oddities := self._alarm.statistics().oddities:
+            about["warnings"] = sorted(_ADVICE[oddity] for oddity in oddities)
         return about
 
     def _gauges(self) -> dict[str, tuple[str, float]]:
@@ -261,6 +265,10 @@ class Standpipe:
             "standpipe_line_slots": ("Slots", line.slots),
             "standpipe_line_clients": ("Clients with an ask in line", line.clients),
             "standpipe_line_bytes": ("Request bytes that wait in line", line.bytes),
+            "standpipe_identity_oddities": (
+                "Signs that a proxy in front is not set up (see the log)",
+                len(self._alarm.statistics().oddities),
+            ),
             "standpipe_engines_up": ("Engines that are up", sum(engine.up for engine in pool.engines)),
         }
 

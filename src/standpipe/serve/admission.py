@@ -17,7 +17,7 @@ from typing import Self
 from msgspec import Struct
 
 from standpipe.chat.ask import Ask
-from standpipe.chat.errors import Failure, NoEngine, PaceExceeded, WaitTooLong
+from standpipe.chat.errors import Failure, LineFull, NoEngine, PaceExceeded, WaitTooLong
 from standpipe.chat.events import Usage, Waiting
 from standpipe.edge.seam import Headers
 from standpipe.policy.estimate import Prompts, Sizes, texts
@@ -246,10 +246,10 @@ class Entry:
     def _judge(self, place: Place, now: float) -> None:
         """Refuse at once what could not be kept. The client may say how long it would wait itself."""
         if not self._wish.patient:
-            raise PaceExceeded(
-                "You asked not to wait, and there is no free slot for you right now.",
-                retry_after=max(1.0, place.eligible_at - now),
-            )
+            wait = place.eligible_at - now
+            if wait > 0:
+                raise PaceExceeded("You asked not to wait, and your pace lets you ask again later.", retry_after=wait)
+            raise LineFull("You asked not to wait, and there is no free slot right now.", retry_after=1.0)
         forecast = self._admission.line.forecast(place, now)
         wait = max(place.eligible_at - now, forecast.wait or 0.0)
         limit = min(self._admission.wait_limit, self._wish.deadline or self._admission.wait_limit)

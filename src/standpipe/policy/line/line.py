@@ -217,7 +217,9 @@ class Line:
             if place.predicted is None:
                 place.predicted = now, wait
             wait = max(wait * self._bias.factor, place.eligible_at - now)
-        return Forecast(levels[-1].asks + 1, wait)
+        # The client's own asks whose instant comes first are in no order yet, and still ahead of this one.
+        own = sum(1 for other in self.asks(place.client) if other.flow is None and other.number < place.number)
+        return Forecast(levels[-1].asks + own + 1, wait)
 
     def asks(self, client: ClientKey) -> tuple[Place, ...]:
         """The waiting places of a client's address, in order of joining."""
