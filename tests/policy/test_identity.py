@@ -4,7 +4,7 @@ from itertools import product
 from random import Random
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from standpipe.policy.identity import (
@@ -202,11 +202,13 @@ def test_a_huge_header_is_read_no_further_than_needed():
     assert identify(forwarded=['x="' * 20_000 + ", for=203.0.113.7"]).key == ALICE
 
 
+@settings(deadline=None)
 @given(st.lists(st.text(max_size=80), max_size=4), st.lists(st.text(max_size=80), max_size=4))
 def test_whatever_comes_somebody_is_identified(first, second):
     assert isinstance(identify(x_forwarded_for=first, forwarded=second).key, ClientKey)
 
 
+@settings(deadline=None)
 @given(st.text(max_size=100), st.sampled_from(CLIENTS))
 def test_no_text_of_the_client_moves_what_a_proxy_appended(lie, client):
     text, key = client

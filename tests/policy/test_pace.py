@@ -1,7 +1,7 @@
 from itertools import pairwise
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from standpipe.policy.pace import Go, Peek, Rate, Refuse, Wait, cancel, peek, reserve
@@ -55,6 +55,7 @@ def test_a_rate_that_makes_no_sense_is_refused(interval, waiting):
         Rate(interval, waiting)
 
 
+@settings(deadline=None)
 @given(
     st.lists(st.tuples(st.integers(0, 2_000_000), st.booleans()), max_size=60),
     st.integers(1, 1_000_000),
@@ -86,6 +87,7 @@ def test_instants_keep_their_distance_and_never_too_many_lie_ahead(steps, interv
     assert all(later - earlier >= interval for earlier, later in pairwise(instants))
 
 
+@settings(deadline=None)
 @given(st.integers(0, 10_000_000), st.integers(0, 10_000_000), st.integers(0, 12))
 def test_exactly_as_many_are_taken_as_a_look_promises(tat, now, most):
     rate = Rate(max_waiting=most)

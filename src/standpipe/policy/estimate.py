@@ -83,9 +83,11 @@ def kind(text: str) -> Kind:
     sample = text[:_SAMPLE]
     length = len(sample)
     encoded = sample.encode("utf-8", "surrogatepass")
-    if len(encoded) > length and length - len(encoded.translate(None, _BEYOND_ASCII)) > length / 4:
+    wide = length - len(encoded.translate(None, _BEYOND_ASCII)) if len(encoded) > length else 0
+    if wide > length / 4:
         return Kind.WIDE
-    plain = len(encoded) - len(encoded.translate(None, _PLAIN))
+    # A few characters beyond ASCII are the letters of a language that has some.
+    plain = wide + len(encoded) - len(encoded.translate(None, _PLAIN))
     return Kind.PROSE if plain >= _PROSE * length else Kind.CODE
 
 

@@ -1,0 +1,130 @@
+from random import Random
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from standpipe.policy.estimate import Bias, Kind, Measured, Prompts, Sizes, Speed, kind
+
+PROSE = "It was a dark and stormy night, and the rain fell in torrents. "
+CODE = "{'a': [1, 2, 3], 'b': {'x': 4.5e-3}}\n\tfor (i = 0; i < 10; i++) { x[i] += 1; }\n"
+WIDE = "\u7530\u4e2d\u3055\u3093\u306f\u672c\u3092\u8aad\u307f\u307e\u3059\u3002"
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        (PROSE, Kind.PROSE),
+        (CODE, Kind.CODE),
+        (WIDE, Kind.WIDE),
+        ("", Kind.PROSE),
+        ("na\u00efve caf\u00e9 " * 9, Kind.PROSE),
+    ],
+)
+def test_texts_are_sorted_by_what_they_are_mostly_made_of(text, found):
+    assert kind(text) is found
+
+
+def test_sizes_count_bytes_of_each_kind_and_messages():
+    assert Sizes.of([PROSE, CODE, WIDE, ""]) == Sizes(len(PROSE), len(CODE), len(WIDE.encode()), 4)
+
+
+def test_lone_surrogates_have_a_size_too():
+    assert Sizes.of(["\ud800" * 3]).wide == 9
+
+
+class TestPrompts:
+    def test_the_first_guess_is_about_right_for_english(self):
+        tokens = 14  # of the sentence, in any tokenizer of today
+        assert 0.5 * 20 * tokens < Prompts().guess(Sizes.of([PROSE * 20])) < 1.5 * 20 * tokens
+
+    def test_what_is_charged_early_is_low(self):
+        sizes = Sizes.of([PROSE * 20])
+        assert 0 < Prompts().low(sizes) < Prompts().guess(sizes)
+
+    def test_each_kind_learns_its_own_rate(self):
+        prompts, random = Prompts(), Random(1)
+        for _ in range(3000):
+            sizes = Sizes(
+                random.randint(0, 4000), random.randint(0, 4000), random.randint(0, 4000), random.randint(1, 9)
+            )
+            prompts.learn(sizes, round(0.2 * sizes.prose + 0.5 * sizes.code + 0.9 * sizes.wide + 7 * sizes.messages))
+        for sizes, tokens in ((Sizes(prose=4000), 800), (Sizes(code=4000), 2000), (Sizes(wide=4000), 3600)):
+            assert prompts.guess(sizes) == pytest.approx(tokens, rel=0.1)
+            assert 0.5 * tokens < prompts.low(sizes) <= 1.06 * tokens
+
+    def test_low_guesses_are_seldom_too_high(self):
+        prompts, random = Prompts(), Random(2)
+        high = 0
+        for number in range(2000):
+            sizes = Sizes(prose=random.randint(100, 4000), messages=1)
+            tokens = round(sizes.prose * random.uniform(0.18, 0.3))
+            high += number >= 200 and prompts.low(sizes) > tokens
+            prompts.learn(sizes, tokens)
+        assert high < 0.2 * 1800
+
+    def test_an_outlier_moves_it_little(self):
+        prompts = Prompts()
+        before = prompts.guess(Sizes(prose=1000))
+        prompts.learn(Sizes(prose=1000), 10**9)
+        assert prompts.guess(Sizes(prose=1000)) < 1.1 * before
+
+    @pytest.mark.parametrize(("sizes", "tokens"), [(Sizes(), 100), (Sizes(prose=100), 0), (Sizes(prose=100), -5)])
+    def test_what_says_nothing_teaches_nothing(self, sizes, tokens):
+        prompts = Prompts()
+        before = repr(prompts)
+        prompts.learn(sizes, tokens)
+        assert repr(prompts) == before
+
+    @settings(deadline=None)
+    @given(st.lists(st.tuples(*[st.integers(0, 10**7)] * 4, st.integers(0, 10**7)), max_size=40))
+    def test_no_history_makes_a_guess_negative_or_endless(self, history):
+        prompts = Prompts()
+        for prose, code, wide, messages, tokens in history:
+            prompts.learn(Sizes(prose, code, wide, messages), tokens)
+        assert 0 <= prompts.low(Sizes(1, 1, 1, 1)) <= prompts.guess(Sizes(1, 1, 1, 1)) < 1e9
+
+
+class TestSpeed:
+    def test_knows_nothing_before_the_first_answer(self):
+        assert Speed().measured is None
+
+    def test_measures_the_first_answer_whole(self):
+        speed = Speed()
+        speed.learn(100, 0.5, 50, 1.0)
+        assert speed.measured == Measured(0.005, 0.02, 50.0, 1.5)
+
+    def test_follows_an_engine_that_slows_down(self):
+        speed = Speed(gain=0.1)
+        for seconds in [1.0] * 50 + [3.0] * 50:
+            speed.learn(100, 0.0, 50, seconds)
+        assert speed.measured.output_seconds == pytest.approx(3.0 / 50, rel=0.02)
+
+    def test_an_answer_of_no_tokens_divides_by_nothing(self):
+        speed = Speed()
+        speed.learn(0, 0.5, 0, 0.0)
+        assert speed.measured == Measured(0.5, 0.0, 0.0, 0.5)
+
+
+class TestBias:
+    def test_begins_with_none(self):
+        assert Bias().factor == 1.0
+
+    def test_learns_how_much_longer_waits_are(self):
+        bias = Bias(gain=0.1)
+        for _ in range(100):
+            bias.learn(2.0, 3.0)
+        assert bias.factor == pytest.approx(1.5, rel=0.01)
+
+    def test_a_prediction_of_none_teaches_nothing(self):
+        bias = Bias()
+        bias.learn(0.0, 5.0)
+        assert bias.factor == 1.0
+
+    @settings(deadline=None)
+    @given(st.lists(st.tuples(st.floats(1e-6, 1e6), st.floats(0, 1e6)), max_size=50))
+    def test_stays_within_reason(self, history):
+        bias = Bias(gain=0.5)
+        for predicted, waited in history:
+            bias.learn(predicted, waited)
+        assert 0.124 < bias.factor < 8.01

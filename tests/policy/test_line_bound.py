@@ -1,0 +1,188 @@
+"""The bound: while somebody may be given a slot, nobody else gets more than 2U more than they do.
+
+The watch derives everything from outside the line; `scripts/bench fairness --schedules 1000000` runs it at length. Here
+are a few hundred seeded schedules, Hypothesis, and the proof that the watch finds what it looks for.
+"""
+
+import pytest
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+
+from bench.fairness.schedules import run
+from bench.fairness.watch import Broken, Watch
+from standpipe.policy.identity import ClientKey
+from standpipe.policy.line import Reach, Room, Rules, State, TooManyWaiting, Weights
+from standpipe.policy.line.fair import Fair
+from standpipe.policy.line.group import Group
+
+
+@pytest.mark.parametrize("seed", range(0, 240, 20))
+def test_no_lead_above_the_bound_in_random_schedules(seed):
+    for number in range(seed, seed + 20):
+        assert run(number, 40) <= 1
+
+
+def test_the_schedules_come_close_to_the_bound():
+    assert max(run(seed, 60) for seed in range(30)) > 0.8
+
+
+class Bound(RuleBasedStateMachine):
+    """Anything that may happen to a line, in any order, under the watch."""
+
+    @initialize(
+        slots=st.integers(1, 6),
+        client_slots=st.integers(0, 3),
+        headroom=st.one_of(st.none(), st.integers(0, 3)),
+        prompt=st.integers(1, 100),
+        output=st.integers(1, 50),
+        least=st.sampled_from([1.0, 64.0]),
+    )
+    def open(self, slots, client_slots, headroom, prompt, output, least):
+        rules = Rules(
+            client_slots=client_slots,
+            headroom=headroom,
+            weights=Weights(least=least),
+            reach=Reach(prompt, output, late=1.0),
+            room=Room(client=5),
+        )
+        self.watch, self.now, self.reach = Watch(rules, slots), 0.0, rules.reach
+
+    def some(self, state, index):
+        found = [ask for ask in self.watch.asks.values() if ask.place.state is state]
+        return found[index % len(found)] if found else None
+
+    @rule(
+        block=st.integers(0, 2),
+        client=st.integers(0, 2),
+        share=st.sampled_from([None, "a"]),
+        wait=st.sampled_from([0.0, 0.0, 1.0]),
+        part=st.floats(0, 1),
+        guess=st.floats(0, 1),
+        size=st.floats(0, 1),
+    )
+    def join(self, block, client, share, wait, part, guess, size):
+        prompt = max(1, round(part * self.reach.prompt_tokens))
+        output = max(1, round(size * self.reach.output_tokens))
+        key = ClientKey(f"{block}.{client}", f"{block}", share)
+        try:
+            self.watch.join(key, self.now, self.now + wait, round(guess * self.reach.prompt_tokens), prompt, output)
+        except TooManyWaiting:
+            assert len(self.watch.line.asks(key)) == 5
+
+    @rule(times=st.integers(1, 4))
+    def grant(self, times):
+        for _ in range(times):
+            self.watch.grant(self.now)
+
+    @rule(index=st.integers(0, 20), part=st.floats(0, 1))
+    def charge(self, index, part):
+        ask = self.some(State.RUNNING, index)
+        if ask and ask.place.output_tokens < ask.output:
+            left = ask.output - ask.place.output_tokens
+            self.watch.charge(ask, max(1, round(part * left)), self.now)
+
+    @rule(index=st.integers(0, 20), part=st.floats(0, 1), cached=st.floats(0, 1), settle=st.booleans())
+    def end(self, index, part, cached, settle):
+        ask = self.some(State.RUNNING, index)
+        if ask:
+            if settle:
+                self.watch.settle(ask, round(cached * ask.prompt), round(part * ask.output))
+            self.watch.release(ask, self.now)
+
+    @rule(index=st.integers(0, 20))
+    def leave(self, index):
+        ask = self.some(State.WAITING, index)
+        if ask:
+            self.watch.leave(ask, self.now)
+
+    @precondition(lambda self: hasattr(self, "watch"))
+    @rule(seconds=st.sampled_from([0.5, 1.0]))
+    def pass_time(self, seconds):
+        self.now += seconds
+
+    @invariant()
+    def the_line_counts_as_we_do(self):
+        if hasattr(self, "watch"):
+            state = self.watch.line.statistics()
+            states = [ask.place.state for ask in self.watch.asks.values()]
+            assert state.running == states.count(State.RUNNING)
+            assert state.waiting == states.count(State.WAITING)
+
+
+TestBound = Bound.TestCase
+TestBound.settings = settings(max_examples=25, stateful_step_count=40, deadline=None)
+
+
+def broken(seeds=range(300), steps=80):
+    """Whether the watch finds anything."""
+    for seed in seeds:
+        try:
+            run(seed, steps)
+        except Broken:
+            return True
+    return False
+
+
+class TestTheWatchFinds:
+    """Each of these takes one line of the theory away."""
+
+    def test_an_order_that_ignores_counters(self, monkeypatch):
+        def any_member(group, *, reserved=False):
+            able = [member for member in group.members.values() if member.entry is not None]
+            return able[-1] if able else None
+
+        monkeypatch.setattr(Group, "choose", any_member)
+        assert broken()
+
+    def test_idle_credit_that_is_kept(self, monkeypatch):
+        def no_lift(group, member, *, arrived=False):
+            group.eligible += 1
+            group._push(member)
+
+        monkeypatch.setattr(Group, "admit", no_lift)
+        assert broken()
+
+    def test_newcomers_who_go_first_without_a_bound(self, monkeypatch):
+        monkeypatch.setattr(Group, "_freshest", lambda group, floor: first_fresh(group))
+        assert broken(steps=200)
+
+    def test_output_that_costs_nothing(self, monkeypatch):
+        def forget(order, place, weight):
+            place.charged += weight
+
+        monkeypatch.setattr(Fair, "charge", forget)
+        assert broken(steps=200)
+
+    def test_slots_beyond_a_cap(self, monkeypatch):
+        caps = Rules.caps
+
+        def wide(rules, slots):
+            return caps(rules, slots) if not wide.line else caps(rules, slots + 2)
+
+        wide.line = False
+        original = Rules.order
+
+        def order(rules, slots):
+            wide.line = True
+            try:
+                return original(rules, slots)
+            finally:
+                wide.line = False
+
+        monkeypatch.setattr(Rules, "caps", wide)
+        monkeypatch.setattr(Rules, "order", order)
+        assert broken()
+
+
+def first_fresh(group):
+    while group.arrivals:
+        number, member = group.arrivals[0]
+        if member.fresh == number:
+            return member
+        group.arrivals.popleft()
+    return None
+
+
+def test_a_seed_gives_the_same_schedule_twice():
+    assert run(7, 100) == run(7, 100)
