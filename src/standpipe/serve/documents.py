@@ -73,7 +73,25 @@ def to_html(text: str, words: Mapping[str, str]) -> Document:
                 title = following.content
             elif token.tag == "h2":
                 contents.append((name, following.content))
+    _label(tokens)
     return Document(title, "".join(_blocks(tokens)), tuple(contents))
+
+
+def _label(tokens: Sequence[Token]) -> None:
+    """Give each cell of a wide table the name of its column, for narrow pages that show a row as a block."""
+    names: list[str] = []
+    column = 0
+    for token, following in pairwise(tokens):
+        if token.type == "table_open":
+            names = []
+        elif token.type == "th_open":
+            names.append(following.content)
+        elif token.type == "tr_open":
+            column = 0
+        elif token.type == "td_open":
+            if len(names) > 2 and column:
+                token.attrSet("data-label", names[column])
+            column += 1
 
 
 @cache

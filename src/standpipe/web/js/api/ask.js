@@ -40,15 +40,17 @@ export async function ask(request, { signal, onHead, onRaw, onEvents, path = '/a
 async function follow(body, onRaw, onEvents) {
   const frames = new Frames();
   let ended = false;
-  const reader = body.pipeThrough(new TextDecoderStream()).getReader();
+  const decoder = new TextDecoder();
+  const reader = body.getReader(); // without a pipe between: one would drop what came right before an unclean end
   for (;;) {
     const { done, value } = await reader.read().catch((error) => {
       if (error.name === 'AbortError') throw error;
       return { done: true }; // an unclean end: what matters is whether the answer was whole by then
     });
     if (done) break;
-    onRaw?.(value);
-    const batch = frames.feed(value).flatMap(events);
+    const text = decoder.decode(value, { stream: true });
+    onRaw?.(text);
+    const batch = frames.feed(text).flatMap(events);
     ended ||= batch.some((event) => event.type === 'whole' || event.type === 'failed');
     if (batch.length) onEvents(batch);
   }

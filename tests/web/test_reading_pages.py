@@ -1,0 +1,109 @@
+"""The pages that are read, in a real browser: documentation, status, privacy; with scripts and without."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import re
+
+import pytest
+
+playwright = (
+    pytest.importorskip("playwright.sync_api")
+    if not os.environ.get("CI")
+    else importlib.import_module("playwright.sync_api")
+)
+expect = playwright.expect
+
+
+def test_one_choice_of_language_holds_for_every_sample_and_is_remembered(visit, quick):
+    one = visit(quick)
+    page = one.open("/")
+    page.get_by_role("tab", name="JavaScript", exact=True).first.click()
+    shown = page.locator(".samples section:visible").evaluate_all("all => all.map((one) => one.dataset.sample)")
+    assert set(shown) <= {"fetch", "stream"}
+    page.reload()
+    again = page.locator(".samples section:visible").evaluate_all("all => all.map((one) => one.dataset.sample)")
+    assert again == shown
+    page.get_by_role("tab", name="Ollama").click()
+    others = page.locator(".samples section:visible").evaluate_all("all => all.map((one) => one.dataset.sample)")
+    assert others[0] == "ollama"
+    assert set(others[1:]) == {"requests"}
+    page.keyboard.press("ArrowRight")
+    expect(page.get_by_role("tab", name="Anthropic")).to_be_focused()
+    expect(page.get_by_role("tab", name="Anthropic")).to_have_attribute("aria-selected", "true")
+
+
+def test_run_streams_the_answer_in_place(visit, quick):
+    one = visit(quick)
+    page = one.open("/")
+    page.get_by_role("button", name="Run").click()
+    expect(page.locator(".output .told")).to_have_text(re.compile(r"\d+ tokens · .* tokens/s"))
+    assert len(page.locator(".output .said").inner_text().split()) == 60
+
+
+def test_samples_are_copied_with_the_address_under_which_the_page_was_reached(visit, quick):
+    one = visit(quick, permissions=["clipboard-read", "clipboard-write"])
+    one.url = quick.url.replace("127.0.0.1", "localhost")
+    page = one.open("/")
+    page.locator("[data-copy-shown]").first.click()
+    assert page.evaluate("navigator.clipboard.readText()").startswith(f"curl {one.url}/api")
+
+
+def test_the_state_of_the_tap_is_told(visit, quick):
+    page = visit(quick).open("/")
+    expect(page.locator("#state [data-model]")).to_have_text("gpt-oss:latest")
+    expect(page.locator("#state .dot")).to_have_attribute("data-up", "")
+
+
+@pytest.mark.parametrize("path", ["/", "/status", "/privacy"])
+def test_pages_can_be_read_without_scripts(visit, quick, path):
+    page = visit(quick, java_script_enabled=False).open(path)
+    assert page.locator("h1").is_visible()
+    assert not page.locator("[data-theme-toggle]").is_visible()
+    for sample in page.locator("[data-sample]").all():
+        assert sample.is_visible()
+    assert page.locator("table").first.is_visible() or path == "/privacy"
+
+
+def test_the_chat_page_says_what_to_do_without_scripts(visit, quick):
+    one = visit(quick, java_script_enabled=False)
+    one.page.goto(one.url + "/chat")
+    assert one.page.get_by_text("The chat needs JavaScript.").is_visible()
+
+
+def test_the_status_page_is_live(visit, quick):
+    one = visit(quick)
+    page = one.open("/status")
+    expect(page.locator("#headline")).to_have_text("Standpipe is up")
+    expect(page.locator("figure")).to_have_count(5)
+    before = page.locator("#rows tr").first.inner_text()
+    other = visit(quick)
+    other.open()
+    other.ask("Count me")
+    expect(page.locator("#rows tr").first).not_to_have_text(before)
+    assert page.locator(".area.solid").first.get_attribute("d")
+
+
+def test_examples_open_in_the_chat_page(visit, quick):
+    one = visit(quick)
+    page = one.open("/")
+    page.get_by_text("What should I cook tonight").click()
+    page.wait_for_url("**/chat*")
+    expect(page.locator("#draft")).to_have_value("What should I cook tonight with eggs and rice?")
+
+
+@pytest.mark.parametrize("path", ["/", "/status", "/privacy", "/chat"])
+def test_pages_fit_any_window_and_name_their_controls(visit, quick, path):
+    page = visit(quick).open(path)
+    for width in (1280, 768, 390, 320):
+        page.set_viewport_size({"width": width, "height": 800})
+        assert page.evaluate("document.documentElement.scrollWidth") <= width
+    assert page.locator("h1:visible").count() == 1
+    unnamed = page.evaluate(
+        "[...document.querySelectorAll('button, a, input, select, textarea, summary, [role=tab]')].filter((node) =>"
+        "!(node.hidden || node.getAttribute('aria-label') || node.labels?.length || node.textContent.trim()"
+        "|| node.ariaHidden)).map((node) => node.outerHTML)"
+    )
+    assert unnamed == []
+    assert page.evaluate("document.documentElement.lang") == "en"
