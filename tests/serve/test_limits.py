@@ -133,6 +133,7 @@ async def test_a_share_may_cost_a_little_work(tap):
     assert large.status == 413
     challenge = altcha.Challenge.from_dict(json.loads((await tap.send("GET", "/api/share")).body))
     solution = altcha.solve_challenge(challenge)
+    assert solution is not None
     payload = altcha.Payload(challenge, solution).to_base64().encode()
     assert "share" in (await tap.send("POST", "/api/share", payload)).json
 
