@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import io
 import json
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Self
 
 from standpipe.app.house import Standpipe
@@ -14,6 +14,7 @@ from standpipe.engines.script import Script
 from standpipe.engines.scripted import Scripted
 from standpipe.observe import log
 from standpipe.settings import Settings
+from tests.virtual import run
 
 
 class Request:
@@ -145,3 +146,20 @@ class Tap:
     def asks(self) -> list[dict[str, Any]]:
         """The log's lines about asks."""
         return [line for line in self.lines if line["event"] == "ask"]
+
+
+def scene(*scripts: Script, **settings: Any) -> Callable[[Callable[[Tap], Awaitable[None]]], Callable[[], None]]:
+    """Turn a coroutine function of a tap into a test, on virtual time."""
+
+    def decorate(function: Callable[[Tap], Awaitable[None]]) -> Callable[[], None]:
+        async def body() -> None:
+            async with Tap(*scripts, **settings) as tap:
+                await function(tap)
+
+        def test() -> None:
+            run(body())
+
+        test.__name__ = function.__name__
+        return test
+
+    return decorate

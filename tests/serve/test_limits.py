@@ -10,23 +10,7 @@ from standpipe.engines.script import Script
 from standpipe.policy.identity import ClientKey
 from standpipe.policy.pace import Peek, Rate
 from standpipe.serve import limits
-from tests.serve.driver import Reply, Tap
-from tests.virtual import run
-
-
-def scene(*scripts, **settings):
-    def decorate(function):
-        async def body():
-            async with Tap(*scripts, **settings) as tap:
-                await function(tap)
-
-        def test():
-            run(body())
-
-        test.__name__ = function.__name__
-        return test
-
-    return decorate
+from tests.serve.driver import Reply, scene
 
 
 @scene(Script(tokens=100, rate=1, slots=1), pace_interval=0.5)

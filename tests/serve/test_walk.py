@@ -6,25 +6,8 @@ import json
 import pytest
 
 from standpipe.engines.script import Fault, FaultKind, Script
-from tests.serve.driver import Reply, Tap
+from tests.serve.driver import Reply, Tap, scene
 from tests.virtual import run
-
-
-def scene(*scripts, **settings):
-    """Run a coroutine function with a tap."""
-
-    def decorate(function):
-        async def body():
-            async with Tap(*scripts, **settings) as tap:
-                await function(tap)
-
-        def test():
-            run(body())
-
-        test.__name__ = function.__name__
-        return test
-
-    return decorate
 
 
 @scene(Script(tokens=5))
