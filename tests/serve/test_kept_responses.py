@@ -6,29 +6,11 @@ import pytest
 
 from standpipe.engines.script import Fault, FaultKind, Script
 from tests import openai_schema
-from tests.serve.driver import Reply, Tap
-from tests.virtual import run
+from tests.serve.driver import Reply, scene
 
 KEEPING = {"keep_responses": 600, "pace_interval": 0}
 HELLO = {"input": "hello"}
 PATH = "/v1/responses"
-
-
-def scene(*scripts, **settings):
-    """Run a coroutine function with a tap."""
-
-    def decorate(function):
-        async def body():
-            async with Tap(*scripts, **settings) as tap:
-                await function(tap)
-
-        def test():
-            run(body())
-
-        test.__name__ = function.__name__
-        return test
-
-    return decorate
 
 
 def text(response):

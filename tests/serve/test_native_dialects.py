@@ -7,27 +7,10 @@ import pytest
 
 from standpipe.chat.errors import Forbidden
 from standpipe.engines.script import Fault, FaultKind, Script
-from tests.serve.driver import Tap
-from tests.virtual import run
+from tests.serve.driver import scene
 
 HELLO = [{"role": "user", "content": "Hello!"}]
 MESSAGE = {"max_tokens": 50, "messages": HELLO}
-
-
-def scene(*scripts, **settings):
-    """Run a coroutine function with a tap."""
-
-    def decorate(function):
-        async def body():
-            async with Tap(*scripts, **settings) as tap:
-                await function(tap)
-
-        def test():
-            run(body())
-
-        return test
-
-    return decorate
 
 
 async def sized(tap, path, body):
