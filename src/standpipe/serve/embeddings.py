@@ -12,13 +12,28 @@ from standpipe.chat.embedding import EmbedAsk, Vectors
 from standpipe.chat.errors import EngineFailed, Failure, Internal
 from standpipe.chat.events import Usage
 from standpipe.dialects import openai_embeddings as dialect
+from standpipe.engines.pool import Report
 from standpipe.observe.hooks import Record
+from standpipe.policy.identity import ClientKey
 from standpipe.serve.admission import Entry, Wish
 from standpipe.serve.body import read
 from standpipe.serve.exchange import Exchange
-from standpipe.serve.reply import CLIENT_LEFT, Account, House
+from standpipe.serve.reply import CLIENT_LEFT, House
 
 NAME = "openai_embeddings"
+
+
+class _Account:
+    """What has been learnt of one ask so far."""
+
+    __slots__ = ("arrived", "client", "granted_at", "report", "status")
+
+    def __init__(self, now: float) -> None:
+        self.arrived = now
+        self.granted_at: float | None = None
+        self.client: ClientKey | None = None
+        self.report = Report()
+        self.status = 200
 
 
 class Embeddings:
@@ -28,7 +43,7 @@ class Embeddings:
         self._house = house
 
     async def __call__(self, exchange: Exchange) -> None:
-        account = Account(asyncio.get_running_loop().time())
+        account = _Account(asyncio.get_running_loop().time())
         failure: Failure | None = None
         vectors: Vectors | None = None
         try:
@@ -45,7 +60,7 @@ class Embeddings:
         finally:
             self._tell(exchange, account, failure, vectors)
 
-    async def _answer(self, exchange: Exchange, account: Account) -> Vectors:
+    async def _answer(self, exchange: Exchange, account: _Account) -> Vectors:
         house = self._house
         body = await read(exchange, house.body_limit)
         account.client = client = house.identify(exchange).key
@@ -64,7 +79,7 @@ class Embeddings:
             exchange.send(200, dialect.answer(parsed, vectors, model))
         return vectors
 
-    async def _embed(self, ask: EmbedAsk, account: Account, entry: Entry) -> Vectors:
+    async def _embed(self, ask: EmbedAsk, account: _Account, entry: Entry) -> Vectors:
         """Charged by input: the engine's own count, or else the estimate of it; nothing when the engine failed."""
         vectors: Vectors | None = None
         failed = False
@@ -78,7 +93,7 @@ class Embeddings:
             entry.settle(counted, 0, failed=failed)
         return vectors
 
-    def _tell(self, exchange: Exchange, account: Account, failure: Failure | None, vectors: Vectors | None) -> None:
+    def _tell(self, exchange: Exchange, account: _Account, failure: Failure | None, vectors: Vectors | None) -> None:
         now = asyncio.get_running_loop().time()
         report, granted_at = account.report, account.granted_at
         record = Record(

@@ -14,15 +14,14 @@ from msgspec import Struct
 
 from standpipe.chat.ask import Ask
 from standpipe.chat.errors import EngineFailed, Failure, Internal
-from standpipe.chat.events import Waiting
-from standpipe.chat.fold import Fold
-from standpipe.dialects.base import Dialect, Parsed, Stamp
+from standpipe.dialects.base import Dialect, Parsed
 from standpipe.engines.pool import Pool, Report
-from standpipe.observe.hooks import Hook, Record
+from standpipe.observe.hooks import Hook
 from standpipe.policy.caps import Caps, clamp
 from standpipe.policy.identity import ClientKey, Identity
 from standpipe.policy.pace import Peek
 from standpipe.policy.prompt import Mode, join
+from standpipe.serve.account import Account
 from standpipe.serve.admission import Admission, Entry, Wish
 from standpipe.serve.body import read
 from standpipe.serve.exchange import Exchange, Header
@@ -64,21 +63,6 @@ class Memory(Protocol):
         ...
 
 
-class Account:
-    """What has been learnt of one ask so far."""
-
-    __slots__ = ("arrived", "client", "granted_at", "meter", "parsed", "report", "status")
-
-    def __init__(self, now: float) -> None:
-        self.arrived = now
-        self.granted_at: float | None = None
-        self.client: ClientKey | None = None
-        self.parsed: Parsed | None = None
-        self.meter: Meter | None = None
-        self.report = Report()
-        self.status = 200
-
-
 class Walk:
     """The handler of one dialect's path. `memory` is None where every ask stands alone."""
 
@@ -88,7 +72,9 @@ class Walk:
         self._memory = memory
 
     async def __call__(self, exchange: Exchange) -> None:
-        account = Account(asyncio.get_running_loop().time())
+        house = self._house
+        clock = asyncio.get_running_loop().time
+        account = Account(exchange, self._dialect, house.pool, clock, house.wall_clock)
         failure: Failure | None = None
         try:
             failure = await self._answer(exchange, account)
@@ -102,7 +88,9 @@ class Walk:
             failure = Internal("")
             raise
         finally:
-            self._tell(exchange, account, failure)
+            record = account.record(failure, house.hash_client)
+            for hook in house.hooks:
+                hook(record)
 
     async def _answer(self, exchange: Exchange, account: Account) -> Failure | None:
         """Walk the walk. Returns the failure of a stream that had begun; raises any other."""
@@ -117,15 +105,20 @@ class Walk:
         ask = join(clamp(parsed.ask, house.caps), house.system_prompt, house.system_prompt_mode)
         wish = Wish.read(exchange.request.headers)
         async with house.admission.entry(client, wish, body, ask) as entry:
+            del body  # a stream may last for minutes, and a body be large
             await entry.join()
             if entry.pace is not None:
                 exchange.extra += house.limit_headers(entry.pace, entry.reserved_at)
-            account.meter = Meter(ask.sampling.max_tokens or house.caps.max_tokens, entry.charge)
-            delivery = self._delivery(exchange, account, ask, account.meter, entry.waiting)
+            meter = account.meter = Meter(ask.sampling.max_tokens or house.caps.max_tokens, entry.charge)
+            delivery: Delivery
+            if parsed.stream:
+                delivery = Streamed(exchange, self._dialect, account.encoder, meter, entry.waiting, house.patience)
+            else:
+                delivery = Whole(exchange, account.whole, meter)
             try:
                 await entry.granted()
-                account.granted_at = asyncio.get_running_loop().time()
-                await self._engine(ask, delivery, account, entry)
+                account.granted()
+                await self._engine(ask, delivery, account.report, meter, entry)
                 delivery.finish()
             except Failure as failure:
                 delivery.fail(failure)
@@ -136,79 +129,14 @@ class Walk:
             await self._memory.remember(parsed, client)
         return None
 
-    async def _engine(self, ask: Ask, delivery: Delivery, account: Account, entry: Entry) -> None:
-        meter = account.meter
-        assert meter is not None
+    async def _engine(self, ask: Ask, delivery: Delivery, report: Report, meter: Meter, entry: Entry) -> None:
         failed = False
         try:
-            await self._house.pool.answer(ask, delivery, account.report)
+            await self._house.pool.answer(ask, delivery, report)
         except CapReached:
             pass  # the answer is whole, and the engine has stopped
         except EngineFailed:
             failed = True
             raise
         finally:
-            entry.settle(meter.usage, meter.tokens, failed=failed or account.report.attempts > 1)
-
-    def _delivery(
-        self, exchange: Exchange, account: Account, ask: Ask, meter: Meter, waiting: Callable[[], Waiting]
-    ) -> Delivery:
-        parsed = account.parsed
-        assert parsed is not None
-
-        def stamp() -> Stamp:
-            self._mark(exchange, account)
-            model = meter.model or self._house.pool.resolve(ask.model)
-            return Stamp(exchange.id, int(self._house.wall_clock()), model)
-
-        if parsed.stream:
-            return Streamed(
-                exchange,
-                self._dialect,
-                lambda: self._dialect.encoder(parsed, stamp()),
-                meter,
-                waiting,
-                self._house.patience,
-            )
-
-        def whole(fold: Fold) -> bytes:
-            answer = fold.answer
-            if answer is None:
-                raise EngineFailed("The engine ended its answer without finishing it.")
-            return self._dialect.answer(parsed, stamp(), answer)
-
-        return Whole(exchange, whole, meter)
-
-    def _mark(self, exchange: Exchange, account: Account) -> None:
-        """The answer's headers tell how long it waited and how often it was tried."""
-        waited = self._waited(account, asyncio.get_running_loop().time())
-        exchange.extra.append((b"x-standpipe-waited", f"{waited:.3f}".encode()))
-        exchange.extra.append((b"x-standpipe-attempts", str(max(1, account.report.attempts)).encode()))
-
-    @staticmethod
-    def _waited(account: Account, now: float) -> float:
-        return (now if account.granted_at is None else account.granted_at) - account.arrived
-
-    def _tell(self, exchange: Exchange, account: Account, failure: Failure | None) -> None:
-        now = asyncio.get_running_loop().time()
-        meter, report = account.meter, account.report
-        usage = meter.usage if meter else None
-        first = meter.first_token_at if meter else None
-        record = Record(
-            id=exchange.id,
-            dialect=self._dialect.name,
-            client=self._house.hash_client(account.client.address) if account.client else "-",
-            status=failure.status if failure and account.status == 200 else account.status,
-            stream=bool(account.parsed and account.parsed.stream),
-            model=(meter.model if meter else None) or report.model,
-            engine=report.engine,
-            failure=failure.kind if failure else None,
-            waited=self._waited(account, now),
-            first_token=None if first is None else first - account.arrived,
-            duration=now - account.arrived,
-            prompt_tokens=usage.prompt_tokens if usage else None,
-            completion_tokens=usage.completion_tokens if usage else (meter.tokens if meter else None),
-            attempts=report.attempts,
-        )
-        for hook in self._house.hooks:
-            hook(record)
+            entry.settle(meter.usage, meter.tokens, failed=failed or report.attempts > 1)

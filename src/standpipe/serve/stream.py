@@ -57,6 +57,8 @@ class Delivery(Protocol):
 class Whole:
     """Folds the events and answers once."""
 
+    __slots__ = ("_answer", "_exchange", "_fold", "_meter")
+
     def __init__(self, exchange: Exchange, answer: Callable[[Fold], bytes], meter: Meter) -> None:
         self._exchange = exchange
         self._answer = answer
@@ -89,6 +91,11 @@ _STREAM_HEADERS: tuple[Header, ...] = (
 
 class Streamed:
     """Encodes events as they come, in one write per batch."""
+
+    __slots__ = (
+        "_dialect", "_encoder", "_exchange", "_loop", "_make_encoder", "_meter", "_patience", "_timer", "_waiting",
+        "_written_at",
+    )  # fmt: skip
 
     def __init__(
         self,
