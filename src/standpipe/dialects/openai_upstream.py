@@ -48,18 +48,24 @@ VLLM = Extras(top_k="top_k", min_p="min_p", repeat_penalty="repetition_penalty")
 """vLLM and SGLang."""
 
 
+_WITH_USAGE = {"include_usage": True}
+_ANY = Sampling()
+
+
 def request_body(ask: Ask, model: str, *, extras: Extras) -> bytes:
     """The JSON body of POST /chat/completions, for the engine's model of this name."""
-    body: JsonObject = {
-        "model": model,
-        "messages": [written for message in ask.messages for written in _messages(message, extras)],
-        "stream": True,
-        "stream_options": {"include_usage": True},
-        **_sampling(ask.sampling, extras),
-        **_tools(ask),
-        **_format(ask),
-        **extras.fields,
-    }
+    messages: list[JsonObject] = []
+    for message in ask.messages:
+        messages += _messages(message, extras)
+    body: JsonObject = {"model": model, "messages": messages, "stream": True, "stream_options": _WITH_USAGE}
+    if ask.sampling != _ANY:
+        body |= _sampling(ask.sampling, extras)
+    if ask.tools:
+        body |= _tools(ask)
+    if ask.format.kind is not FormatKind.TEXT:
+        body |= _format(ask)
+    if extras.fields:
+        body |= extras.fields
     if ask.effort is not None:
         body["reasoning_effort"] = ask.effort
     return msgspec.json.encode(body)
@@ -67,7 +73,7 @@ def request_body(ask: Ask, model: str, *, extras: Extras) -> bytes:
 
 def _messages(message: Message, extras: Extras) -> list[JsonObject]:
     """One message of ours is one of theirs, except that each tool result is a message of its own."""
-    named = {} if message.name is None else {"name": message.name}
+    named: JsonObject = {} if message.name is None else {"name": message.name}
     match message.role:
         case Role.TOOL:
             return [
@@ -81,7 +87,8 @@ def _messages(message: Message, extras: Extras) -> list[JsonObject]:
             # Templates that do not know `developer` put it into the prompt as it is; `system` means the same to all.
             return [{"role": "system", "content": _content(message), **named}]
         case Role.USER:
-            return [{"role": "user", "content": _content(message), **named}]
+            written: JsonObject = {"role": "user", "content": _content(message)}
+            return [written if message.name is None else written | named]
 
 
 def _assistant(message: Message, extras: Extras) -> JsonObject:
@@ -101,7 +108,10 @@ def _assistant(message: Message, extras: Extras) -> JsonObject:
 
 def _content(message: Message) -> str:
     """Always a string: some engines refuse lists or null. Parts are joined by a line end, as llama.cpp and vLLM do."""
-    return "\n".join(part.text for part in message.parts if isinstance(part, Text | Refusal))
+    parts = message.parts
+    if len(parts) == 1 and type(parts[0]) is Text:
+        return parts[0].text
+    return "\n".join(part.text for part in parts if isinstance(part, Text | Refusal))
 
 
 def _sampling(sampling: Sampling, extras: Extras) -> JsonObject:
@@ -124,8 +134,6 @@ def _sampling(sampling: Sampling, extras: Extras) -> JsonObject:
 
 
 def _tools(ask: Ask) -> JsonObject:
-    if not ask.tools:
-        return {}
     body: JsonObject = {
         "tools": [
             {

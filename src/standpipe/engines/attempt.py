@@ -10,6 +10,7 @@ the client itself holds back is not silent. It knows nothing of other engines an
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 
 from msgspec import Struct
 
@@ -46,15 +47,16 @@ class Attempt:
     """
 
     __slots__ = (
+        "_expired",
         "_flow",
         "_heard",
         "_held",
-        "_limit",
         "_loop",
         "_paused",
         "_report",
         "_silence",
         "_sink",
+        "_task",
         "_timer",
         "whole",
     )
@@ -69,7 +71,8 @@ class Attempt:
         self._loop = asyncio.get_running_loop()
         self._heard = self._loop.time()
         self._timer: asyncio.TimerHandle | None = None
-        self._limit: asyncio.Timeout | None = None
+        self._task: asyncio.Task[Any] | None = None
+        self._expired = False
         self.whole = False
 
     @property
@@ -86,21 +89,23 @@ class Attempt:
         Raises EngineTimeout when the engine is silent for too long, and whatever the engine or the sink raises.
         """
         self._arm()
+        task = self._task = asyncio.current_task()
+        assert task is not None
+        others = task.cancelling()
+        silent = False
         try:
-            async with asyncio.timeout(None) as self._limit:
-                await engine.answer(ask, self)
-        except (TimeoutError, EngineFailed):
-            expired = self._limit is not None and self._limit.expired()
+            await engine.answer(ask, self)
+        except (asyncio.CancelledError, EngineFailed) as error:
+            silent = self._expired and task.cancelling() <= others + 1
             # What an engine does wrong after it has finished takes nothing away from its answer.
-            if self.whole:
-                return
-            if expired:
-                raise self._too_silent() from None
-            raise
+            if not silent and (isinstance(error, asyncio.CancelledError) or not self.whole):
+                raise
         finally:
+            if self._expired:
+                task.uncancel()
             self._disarm()
         if not self.whole:
-            raise EngineFailed("The engine ended its answer without finishing it.")
+            raise self._too_silent() if silent else EngineFailed("The engine ended its answer without finishing it.")
 
     def release(self) -> None:
         """Give the sink an answer without a word after all."""
@@ -164,14 +169,15 @@ class Attempt:
         due = self._heard + (self._silence.later if self.opened else self._silence.first)
         if due > now:
             self._timer = self._loop.call_at(due, self._look)
-        elif self._limit is not None:
-            self._limit.reschedule(now)
+        elif self._task is not None:
+            self._expired = True
+            self._task.cancel()
 
     def _disarm(self) -> None:
         if self._timer is not None:
             self._timer.cancel()
         # Both lead back here by way of the running task: a cycle would be work for the collector.
-        self._timer = self._limit = None
+        self._timer = self._task = None
 
     def _too_silent(self) -> EngineTimeout:
         if self.opened:

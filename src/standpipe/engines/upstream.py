@@ -8,8 +8,8 @@ words and its place never reach a failure's message.
 
 from __future__ import annotations
 
+import random
 import re
-import secrets
 from collections.abc import Callable
 from typing import Any, ClassVar, Protocol
 
@@ -101,7 +101,7 @@ class Upstream:
         """The models as last listed, the default first: the name that is shown, and the server's own."""
 
     async def answer(self, ask: Ask, sink: Sink) -> None:
-        body = self._body(ask, await self._model_for(ask))
+        model = self._named(ask.model) or await self._model_for(ask)
         answer = _Answer(sink, self._decoder(), self._as_stream)
         try:
             await self._client.request(
@@ -109,7 +109,7 @@ class Upstream:
                 self.CHAT,
                 on_head=answer.head,
                 on_body=answer.body,
-                body=body,
+                body=self._body(ask, model),
                 keep=self._capabilities.reuse_after_stream,
             )
         except HttpFault as fault:
@@ -155,7 +155,7 @@ class Upstream:
         return request_body(ask, model, extras=self._capabilities.extras)
 
     def _decoder(self) -> StreamDecoder:
-        return Decoder(secrets.token_hex(4))
+        return Decoder(f"{random.getrandbits(32):08x}")  # only told apart, never guessed
 
     @staticmethod
     def _as_stream(body: bytes) -> bytes:
@@ -170,14 +170,19 @@ class Upstream:
 
     async def _model_for(self, ask: Ask | EmbedAsk) -> str:
         """The name to ask the server for. Asks it for its list when there is nothing else to go by."""
-        for wanted in (ask.model, self._model):
-            if wanted is not None and wanted in self._served:
-                return self._served[wanted]
-        if self._model is not None:
-            return self._model
+        known = self._named(ask.model)
+        if known is not None:
+            return known
         if not self._served:
             await self.models()
         return next(iter(self._served.values()))
+
+    def _named(self, name: str | None) -> str | None:
+        """The server's own name of this model, or of the one that stands for it, as far as we know."""
+        served = self._served
+        if name is not None and name in served:
+            return served[name]
+        return None if self._model is None else served.get(self._model, self._model)
 
     async def _list(self, *, within: float) -> tuple[str, ...]:
         """The models, the default first. A server without a list is up all the same if its model was named."""
@@ -228,7 +233,7 @@ class _Answer:
             retry_after = headers.get(b"retry-after")
             self._retry_after = None if retry_after is None else retry_after.decode("latin-1")
             return
-        if headers.get(b"content-encoding", b"identity").lower() not in {b"identity", b""}:
+        if b"content-encoding" in headers and headers[b"content-encoding"].lower() not in {b"identity", b""}:
             raise EngineFailed("The engine compressed its answer, which it was not asked to do.")
         if headers.get(b"content-type", b"").lower().startswith(b"application/json"):
             self._limit = WHOLE_LIMIT
