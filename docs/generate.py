@@ -1,9 +1,10 @@
-"""Writes the pages of the documentation that are tables of the code: `python docs/generate.py`. A test holds them."""
+"""Writes the pages of the documentation that are tables of the code: `python -m docs.generate`. A test holds them."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
+from docs import compatibility
 from standpipe.settings import fields
 
 FOLDER = Path(__file__).parent
@@ -33,7 +34,7 @@ def settings() -> str:
     )
 
 
-PAGES = {"settings.md": settings}
+PAGES = {"settings.md": settings, "compatibility.md": compatibility.page}
 
 if __name__ == "__main__":
     for name, page in PAGES.items():

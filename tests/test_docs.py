@@ -1,31 +1,95 @@
 """What a user can see is documented, and the documentation tells the truth."""
 
-import importlib.util
+import re
+from functools import cache
 from pathlib import Path
 
 import pytest
+from anthropic.types.message_create_params import MessageCreateParamsNonStreaming, MessageCreateParamsStreaming
+from ollama._types import ChatRequest, GenerateRequest, Options
+from openai.types.chat import completion_create_params as chat_params
+from openai.types.completion_create_params import CompletionCreateParamsStreaming
+from openai.types.embedding_create_params import EmbeddingCreateParams
+from openai.types.responses.response_create_params import ResponseCreateParamsStreaming
+
+from docs import compatibility, generate
+from docs.fields import IGNORED, REFUSED, SUPPORTED
+from docs.specimens import CHAT, EMBEDDINGS, LEGACY, RESPONSES
+from docs.specimens_native import ANTHROPIC, OLLAMA_CHAT, OLLAMA_GENERATE
+from standpipe.dialects import anthropic, ollama, ollama_ask, openai_chat, openai_responses
 
 ROOT = Path(__file__).parent.parent
 
 
-def generator():
-    spec = importlib.util.spec_from_file_location("generate", ROOT / "docs" / "generate.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-@pytest.mark.parametrize("name", sorted(generator().PAGES))
+@pytest.mark.parametrize("name", sorted(generate.PAGES))
 def test_a_generated_page_is_fresh(name):
     page = (ROOT / "docs" / name).read_text(encoding="utf-8")
-    assert page == generator().PAGES[name](), "run: python docs/generate.py"
+    assert page == generate.PAGES[name](), "run: python -m docs.generate"
 
 
 def test_every_link_between_pages_leads_somewhere():
-    import re
-
     for page in [ROOT / "README.md", *(ROOT / "docs").glob("*.md"), ROOT / "bench" / "README.md"]:
         for target in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", page.read_text(encoding="utf-8")):
             assert (page.parent / target).exists(), f"{page.name} links to {target}"
+
+
+@cache
+def table(path):
+    """Making one takes a while."""
+    return next(section for section in compatibility.SECTIONS if section.path == path).rows()
+
+
+PUBLISHED = {
+    "chat": (
+        CHAT,
+        chat_params.CompletionCreateParamsNonStreaming.__annotations__
+        | chat_params.CompletionCreateParamsStreaming.__annotations__,
+    ),
+    "responses": (RESPONSES, ResponseCreateParamsStreaming.__annotations__),
+    "legacy": (LEGACY, CompletionCreateParamsStreaming.__annotations__),
+    "embeddings": (EMBEDDINGS, EmbeddingCreateParams.__annotations__),
+    "anthropic": (
+        ANTHROPIC,
+        MessageCreateParamsNonStreaming.__annotations__ | MessageCreateParamsStreaming.__annotations__,
+    ),
+    "ollama_chat": (OLLAMA_CHAT, {*ChatRequest.model_fields, *(f"options.{name}" for name in Options.model_fields)}),
+    "ollama_generate": (
+        OLLAMA_GENERATE,
+        {*GenerateRequest.model_fields, *(f"options.{name}" for name in Options.model_fields)},
+    ),
+}
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_every_field_that_official_clients_can_send_is_in_the_table_once(name):
+    section, published = PUBLISHED[name]
+    rows = [row.field for row in table(section.path) if not row.kinds]
+    assert len(published) >= 5
+    assert set(published) <= set(rows)
+    assert len(rows) == len(set(rows))
+
+
+@pytest.mark.parametrize(
+    ("section", "ignored", "refused"),
+    [
+        (CHAT, openai_chat.IGNORED, openai_chat.REFUSED),
+        (RESPONSES, openai_responses.IGNORED, openai_responses.REFUSED),
+        (ANTHROPIC, anthropic.IGNORED, anthropic.REFUSED),
+        (OLLAMA_GENERATE, ollama.IGNORED, ollama_ask.REFUSED),
+    ],
+    ids=["chat", "responses", "anthropic", "ollama"],
+)
+def test_the_table_says_what_the_dialect_was_meant_to_do(section, ignored, refused):
+    rows = {row.field: row for row in table(section.path) if not row.kinds}
+    assert {rows[name].status for name in ignored} == {IGNORED}
+    assert {rows[name].status for name in refused} == {REFUSED}
+    taken = set(section.struct.__struct_fields__) - refused.keys()
+    assert {rows[name].status for name in taken} == {SUPPORTED}
+
+
+def test_the_table_has_ranges_and_reasons():
+    rows = {(row.field, row.kinds): row for row in table(CHAT.path)}
+    assert rows["temperature", ""].note == "between 0 and 2"
+    assert rows["functions", ""].note == "`functions` is not supported: use `tools`"
+    assert rows["verbosity", ""].note == "named in `x-standpipe-dropped`"
+    assert rows["messages[].content[]", "of type `file`, `image_url`, `input_audio`"].status == REFUSED

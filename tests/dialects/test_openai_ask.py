@@ -185,6 +185,7 @@ def test_formats_and_effort_are_read():
     ask = parse(response_format={"type": "json_schema", "json_schema": described}, reasoning_effort="low").ask
     assert ask.format == OutputFormat(FormatKind.JSON_SCHEMA, SCHEMA, "city", "A city.", strict=True)
     assert ask.effort is Effort.LOW
+    assert parse(reasoning_effort="xhigh").ask.effort is Effort.HIGH
     assert parse(response_format={"type": "json_object"}).ask.format == OutputFormat(FormatKind.JSON_OBJECT)
     assert parse(response_format={"type": "text"}).ask.format == OutputFormat()
 

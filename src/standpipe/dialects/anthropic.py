@@ -26,7 +26,16 @@ from standpipe.dialects.reading import decode, fields, is_null, unknown
 TAKEN = frozenset(wire.Request.__struct_fields__)
 """The fields that are read."""
 IGNORED = frozenset(
-    {"cache_control", "diagnostics", "inference_geo", "metadata", "service_tier", "speed", "user_profile_id"}
+    {
+        "cache_control",
+        "diagnostics",
+        "inference_geo",
+        "metadata",
+        "service_tier",
+        "speed",
+        "user_profile_id",
+        "workspace_id",
+    }
 )
 """The fields that say nothing to us, and change no answer."""
 REFUSED = {

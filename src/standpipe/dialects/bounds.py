@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from standpipe.chat.ask import JsonObject, Tool
+from standpipe.chat.ask import Effort, JsonObject, Tool
 from standpipe.chat.errors import InvalidAsk, TooLarge, Unsupported
 
 MESSAGES = 128
@@ -42,6 +42,8 @@ T = TypeVar("T")
 
 _MAPS = frozenset({"$defs", "definitions", "dependentSchemas", "patternProperties", "properties"})
 _INTEGERS = range(-(2**63), 2**64)
+_BEYOND_HIGH = frozenset({"xhigh", "max"})
+_EFFORTS = tuple(Effort)
 _NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
 
@@ -92,6 +94,13 @@ def one_of(value: str, allowed: Sequence[E], param: str) -> E:
             return word
     listed = ", ".join(f"`{word}`" for word in allowed)
     raise InvalidAsk(f"`{param}` must be one of {listed}.", param=param)
+
+
+def effort(value: str | None, param: str) -> Effort | None:
+    """The effort of OpenAI's name; what no model here knows is the most that they do. Raises InvalidAsk."""
+    if value is None:
+        return None
+    return Effort.HIGH if value in _BEYOND_HIGH else one_of(value, _EFFORTS, param)
 
 
 def check_name(name: str, param: str) -> None:

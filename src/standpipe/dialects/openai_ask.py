@@ -14,7 +14,6 @@ from msgspec import Struct
 
 from standpipe.chat.ask import (
     Ask,
-    Effort,
     FormatKind,
     Message,
     OutputFormat,
@@ -40,6 +39,7 @@ from standpipe.dialects.bounds import (
     check_range,
     check_schemas,
     check_tools,
+    effort,
     filled,
     one_of,
     present,
@@ -56,7 +56,7 @@ _MEDIA = frozenset(
     f"{prefix}{medium}" for prefix in ("", "input_") for medium in ("image", "image_url", "audio", "file", "video")
 ) | {"audio_url", "video_url"}
 _MODES = (ToolMode.AUTO, ToolMode.NONE, ToolMode.REQUIRED)
-_ROLES, _EFFORTS, _FORMATS = tuple(Role), tuple(Effort), tuple(FormatKind)
+_ROLES, _FORMATS = tuple(Role), tuple(FormatKind)
 _RANGES = (
     ("temperature", 0, 2),
     ("top_p", 0, 1),
@@ -83,7 +83,6 @@ def ask(request: wire.Request, defaults: Defaults) -> Ask:
     check_count(request.messages, 1, MESSAGES, "messages")
     _check_outputs(request)
     tools = _tools(request.tools) if request.tools else ()
-    effort = request.reasoning_effort
     return Ask(
         messages=tuple(_message(message, f"messages[{i}]") for i, message in enumerate(request.messages)),
         model=request.model or None,
@@ -92,7 +91,7 @@ def ask(request: wire.Request, defaults: Defaults) -> Ask:
         tool_choice=_tool_choice(request.tool_choice, tools),
         parallel_tool_calls=request.parallel_tool_calls,
         format=_format(request.response_format),
-        effort=None if effort is None else one_of(effort, _EFFORTS, "reasoning_effort"),
+        effort=effort(request.reasoning_effort, "reasoning_effort"),
     )
 
 

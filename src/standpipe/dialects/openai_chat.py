@@ -23,13 +23,25 @@ from standpipe.dialects.reading import decode, fields, is_null, unknown
 TAKEN = frozenset(wire.Request.__struct_fields__)
 """The fields that are read."""
 IGNORED = frozenset(
-    {"metadata", "prompt_cache_key", "prompt_cache_retention", "safety_identifier", "service_tier", "store", "user"}
+    {
+        "metadata",
+        "prediction",
+        "prompt_cache_key",
+        "prompt_cache_options",
+        "prompt_cache_retention",
+        "safety_identifier",
+        "service_tier",
+        "store",
+        "user",
+    }
 )
 """The fields that say nothing to us, and change no answer."""
 REFUSED = {
     "audio": "Answers are text only.",
     "function_call": "`function_call` is not supported: use `tool_choice`.",
     "functions": "`functions` is not supported: use `tools`.",
+    "moderation": "Nothing is moderated here.",
+    "web_search_options": "No tools run on this server: `web_search_options` is not supported.",
 }
 """The fields that would change an answer in a way that we cannot, with what to say."""
 

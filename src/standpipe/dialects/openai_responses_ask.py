@@ -12,7 +12,6 @@ from typing import Any
 
 from standpipe.chat.ask import (
     Ask,
-    Effort,
     FormatKind,
     JsonObject,
     Message,
@@ -26,7 +25,7 @@ from standpipe.chat.ask import (
 )
 from standpipe.chat.errors import InvalidAsk, Unsupported
 from standpipe.dialects import openai_responses_wire as wire
-from standpipe.dialects.bounds import TOOLS, check_count, check_name, check_range, check_schemas, one_of
+from standpipe.dialects.bounds import TOOLS, check_count, check_name, check_range, check_schemas, effort, one_of
 from standpipe.dialects.openai_responses_input import messages, present, unsupported
 
 INCLUDABLE = frozenset(
@@ -51,7 +50,6 @@ METADATA_VALUE_CHARACTERS = 512
 _INT32 = 2**31 - 1
 _MODES = (ToolMode.AUTO, ToolMode.NONE, ToolMode.REQUIRED)
 _ALLOWED_MODES = (ToolMode.AUTO, ToolMode.REQUIRED)
-_BEYOND_HIGH = frozenset({"xhigh", "max"})
 _TRUNCATIONS = frozenset({None, "auto", "disabled"})
 
 
@@ -64,7 +62,7 @@ def ask(request: wire.Request) -> tuple[Ask, wire.Response]:
     declared = _tools(request.tools or ())
     choice, tools = _choice(request.tool_choice, declared)
     form = _format(None if request.text is None else request.text.format)
-    effort = _effort(None if request.reasoning is None else request.reasoning.effort)
+    how_hard = effort(None if request.reasoning is None else request.reasoning.effort, "reasoning.effort")
     asked = Ask(
         messages=said,
         model=request.model or None,
@@ -73,7 +71,7 @@ def ask(request: wire.Request) -> tuple[Ask, wire.Response]:
         tool_choice=choice,
         parallel_tool_calls=request.parallel_tool_calls,
         format=form,
-        effort=effort,
+        effort=how_hard,
     )
     outline = wire.Response(
         instructions=request.instructions,
@@ -81,7 +79,7 @@ def ask(request: wire.Request) -> tuple[Ask, wire.Response]:
         metadata=request.metadata or {},
         parallel_tool_calls=request.parallel_tool_calls is not False,
         previous_response_id=request.previous_response_id,
-        reasoning=wire.WrittenReasoning(effort),
+        reasoning=wire.WrittenReasoning(how_hard),
         temperature=request.temperature,
         text=wire.WrittenText(_written_format(form)),
         tool_choice="auto" if request.tool_choice is None else _written_choice(request.tool_choice),
@@ -124,12 +122,6 @@ def _sampling(request: wire.Request) -> Sampling:
         logprobs=logprobs,
         top_logprobs=request.top_logprobs if logprobs else None,
     )
-
-
-def _effort(sent: str | None) -> Effort | None:
-    if sent is None:
-        return None
-    return Effort.HIGH if sent in _BEYOND_HIGH else one_of(sent, tuple(Effort), "reasoning.effort")
 
 
 def _format(sent: wire.Format | None) -> OutputFormat:
