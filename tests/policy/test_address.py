@@ -58,6 +58,7 @@ def test_a_socket_reports_no_brackets_and_no_port():
     assert parse("fe80::1%eth0") == Address(6, 0xFE80 << 112 | 1)
     assert parse("203.0.113.7:80") is None
     assert parse("[::1]") is None
+    assert parse("1" * 200) is None
 
 
 @pytest.mark.parametrize(

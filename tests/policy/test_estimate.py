@@ -4,7 +4,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from standpipe.policy.estimate import Bias, Kind, Measured, Prompts, Sizes, Speed, kind
+from standpipe.chat.ask import Ask, Message, Role, Text, Tool, ToolCall, ToolResult
+from standpipe.policy.estimate import Bias, Kind, Measured, Prompts, Sizes, Speed, kind, texts
 
 PROSE = "It was a dark and stormy night, and the rain fell in torrents. "
 CODE = "{'a': [1, 2, 3], 'b': {'x': 4.5e-3}}\n\tfor (i = 0; i < 10; i++) { x[i] += 1; }\n"
@@ -128,3 +129,23 @@ class TestBias:
         for predicted, waited in history:
             bias.learn(predicted, waited)
         assert 0.124 < bias.factor < 8.01
+
+
+def test_everything_a_model_reads_is_measured():
+    ask = Ask(
+        messages=(
+            Message(Role.USER, (Text("hello"),)),
+            Message(Role.ASSISTANT, (Text("so "), ToolCall("1", "look", '{"at": 1}'))),
+            Message(Role.TOOL, (ToolResult("1", "seen"),)),
+        ),
+        tools=(Tool("look", "Look at it."),),
+    )
+    found = list(texts(ask))
+    assert found[:3] == ["hello", 'so {"at": 1}', "seen"]
+    assert "Look at it." in found[3]
+
+
+def test_they_tell_what_they_have_learnt():
+    assert "tokens per byte" in repr(Prompts())
+    assert "None" in repr(Speed())
+    assert repr(Bias()) == "<Bias 1.00>"

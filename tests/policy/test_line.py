@@ -334,3 +334,84 @@ def test_it_tells_what_it_is(any_line):
     join(any_line)
     assert "1 waiting" in repr(any_line)
     assert "clients" in repr(any_line.order) or "blocks" in repr(any_line.order)
+
+
+class TestRoomAgain:
+    def test_a_full_line_tells_how_long_it_takes_to_clear_a_tenth_of_it(self):
+        full = line(room=Room(line=20, client=50))
+        place = join(full)
+        full.next(0.0)
+        full.charge(place, 10, 20.0)
+        full.release(place, 60.0)
+        for _ in range(20):
+            join(full, now=60.0)
+        with pytest.raises(NoRoom) as raised:
+            join(full, CAT, now=60.0)
+        assert raised.value.retry_after == pytest.approx(120.0)
+
+    def test_instants_that_are_reserved_and_given_up_leave_nothing_behind(self):
+        queue = line()
+        for number in range(2000):
+            queue.leave(join(queue, eligible_at=1e6 + number), 0.0)
+        assert len(queue._reserved) < 100
+        assert queue.statistics().reserved == 0
+
+
+class TestResizing:
+    @staticmethod
+    def crowd(slots):
+        """A line in which two clients of one block and one of another have run up to their caps, and wait."""
+        queue = Line(Rules(client_slots=2, headroom=1), slots)
+        for _ in range(5):
+            join(queue, ANN), join(queue, BEN), join(queue, CAT)
+        running = []
+        while place := queue.next(0.0):
+            running.append(place)
+        return queue, running
+
+    @staticmethod
+    def held(places):
+        counts = {}
+        for place in places:
+            counts[place.client.block] = counts.get(place.client.block, 0) + 1
+        return counts
+
+    def test_more_slots_raise_the_cap_of_a_block(self):
+        queue, running = self.crowd(4)
+        assert self.held(running) == {"10.0.0": 2, "20.0.0": 1} or self.held(running) == {"10.0.0": 1, "20.0.0": 2}
+        queue.slots = 8
+        while place := queue.next(0.0):
+            running.append(place)
+        assert self.held(running) == {"10.0.0": 4, "20.0.0": 2}
+
+    def test_fewer_slots_lower_it_as_asks_end(self):
+        queue, running = self.crowd(8)
+        assert self.held(running) == {"10.0.0": 4, "20.0.0": 2}
+        queue.slots = 3
+        for place in [place for place in running if place.client.block == "10.0.0"][:3]:
+            finish(queue, place, 1.0)
+            running.remove(place)
+            assert queue.next(1.0) is None
+        for place in list(running):
+            finish(queue, place, 2.0)
+        running = []
+        while place := queue.next(2.0):
+            running.append(place)
+        assert len(running) == 2
+        assert max(self.held(running).values()) <= 2
+
+    def test_the_cap_of_a_client_follows_the_slots(self):
+        queue = Line(Rules(), 2)
+        for _ in range(6):
+            join(queue)
+        running = [queue.next(0.0)]
+        assert queue.next(0.0) is None
+        queue.slots = 8
+        running += [queue.next(0.0) for _ in range(3)]
+        assert queue.next(0.0) is None
+        for place in running[:3]:
+            finish(queue, place, 1.0)
+        queue.slots = 2
+        assert queue.next(1.0) is None
+        join(queue, CAT)
+        assert queue.next(1.0).client is CAT

@@ -105,6 +105,21 @@ class TestFair:
             join(queue, "ann"), join(queue, "ben")
         assert serve(queue, 10) == ["ben"] * 10
 
+    def test_debts_that_grew_are_kept_until_they_are_paid(self):
+        queue = line(reach=Reach(2000, 10))
+        for _ in range(60):
+            join(queue, "ben")
+        for _ in range(2):  # ann is remembered with a debt, comes back, and owes more
+            join(queue, "ann", tokens=1000)
+            while serve(queue, 1) != ["ann"]:
+                pass
+        members, owed = queue.order.root.members, queue.order.root.members["ann"].counter
+        while "ann" in members:
+            assert queue.order.root.clock < owed
+            serve(queue, 1)
+            join(queue, "passer-by")
+        assert queue.order.root.clock >= owed
+
     def test_settling_charges_what_the_estimate_missed(self):
         queue = line()
         for _ in range(3):
