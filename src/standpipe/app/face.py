@@ -32,7 +32,9 @@ class Face:
         except ValueError as error:
             raise SettingsError(f"links: {error}") from error
         self.board = StatusBoard(about, admission.statistics, lambda: admission.draining)
-        self._site = Site(self.facts, self.board.now)
+        self.paths: tuple[str, ...] = ()
+        """All that is served, once the house knows it."""
+        self._site = Site(self.facts, self.board.now, lambda: self.paths)
 
     def routes(self) -> dict[str, Route]:
         """Everything that is there to be looked at."""

@@ -161,7 +161,7 @@ class Standpipe:
         state = State(self.pool, self.about, since)
         why = limits.WhyLimited(self.admission, self._identify, self._caps())
         api, chat = openai_chat.API, openai_chat.COMPLETIONS
-        return Routes(
+        routes = Routes(
             {
                 **self.face.routes(),
                 "/api": Route({"POST": Walk(api, walks), "GET": state.health}, api),
@@ -175,6 +175,8 @@ class Standpipe:
                 **ollama.routes(walks, since),
             }
         )
+        self.face.paths = routes.paths()
+        return routes
 
     def _other_openai_routes(self, walks: House) -> dict[str, Route]:
         """Responses, kept where the operator wants that, legacy completions, and embeddings."""

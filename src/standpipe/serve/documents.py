@@ -34,6 +34,7 @@ LABELS = {
 """What a sample's tab is called. The chat page's `samples.js` has the same."""
 
 _PLACE = re.compile(r"\{\{([a-z_]+)\}\}")
+_SAMPLE = re.compile(r"^```(\w+) ([^\n]+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 _FENCE = re.compile(r"^```(\w+) ([^\n]+)$", re.MULTILINE)
 
 
@@ -58,6 +59,15 @@ def to_markdown(text: str, words: Mapping[str, str]) -> str:
 def _named_fence(match: re.Match[str]) -> str:
     label = LABELS.get(match[2].split()[0])
     return f"{label}:\n\n```{match[1]}" if label else f"```{match[1]}"
+
+
+def samples(text: str, words: Mapping[str, str]) -> dict[str, tuple[str, str, str]]:
+    """The first sample of each name: its label, its language and its text."""
+    found: dict[str, tuple[str, str, str]] = {}
+    for language, info, code in _SAMPLE.findall(fill(text, words)):
+        name = info.split()[0]
+        found.setdefault(name, (LABELS[name], language, code))
+    return found
 
 
 def to_html(text: str, words: Mapping[str, str]) -> Document:

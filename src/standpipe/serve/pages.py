@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import html
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from standpipe.serve import documents, sentences, status, theme
+import msgspec
+
+from standpipe.serve import documents, openapi, sentences, status, theme
 from standpipe.serve.assets import FRESH, Assets, Content, File, files, modules, text
 from standpipe.serve.exchange import Exchange, Header
 from standpipe.serve.facts import Facts
@@ -80,10 +82,13 @@ _STATE = (
 class Site:
     """The routes of the site, for the facts and the status as they are at each request."""
 
-    def __init__(self, facts: Callable[[], Facts], told: Callable[[], dict[str, Any]]) -> None:
-        """`told` gives the status, as `serve.status` tells it."""
+    def __init__(
+        self, facts: Callable[[], Facts], told: Callable[[], dict[str, Any]], paths: Callable[[], Iterable[str]]
+    ) -> None:
+        """`told` gives the status, as `serve.status` tells it; `paths` all that is served, for the description."""
         self._facts = facts
         self._told = told
+        self._paths = paths
         styles = Content(theme.css(facts().accent).encode(), "css")
         self._assets = Assets({**files("css"), **files("js"), **files("vendor"), "theme.css": styles})
 
@@ -96,6 +101,7 @@ class Site:
             "/privacy": (self._privacy, "html"),
             "/privacy.md": (self._privacy_twin, "md"),
             "/llms.txt": (self._llms, "txt"),
+            "/openapi.json": (self._openapi, "json"),
         }
         routes = {
             path: Route({"GET": Made(make, kind, self._facts, CHAT_POLICY if path == "/chat" else POLICY)})
@@ -184,6 +190,10 @@ class Site:
 
     def _llms(self, facts: Facts) -> str:
         return documents.fill(text("pages/llms.txt"), sentences.words(facts))
+
+    def _openapi(self, facts: Facts) -> str:
+        samples = documents.samples(text("pages/index.md"), sentences.words(facts))
+        return msgspec.json.encode(openapi.document(facts, self._paths(), samples.__getitem__)).decode()
 
     def _chat(self, facts: Facts) -> str:
         values = self._values(facts, "/chat", f"Chat · {facts.name}", sentences.summary(facts))

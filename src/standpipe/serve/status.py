@@ -160,7 +160,7 @@ def places(told: dict[str, Any]) -> dict[str, str]:
     return {
         "dot": "data-up" if up else "data-down",
         "headline": f"{told['name']} is {'up' if up else 'down'}",
-        "reason": told.get("reason") or f"{told['model']} answers.",
+        "reason": told.get("reason") or f"The model is {told['model']}.",
         "asks_per_minute": _number(hour.asks_per_minute),
         "tokens_per_second": _number(hour.tokens_per_second),
         "waiting": str(told["line"]["waiting"]),

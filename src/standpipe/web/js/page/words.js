@@ -14,6 +14,7 @@ export function decimal(number) {
 /** Milliseconds as seconds or minutes: `0.4 s`, `12 s`, `2 min 5 s`. */
 export function seconds(milliseconds) {
   const value = milliseconds / 1000;
+  if (value < 0.05) return '0 s';
   if (value < 9.95) return `${small.format(value)} s`;
   const rounded = Math.round(value);
   if (rounded < 60) return `${rounded} s`;

@@ -33,7 +33,7 @@ function show(told) {
     return;
   }
   const up = told.status === 'ok';
-  head(up, up ? 'up' : 'down', told.reason ?? `${told.model} answers.`, told.name);
+  head(up, up ? 'up' : 'down', told.reason ?? `The model is ${told.model}.`, told.name);
   const values = { ...told.hour, waiting: told.line.waiting };
   for (const place of document.querySelectorAll('[data-value]')) {
     const value = values[place.dataset.value];
