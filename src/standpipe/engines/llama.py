@@ -10,9 +10,7 @@ While there is no child, asks fail at once in a way that lets them be tried agai
 from __future__ import annotations
 
 import asyncio
-import shutil
 import sys
-import tempfile
 from collections.abc import Sequence
 from contextlib import suppress
 from enum import StrEnum
@@ -27,6 +25,7 @@ from standpipe.chat.ask import Ask
 from standpipe.chat.errors import EngineFailed
 from standpipe.engines.base import Health, Sink
 from standpipe.engines.child import ChildFailed, describe
+from standpipe.engines.folder import Folder
 from standpipe.engines.llama_life import Life, Log, Model, Options, Patience, launch
 from standpipe.engines.restart import End, Restarts
 
@@ -96,7 +95,7 @@ class Llama:
         self._state = State.STARTING
         self._restarts = 0
         self._life: Life | None = None
-        self._folder: Path | None = None
+        self._folder: Folder | None = None
         self._supervision: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
@@ -107,8 +106,8 @@ class Llama:
                 "engine: --engine http://host:8000/v1."
             )
         try:
-            self._folder = Path(tempfile.mkdtemp(prefix="standpipe-"))  # nobody else may enter it
-            self._life = await self._launch(self._folder)
+            self._folder = Folder()
+            self._life = await self._launch(self._folder.path)
             await self._life.warm()
         except ChildFailed as failed:
             await self.close()
@@ -118,7 +117,9 @@ class Llama:
             await self.close()
             raise
         self._state = State.UP
-        self._supervision = asyncio.create_task(self._supervise(self._life, self._folder), name=f"keeps {self.name} up")
+        self._supervision = asyncio.create_task(
+            self._supervise(self._life, self._folder.path), name=f"keeps {self.name} up"
+        )
 
     async def answer(self, ask: Ask, sink: Sink) -> None:
         if self._life is None or self._state is not State.UP:
@@ -143,7 +144,7 @@ class Llama:
         if life is not None:
             await life.end()
         if self._folder is not None:
-            shutil.rmtree(self._folder, ignore_errors=True)
+            self._folder.close()
 
     async def template(self) -> str:
         """The model's chat template, empty when it does not tell one, or is not up."""
