@@ -20,11 +20,10 @@ from standpipe.chat.events import (
     ReasoningDelta,
     Started,
     TextDelta,
-    Timings,
     TokenLogprob,
     ToolCallDelta,
-    Usage,
 )
+from standpipe.dialects.engine_counts import timings, usage
 from standpipe.dialects.framing import LIMIT, FrameTooLarge
 from standpipe.dialects.ndjson import Frames
 
@@ -55,8 +54,8 @@ class _Line(Struct):
     logprobs: Any = None
     prompt_eval_count: int | None = None
     eval_count: int | None = None
-    prompt_eval_duration: int | None = None
-    eval_duration: int | None = None
+    prompt_eval_duration: float | None = None  # a decoder refuses what is too large for one
+    eval_duration: float | None = None
     error: Any = None
 
 
@@ -150,12 +149,13 @@ class Decoder:
         reason = _REASONS.get(line.done_reason, FinishReason.STOP)
         if self._called and reason is FinishReason.STOP:
             reason = FinishReason.TOOL_CALLS
-        read, written = line.prompt_eval_count, line.eval_count
-        usage = None if read is None and written is None else Usage(read or 0, written or 0)
-        timings = None
-        if line.prompt_eval_duration is not None and line.eval_duration is not None:
-            timings = Timings(line.prompt_eval_duration / 1e9, line.eval_duration / 1e9)
-        return Finished(reason, usage, timings)
+        reading, writing = (
+            None if nanoseconds is None else nanoseconds / 1e9
+            for nanoseconds in (line.prompt_eval_duration, line.eval_duration)
+        )
+        counted = line.prompt_eval_count is not None or line.eval_count is not None
+        told = usage(line.prompt_eval_count, line.eval_count) if counted else None
+        return Finished(reason, told, timings(reading, writing))
 
     def __repr__(self) -> str:
         state = "done" if self.done else "started" if self._started else "new"

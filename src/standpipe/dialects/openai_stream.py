@@ -29,6 +29,7 @@ from standpipe.chat.events import (
     TokenLogprob,
     Usage,
 )
+from standpipe.dialects.engine_counts import timings, usage
 from standpipe.dialects.framing import LIMIT, FrameTooLarge
 from standpipe.dialects.openai_calls import Calls, Piece
 from standpipe.dialects.openai_faults import failure_in_stream
@@ -191,16 +192,17 @@ class Decoder:
         if delta.tool_calls:
             events.extend(call for piece in delta.tool_calls if (call := self._calls.take(piece)))
 
-    def _count(self, usage: _Usage | None) -> None:
-        """Keep the latest usage. Zeros come from engines that have not counted, or never do."""
-        if usage is None or not (usage.prompt_tokens or usage.completion_tokens):
+    def _count(self, told: _Usage | None) -> None:
+        """Keep the latest usage that can be. Zeros come from engines that have not counted, or never do."""
+        if told is None or not (told.prompt_tokens or told.completion_tokens):
             return
-        self._usage = Usage(
-            usage.prompt_tokens or 0,
-            usage.completion_tokens or 0,
-            (usage.completion_tokens_details or _CompletionDetails()).reasoning_tokens,
-            (usage.prompt_tokens_details or _PromptDetails()).cached_tokens,
+        counted = usage(
+            told.prompt_tokens,
+            told.completion_tokens,
+            reasoning=(told.completion_tokens_details or _CompletionDetails()).reasoning_tokens,
+            cached=(told.prompt_tokens_details or _PromptDetails()).cached_tokens,
         )
+        self._usage = counted or self._usage
 
     def _finished(self) -> Finished:
         if self._reason is None:
@@ -238,7 +240,7 @@ def _ours(tokens: tuple[_TopLogprob, ...] | None) -> tuple[TokenLogprob, ...]:
     )
 
 
-def _seconds(timings: _Timings | None) -> Timings | None:
-    if timings is None or timings.prompt_ms is None or timings.predicted_ms is None:
+def _seconds(told: _Timings | None) -> Timings | None:
+    if told is None or told.prompt_ms is None or told.predicted_ms is None:
         return None
-    return Timings(timings.prompt_ms / 1000, timings.predicted_ms / 1000)
+    return timings(told.prompt_ms / 1000, told.predicted_ms / 1000)
