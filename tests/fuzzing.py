@@ -14,7 +14,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from itertools import pairwise
 from pathlib import Path
-from typing import NamedTuple
+from typing import AnyStr, NamedTuple
 
 
 class Target(NamedTuple):
@@ -33,8 +33,8 @@ def load(folder: Path, ending: str) -> tuple[bytes, ...]:
     return found
 
 
-def cut(data: bytes, cuts: list[int]) -> list[bytes]:
-    """The same bytes in pieces, none of them empty."""
+def cut(data: AnyStr, cuts: list[int]) -> list[AnyStr]:
+    """The same bytes or text in pieces, none of them empty."""
     edges = [0, *sorted({place % (len(data) + 1) for place in cuts}), len(data)]
     return [data[a:b] for a, b in pairwise(edges) if a < b]
 
