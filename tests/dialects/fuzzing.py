@@ -254,10 +254,10 @@ def check_ask(data: bytes, _cuts: list[int]) -> None:
 
 SSE_WORDS = (
     b"\n", b"\r", b"\r\n", b"\n\n", b"\r\n\r\n", b"data: ", b"data:", b"data", b":", b": ping\n\n", b"event: error\n",
-    b"\xef\xbb\xbf", b"data: [DONE]\n\n", b'data: {"error":{"message":"x"}}\n\n', b'"error":',
-    b'"object":"error",', b"x" * 300, b"data:\n" * 90, b'data: {"choices":[{"index":0,"delta":{"content":"x"}}]}\n\n', b'"finish_reason":"stop"',
-    b'"index":1,', b'"usage":{"prompt_tokens":-1},', b"null", b"{}", b"[]", b"{", b"}", b'"', b"\\", b"\\ud800",
-    b"1e999", b"-1", b"9" * 30, b"0", b"true", b"\xff", b"\0", b"[" * 200,
+    b"\xef\xbb\xbf", b"data: [DONE]\n\n", b'data: {"error":{"message":"x"}}\n\n', b'"error":', b'"object":"error",',
+    b"x" * 300, b"data:\n" * 90, b'data: {"choices":[{"index":0,"delta":{"content":"x"}}]}\n\n',
+    b'"finish_reason":"stop"', b'"index":1,', b'"usage":{"prompt_tokens":-1},', b"null", b"{}", b"[]", b"{", b"}", b'"',
+    b"\\", b"\\ud800", b"1e999", b"-1", b"9" * 30, b"0", b"true", b"\xff", b"\0", b"[" * 200,
 )  # fmt: skip
 LINE_WORDS = (
     b"\n", b"\r\n", b"\n\n", b"\r", b'{"error":"x"}\n', b'"error":', b'{"done":true}\n', b'"done":true,',
