@@ -9,6 +9,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TypeVar, cast
 
+from msgspec import Struct
+
 from standpipe.engines.base import Engine
 from standpipe.engines.constrained import constrained
 from standpipe.engines.guarded import guarded
@@ -22,57 +24,69 @@ from standpipe.settings import Settings
 
 T = TypeVar("T")
 
-STARTER = "smollm2:135m"
-"""What answers where nothing was named: it is small enough for any machine."""
+
+class _Weights(Struct, frozen=True):
+    """What was named: a model of the catalog, which may have to be fetched, or a file that is here."""
+
+    name: str
+    title: str
+    shape: Shape
+    note: str
+    harmony: bool
+    path: Path | None
+    entry: catalog.Entry | None = None
 
 
 async def start(target: str, slots: int, settings: Settings, progress: Progress, log: Log) -> tuple[Engine, str]:
-    """Bring, check and load a model of the catalog, or a file. Gives the engine and what it is, in words.
+    """Find, bring and load a model of the catalog, or a file. Gives the engine and what it is, in words.
 
-    Raises ModelUnavailable, LlamaFailed.
+    What cannot fit is refused before it is fetched. Raises ModelUnavailable, LlamaFailed.
     """
-    path, alias, title, shape, note, harmony = await _in_background(_weights, target, settings.cache_dir, progress)
+    weights = await _in_background(_find, target)
     plan = fit.plan(
-        title,
-        shape,
+        weights.title,
+        weights.shape,
         fit.measure(),
         slots=slots or None,
         context=settings.context or None,
         threads=settings.threads or None,
     )
+    path = await _in_background(_bring, weights, settings.cache_dir, progress)
     options = Options(
         slots=plan.slots,
         context=plan.context,
         threads=plan.threads,
         max_tokens=settings.max_tokens,
         system_prompt=settings.system_prompt if settings.system_prompt_mode != "off" else "",
-        harmony=harmony,
+        harmony=weights.harmony,
     )
-    engine = Llama(path, alias, options, log=log)
+    engine = Llama(path, weights.name, options, log=log)
     await engine.start()
     able: Engine = guarded(engine, ControlTokens(), reads_harmony=False)
-    if not harmony:
+    if not weights.harmony:
         # A template that never mentions tools tells the model nothing of them.
         able = constrained(able, ignores_tools="tools" not in await engine.template())
-    return able, f"embedded llama.cpp with {title}: {engine.describe()}" + (f" ({note})" if note else "")
+    note = f" ({weights.note})" if weights.note else ""
+    return able, f"embedded llama.cpp with {weights.title}: {engine.describe()}{note}"
 
 
-def _weights(target: str, cache_dir: str, progress: Progress) -> tuple[Path, str, str, Shape, str, bool]:
-    """Path, public name, title, shape and a note of what was named, and whether it is a gpt-oss. Blocks."""
+def _find(target: str) -> _Weights:
     if "/" in target or target.endswith(".gguf"):
         path = Path(target).expanduser()
         header = gguf.read(path)
-        return path, path.stem, header.title or path.name, header.shape, "", header.architecture == "gpt-oss"
-    entry = catalog.find(target or STARTER)
+        harmony = header.architecture == "gpt-oss"
+        return _Weights(path.stem, header.title or path.name, header.shape, "", harmony, path)
+    entry = catalog.find(target or catalog.STARTER)
+    return _Weights(entry.name, entry.title, entry.shape, entry.note, speaks_harmony(entry.name), None, entry)
+
+
+def _bring(weights: _Weights, cache_dir: str, progress: Progress) -> Path:
+    """The file to load. Blocks while it is fetched."""
+    if weights.entry is None:
+        assert weights.path is not None
+        return weights.path
     folder = Path(cache_dir).expanduser() if cache_dir else download.cache_folder()
-    return (
-        download.obtain(entry, folder, progress),
-        entry.name,
-        entry.title,
-        entry.shape,
-        entry.note,
-        speaks_harmony(entry.name),
-    )
+    return download.obtain(weights.entry, folder, progress)
 
 
 async def _in_background(work: Callable[..., T], *arguments: object) -> T:
