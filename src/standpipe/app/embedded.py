@@ -76,7 +76,7 @@ def _find(target: str) -> _Weights:
         header = gguf.read(path)
         harmony = header.architecture == "gpt-oss"
         return _Weights(path.stem, header.title or path.name, header.shape, "", harmony, path)
-    entry = catalog.find(target or catalog.STARTER)
+    entry = catalog.find(target) if target else catalog.STARTER
     return _Weights(entry.name, entry.title, entry.shape, entry.note, speaks_harmony(entry.name), None, entry)
 
 
