@@ -58,6 +58,7 @@ UNBOUND = (
     f"--line-per-block={MOST}",
     f"--client-slots={MOST}",
     f"--line-total={MOST}",
+    f"--streams={MOST}",
     "--grace=2",
     "--connections=16384",
     "--connections-per-client=16384",

@@ -91,6 +91,15 @@ class Settings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     client_slots: Annotated[
         int, _meta("slots that one client may hold at a time; 0 chooses by the number of slots", ge=0, le=4096)
     ] = 0
+    streams: Annotated[
+        int,
+        _meta(
+            "asks that run at a time, however many slots the engines have; the others wait in line. One process "
+            "streams some 30,000 tokens a second, and has no time left for newcomers beyond that",
+            ge=1,
+            le=4096,
+        ),
+    ] = 1000
     wait_limit: Annotated[
         Seconds, _meta("longest predicted wait that is accepted; beyond it 503 at once", "s", gt=0, le=3600)
     ] = 60.0

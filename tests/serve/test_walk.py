@@ -267,3 +267,9 @@ async def test_the_log_has_one_line_per_ask_and_no_words_of_anybody(tap):
     line = tap.asks[0]
     assert {"id", "dialect", "client", "model", "status", "waited", "first_token", "tokens", "attempts"} <= set(line)
     assert json.dumps(line)
+
+
+@scene(Script(slots=4), streams=2)
+async def test_no_more_asks_run_than_one_process_may_stream(tap):
+    assert tap.house.pool.slots == 4
+    assert tap.house.line.slots == 2

@@ -71,7 +71,7 @@ class Standpipe:
             log.warning("client_header is set, but nobody is in trusted_proxies, so it is never read")
         self._alarm = Alarm()
         self._rules = _rules(settings)
-        self.line = Line(self._rules, self.pool.slots)
+        self.line = Line(self._rules, min(self.pool.slots, settings.streams))
         self.admission = Admission(
             self.line,
             MemoryStore(),
@@ -79,6 +79,7 @@ class Standpipe:
             wait_limit=settings.wait_limit,
             has_room=self.pool.has_room,
             auto=Slots(1, SlotRange(most=self.pool.slots)) if settings.slots == "auto" else None,
+            most=settings.streams,
         )
         self._shares = _shares(settings)
         self.kept = _kept(settings)

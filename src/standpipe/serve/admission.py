@@ -70,6 +70,7 @@ class Admission:
         wait_limit: longest predicted wait that is accepted, in seconds.
         has_room: whether an engine that is up has a free slot; asks stay in line while it has none.
         auto: finds the number of slots by trying; None when it is fixed.
+        most: asks that may run at a time, however many slots there are: what this process can stream.
     """
 
     def __init__(
@@ -81,6 +82,7 @@ class Admission:
         wait_limit: float,
         has_room: Callable[[], bool],
         auto: Slots | None = None,
+        most: int = 4096,
     ) -> None:
         self.line = line
         self.store = store
@@ -88,6 +90,7 @@ class Admission:
         self.wait_limit = wait_limit
         self.prompts = Prompts()
         self.auto = auto
+        self._most = most
         self._has_room = has_room
         self._waiting: dict[Place, Entry] = {}
         self._timer: asyncio.TimerHandle | None = None
@@ -99,7 +102,8 @@ class Admission:
 
     def resize(self, slots: int) -> None:
         """Engines have this many slots in all."""
-        self.line.slots = max(1, slots if self.auto is None else min(slots, self.auto.value))
+        found = slots if self.auto is None else self.auto.value
+        self.line.slots = max(1, min(slots, found, self._most))
 
     def drain(self) -> None:
         """Take no more asks, and refuse those that wait."""
