@@ -1,4 +1,4 @@
-"""The command line: serve, check, models, chat. Parses words and prints sentences; every action lives elsewhere.
+"""The command line: serve, check, models, top, chat. Parses words and prints sentences; every action lives elsewhere.
 
 Heavy imports wait inside the commands, so that `standpipe --help` is quick and `chat` needs no server parts.
 """
@@ -54,6 +54,11 @@ def _parser() -> argparse.ArgumentParser:
     models.add_argument("--cache-dir", default="", help="where downloaded models are kept")
     models.set_defaults(run=_models)
 
+    top = commands.add_parser("top", help="watch a tap live", description="What goes on, over the admin port.")
+    top.add_argument("url", nargs="?", default="http://127.0.0.1:8081", help="address of the admin listener")
+    top.add_argument("--once", action="store_true", help="print one picture and end")
+    top.set_defaults(run=_top)
+
     chat = commands.add_parser("chat", help="chat in the terminal", description="Chat over the public API.")
     chat.add_argument("url", nargs="?", default="http://127.0.0.1:8080", help="address of a Standpipe")
     chat.add_argument("--system", default="", help="a system message of your own")
@@ -99,6 +104,12 @@ def _models(arguments: argparse.Namespace) -> int:
     from standpipe.terminal import models  # noqa: PLC0415
 
     return models.show(arguments.cache_dir)
+
+
+def _top(arguments: argparse.Namespace) -> int:
+    from standpipe.terminal import top  # noqa: PLC0415
+
+    return top.run(arguments.url, once=arguments.once)
 
 
 def _chat(arguments: argparse.Namespace) -> int:

@@ -94,7 +94,7 @@ def test_defaults_and_ranges_of_our_own_path_are_told():
         "text/event-stream",
     }
     assert "retry-after" in document["paths"]["/api"]["post"]["responses"]["429"]["headers"]
-    assert [sample["label"] for sample in document["paths"]["/api"]["post"]["x-codeSamples"]][0] == "curl"
+    assert next(sample["label"] for sample in document["paths"]["/api"]["post"]["x-codeSamples"]) == "curl"
 
 
 @pytest.mark.parametrize("path", sorted(TRANSCRIPTS.glob("*.sse")), ids=lambda path: path.stem)

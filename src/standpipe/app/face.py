@@ -7,24 +7,38 @@ from ipaddress import ip_address
 from typing import Any
 from urllib.parse import urlsplit
 
+import msgspec
+
 from standpipe import __version__
 from standpipe.engines.pool import Pool
 from standpipe.serve.admission import Admission
+from standpipe.serve.exchange import Exchange
 from standpipe.serve.facts import Facts, links
 from standpipe.serve.pages import Site
 from standpipe.serve.routes import Route
 from standpipe.serve.status import StatusBoard
 from standpipe.settings import Settings, SettingsError
 
+_TOP = 50
+"""Clients that an operator is shown at a time."""
+
 
 class Face:
     """What people and programs see beside the API itself."""
 
     def __init__(
-        self, settings: Settings, address: str, pool: Pool, admission: Admission, about: Callable[[], dict[str, Any]]
+        self,
+        settings: Settings,
+        address: str,
+        pool: Pool,
+        admission: Admission,
+        about: Callable[[], dict[str, Any]],
+        hash_client: Callable[[str], str],
     ) -> None:
         """`address` is where people reach this tap. Raises SettingsError."""
         self._settings = settings
+        self._line = admission.line
+        self._hash_client = hash_client
         self._address = (settings.public_url or address).rstrip("/")
         self._pool = pool
         try:
@@ -43,6 +57,21 @@ class Face:
             "/api/status": Route({"GET": self.board.whole}),
             "/api/status/events": Route({"GET": self.board.events}),
         }
+
+    async def top(self, exchange: Exchange) -> None:
+        """The handler of GET /top on the admin listener: the status, and who is in the line, by daily hashes."""
+        clients = {client: [0, 0, tokens] for client, tokens in self.board.clients().items()}
+        for address, waiting, running in self._line.clients():
+            row = clients.setdefault(self._hash_client(address), [0, 0, 0.0])
+            row[0] += waiting
+            row[1] += running
+        busiest = sorted(clients.items(), key=lambda item: item[1], reverse=True)[:_TOP]
+        rows = [
+            {"client": client, "waiting": waiting, "running": running, "tokens": round(tokens)}
+            for client, (waiting, running, tokens) in busiest
+        ]
+        body = msgspec.json.encode({**self.board.now(), "clients": rows, "clients_known": len(clients)})
+        exchange.send(200, body, headers=((b"cache-control", b"no-store"),))
 
     def facts(self) -> Facts:
         """What the pages tell, as it is now."""

@@ -84,14 +84,15 @@ class Standpipe:
         self._shares = _shares(settings)
         self.kept = _kept(settings)
         self.metrics = Metrics(self._gauges)
-        self.face = Face(settings, address, self.pool, self.admission, self.about)
+        hash_client = ClientHash(time.monotonic, secrets.token_bytes)
+        self.face = Face(settings, address, self.pool, self.admission, self.about, hash_client)
         hooks: list[Hook] = [AskLog(log), self.metrics, self.face.board.record]
         walks = House(
             pool=self.pool,
             admission=self.admission,
             identify=self._identify,
             limit_headers=partial(self._limit_headers, draft=settings.rate_limit_headers),
-            hash_client=ClientHash(time.monotonic, secrets.token_bytes),
+            hash_client=hash_client,
             caps=Caps(settings.max_tokens),
             system_prompt=settings.system_prompt,
             system_prompt_mode=settings.system_prompt_mode,
@@ -228,6 +229,7 @@ class Standpipe:
                 "/healthz": Route({"GET": alive}),
                 "/readyz": Route({"GET": ready}),
                 "/metrics": Route({"GET": metrics}),
+                "/top": Route({"GET": self.face.top}),
             }
         )
 

@@ -131,6 +131,16 @@ class Status:
             minute_line=tuple(minute.line for minute in ring),
         )
 
+    def clients(self, now: float, minutes: int = 5) -> dict[str, float]:
+        """Tokens of each client's ended asks in the last minutes, the running one included, by the hash of a record."""
+        found: dict[str, float] = {}
+        last = int(now // _MINUTE)
+        for number in range(last - minutes + 1, last + 1):
+            if (minute := self._ring.get(number)) is not None:
+                for client, (_, tokens) in minute.clients.items():
+                    found[client] = found.get(client, 0.0) + tokens
+        return found
+
     def _minute(self, now: float) -> _Minute:
         """The minute of an instant; minutes beyond the hour are forgotten when a new one begins."""
         number = int(now // _MINUTE)

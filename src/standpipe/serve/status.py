@@ -89,6 +89,11 @@ class StatusBoard:
             "hour": self.hour(),
         }
 
+    def clients(self) -> dict[str, float]:
+        """Tokens of each client lately, by its hash. For the operator only."""
+        now = asyncio.get_running_loop().time()
+        return {} if self._status is None else self._status.clients(now)
+
     def _bytes(self) -> bytes:
         """The same for everybody who asks within a second."""
         now = asyncio.get_running_loop().time()

@@ -226,6 +226,12 @@ class Line:
         present = self._room.clients.get(client.address)
         return tuple(present.waiting) if present else ()
 
+    def clients(self) -> tuple[tuple[str, int, int], ...]:
+        """Who is in the line: address, asks that wait, asks that run. An address is for nobody to see as it is."""
+        return tuple(
+            (address, len(present.waiting), present.running) for address, present in self._room.clients.items()
+        )
+
     def shed(self, now: float) -> list[Place]:
         """Under overload (see `policy.overload`): places that have left the line with this and must be told so."""
         victims = []

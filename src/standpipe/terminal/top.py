@@ -1,0 +1,222 @@
+"""`standpipe top`: a tap seen live by its operator, over the admin listener.
+
+What is drawn is a function of what was told; the loop around it asks every second and draws on the terminal's other
+screen, until Ctrl-C. Clients are the daily hashes of the log, so that a line of the log can be found here.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import msgspec
+from msgspec import Struct
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
+from rich.table import Table
+from rich.text import Text
+
+from standpipe.engines.connection import HttpFault
+from standpipe.engines.http1 import AnswerTooLarge, Client
+
+EVERY = 1.0
+"""Seconds between two pictures."""
+_BARS = " ▁▂▃▄▅▆▇█"
+
+
+class _Engine(Struct):
+    name: str
+    up: bool
+    slots: int
+    busy: int
+
+
+class _Line(Struct):
+    waiting: int
+    running: int
+    slots: int
+
+
+class _Client(Struct):
+    client: str
+    waiting: int
+    running: int
+    tokens: int
+
+
+class _Hour(Struct):
+    asks: int
+    answered: int
+    refused_pace: int
+    refused_capacity: int
+    failed: int
+    left: int
+    asks_per_minute: float
+    tokens_per_second: float
+    wait_median: float | None
+    wait_p95: float | None
+    fairness: float | None
+    minute_asks: list[int]
+    minute_tokens: list[float]
+    minute_line: list[int]
+
+
+class Top(Struct):
+    """What GET /top of the admin listener tells, as far as it is drawn."""
+
+    name: str
+    status: str
+    version: str
+    model: str
+    uptime_seconds: int
+    engines: list[_Engine]
+    line: _Line
+    hour: _Hour
+    clients: list[_Client]
+    clients_known: int
+    reason: str | None = None
+    warnings: list[str] = []
+
+
+def picture(top: Top, width: int, height: int) -> RenderableType:
+    """What is drawn, on a terminal of this size."""
+    parts: list[RenderableType] = [_head(top), Text(), _numbers(top, width), Text(), _engines(top)]
+    parts += [Text(f"! {warning}", style="yellow") for warning in top.warnings]
+    room = height - len(top.engines) - len(top.warnings) - 18
+    return Group(*parts, Text(), _clients(top, max(3, room)))
+
+
+def _head(top: Top) -> Text:
+    up = top.status == "ok"
+    head = Text("● ", style="green" if up else "red")
+    head.append(f"{top.name} {'is up' if up else 'is down'}", style="bold")
+    head.append(f"  {top.model}  up {_duration(top.uptime_seconds)}  standpipe {top.version}", style="dim")
+    if top.reason:
+        head.append(f"\n  {top.reason}", style="red")
+    return head
+
+
+def _numbers(top: Top, width: int) -> Table:
+    hour, line = top.hour, top.line
+    table = Table.grid(padding=(0, 3, 0, 0))
+    table.add_column(style="dim", no_wrap=True)
+    table.add_column(no_wrap=True)
+    table.add_column(no_wrap=True, style="cyan")
+    shown = min(60, max(10, width - 48))  # minutes that there is room for
+    table.add_row("line", f"{line.waiting} wait, {line.running} of {line.slots} run", sparks(hour.minute_line[-shown:]))
+    table.add_row("asks per minute", f"{hour.asks_per_minute:g}", sparks(hour.minute_asks[-shown:]))
+    table.add_row("tokens per second", f"{hour.tokens_per_second:g}", sparks(hour.minute_tokens[-shown:]))
+    table.add_row("wait, median and 95 %", f"{_seconds(hour.wait_median)}, {_seconds(hour.wait_p95)}")
+    table.add_row("answered, last hour", f"{hour.answered} of {hour.asks}, {hour.failed} failed, {hour.left} left")
+    table.add_row("refused, last hour", f"{hour.refused_pace} for their pace, {hour.refused_capacity} for capacity")
+    table.add_row("fairness index", _plain(hour.fairness))
+    return table
+
+
+def _engines(top: Top) -> Table:
+    table = Table(box=None, padding=(0, 3, 0, 0), header_style="dim", title_justify="left")
+    for heading in ("engine", "", "slots"):
+        table.add_column(heading)
+    for engine in top.engines:
+        state = Text("up", style="green") if engine.up else Text("down", style="red")
+        table.add_row(Text(engine.name), state, f"{_bar(engine.busy, engine.slots)} {engine.busy}/{engine.slots}")
+    return table
+
+
+def _clients(top: Top, rows: int) -> Table:
+    table = Table(box=None, padding=(0, 3, 0, 0), header_style="dim")
+    table.add_column("client")
+    for heading in ("wait", "run", "tokens, 5 min"):
+        table.add_column(heading, justify="right")
+    for client in top.clients[:rows]:
+        busy = "bold" if client.running or client.waiting else "dim"
+        table.add_row(Text(client.client), str(client.waiting), str(client.running), f"{client.tokens:,}", style=busy)
+    if not top.clients:
+        table.add_row(Text("nobody lately", style="dim"))
+    elif (more := top.clients_known - min(rows, len(top.clients))) > 0:
+        table.add_row(Text(f"and {more} more", style="dim"))
+    return table
+
+
+def sparks(values: list[int] | list[float]) -> str:
+    """Numbers as a line of bars, the highest one full."""
+    most = max(values, default=0)
+    if not most:
+        return _BARS[1] * len(values)
+    return "".join(_BARS[max(1, round(value / most * 8))] for value in values)
+
+
+def _bar(busy: int, slots: int, width: int = 16) -> str:
+    full = round(busy / slots * width) if slots else 0
+    return "█" * full + "░" * (width - full)
+
+
+def _seconds(value: float | None) -> str:
+    return "-" if value is None else f"{value:.2f} s" if value < 10 else f"{value:.0f} s"
+
+
+def _plain(value: float | None) -> str:
+    return "nobody had to compete" if value is None else f"{value:.3f}"
+
+
+def _duration(seconds: int) -> str:
+    minutes, hours, days = seconds // 60, seconds // 3600, seconds // 86_400
+    if days:
+        return f"{days} d {hours % 24} h"
+    return f"{hours} h {minutes % 60} min" if hours else f"{minutes} min" if minutes else f"{seconds} s"
+
+
+class Unreachable(Exception):
+    """There is no tap at this address, or it does not tell. The message says what to do."""
+
+
+async def look(client: Client, url: str) -> Top:
+    """Ask once. Raises Unreachable."""
+    try:
+        answer = await client.fetch("GET", "/top", within=5.0)
+    except (HttpFault, AnswerTooLarge, OSError) as error:
+        raise Unreachable(f"no tap answers at {url} ({error}). Is it the admin listener's address?") from None
+    if answer.status != 200:
+        raise Unreachable(f"{url} answered with status {answer.status}. Is it the admin listener's address?")
+    try:
+        return msgspec.json.decode(answer.body, type=Top)
+    except msgspec.DecodeError as error:
+        raise Unreachable(f"{url} tells something else: {error}") from None
+
+
+async def _watch(url: str, console: Console, *, once: bool) -> None:
+    client = Client(url)
+    try:
+        first = await look(client, url)
+        if once:
+            console.print(picture(first, console.width, console.height))
+            return
+        with Live(
+            picture(first, console.width, console.height), console=console, screen=True, auto_refresh=False
+        ) as live:
+            while True:
+                await asyncio.sleep(EVERY)
+                live.update(await _again(client, url, console), refresh=True)
+    finally:
+        await client.close()
+
+
+async def _again(client: Client, url: str, console: Console) -> RenderableType:
+    """The next picture; a tap that is away for a moment may come back."""
+    try:
+        return picture(await look(client, url), console.width, console.height)
+    except Unreachable as error:
+        return Text(str(error), style="red")
+
+
+def run(url: str, *, once: bool, console: Any = None) -> int:
+    """Watch until Ctrl-C. 1 when there is nothing to watch."""
+    console = console or Console()
+    try:
+        asyncio.run(_watch(url, console, once=once))
+    except (Unreachable, ValueError) as error:
+        console.print(f"standpipe: {error}", style="red", markup=False)
+        return 1
+    except KeyboardInterrupt:
+        return 0
+    return 0
