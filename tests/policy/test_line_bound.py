@@ -186,3 +186,7 @@ def first_fresh(group):
 
 def test_a_seed_gives_the_same_schedule_twice():
     assert run(7, 100) == run(7, 100)
+
+
+def test_a_leaf_that_moves_into_a_group_leaves_nothing_behind_in_the_old_one():
+    assert run(78176, 60) <= 1

@@ -212,6 +212,8 @@ class Group(Member):
             self.queued[member.name] = other
         elif not other.running:
             self._remember(other)
+        # Its number would be a stranger's in the group that it goes to.
+        self.arrivals = deque(arrival for arrival in self.arrivals if arrival[1] is not member)
         if member.entry is not None:
             member.entry = None
             self._push(other)
