@@ -147,7 +147,8 @@ RESPONSES = Section(
     path="POST /v1/responses",
     title="OpenAI Responses",
     about="Where the operator keeps none (`keep_responses` is 0, the default), `store` is answered "
-    "with false and `previous_response_id` is refused.",
+    "with false and `previous_response_id` is refused. Tools of other types than `function` are refused alone; beside "
+    "functions they are passed over, and named in `x-standpipe-dropped`.",
     parse=parse(openai_responses.OpenAIResponses(keeps=True)),
     struct=openai_responses_wire.Request,
     published=(

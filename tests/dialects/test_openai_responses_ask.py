@@ -181,6 +181,16 @@ def test_a_choice_of_tools_may_be_a_word(mode):
     assert parsed.echo.outline.tool_choice == mode
 
 
+def test_a_tool_of_another_type_is_passed_over_and_told_where_functions_stand_beside_it():
+    others: list[JsonObject] = [{"type": "web_search"}, {"type": "namespace", "name": "n", "tools": [WEATHER]}]
+    parsed = parse(tools=[others[0], WEATHER, others[1]], nonsense=1)
+    assert [tool.name for tool in parsed.ask.tools] == ["get_weather"]
+    assert parsed.dropped == ("nonsense", "tools[0]", "tools[2]")
+    assert [tool.name for tool in parsed.echo.outline.tools] == ["get_weather"]
+    many = [{"type": "web_search"}] * 20
+    assert len(parse(tools=[WEATHER, *many]).dropped) == 16
+
+
 @pytest.mark.parametrize("mode", ["auto", "none"])
 def test_without_tools_there_is_nothing_to_choose(mode):
     assert parse(tools=[], tool_choice=mode).ask.tool_choice is None

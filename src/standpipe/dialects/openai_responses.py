@@ -16,11 +16,11 @@ from standpipe.chat.fold import Answer
 from standpipe.dialects import openai_responses_wire as wire
 from standpipe.dialects.base import Encoder, Parsed, Stamp
 from standpipe.dialects.openai_faults import failure_body
-from standpipe.dialects.openai_responses_ask import ask
+from standpipe.dialects.openai_responses_ask import ask, passed_over
 from standpipe.dialects.openai_responses_events import Events
 from standpipe.dialects.openai_responses_kept import Echo
 from standpipe.dialects.openai_words import RESPONSES, renamed
-from standpipe.dialects.reading import decode, fields, is_null, unknown
+from standpipe.dialects.reading import DROPPED, decode, fields, is_null, unknown
 
 TAKEN = frozenset(wire.Request.__struct_fields__)
 """The fields that are read."""
@@ -79,7 +79,7 @@ class OpenAIResponses:
             ask=asked,
             stream=bool(request.stream),
             echo=Echo(outline, keep=self._keeps and request.store is not False),
-            dropped=unknown(sent, _KNOWN),
+            dropped=(*unknown(sent, _KNOWN), *passed_over(request.tools or ()))[:DROPPED],
         )
 
     def encoder(self, parsed: Parsed, stamp: Stamp) -> Encoder:

@@ -150,8 +150,11 @@ def _tools(sent: Sequence[wire.Tool]) -> tuple[Tool, ...]:
     check_count(sent, 0, TOOLS, "tools")
     schemas: dict[str, JsonObject] = {}
     tools: dict[str, Tool] = {}
+    unheard = passed_over(sent)
     for i, tool in enumerate(sent):
         param = f"tools[{i}]"
+        if param in unheard:
+            continue
         name = _function(tool, param)
         check_name(name, f"{param}.name")
         if name in tools:
@@ -161,6 +164,16 @@ def _tools(sent: Sequence[wire.Tool]) -> tuple[Tool, ...]:
         tools[name] = Tool(name, tool.description, tool.parameters, tool.strict)
     check_schemas(schemas)
     return tuple(tools.values())
+
+
+def passed_over(tools: Sequence[wire.Tool]) -> tuple[str, ...]:
+    """Tools that no model here hears of, by their places: those of other types where functions stand beside them.
+
+    Agents declare whatever they know, and a model that may choose can do without. Alone, such a tool is what the answer
+    is about, and is refused.
+    """
+    others = tuple(f"tools[{i}]" for i, tool in enumerate(tools) if tool.type != "function")
+    return others if len(others) < len(tools) else ()
 
 
 def _choice(sent: str | wire.ChosenTool | None, tools: tuple[Tool, ...]) -> tuple[ToolChoice | None, tuple[Tool, ...]]:
