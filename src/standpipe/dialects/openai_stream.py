@@ -119,13 +119,14 @@ class Decoder:
         mark: letters and digits that tell this answer's made-up tool call ids from those of other answers.
     """
 
-    __slots__ = ("_calls", "_frames", "_model", "_reason", "_started", "_stop", "_timings", "_usage", "done")
+    __slots__ = ("_calls", "_frames", "_mark", "_model", "_reason", "_started", "_stop", "_timings", "_usage", "done")
 
     def __init__(self, mark: str = "") -> None:
         self.done = False
         """Whether Finished has come out: the engine's connection is not needed any more."""
         self._frames = Frames()
-        self._calls = Calls(mark)
+        self._mark = mark
+        self._calls: Calls | None = None  # most answers call nothing
         self._started = False
         self._model: str | None = None
         self._reason: str | None = None
@@ -176,8 +177,10 @@ class Decoder:
             self._reason = choice.finish_reason or self._reason
             if isinstance(choice.stop_reason, str):
                 self._stop = choice.stop_reason
-            self._count(choice.usage)
-        self._count(frame.usage)
+            if choice.usage is not None:
+                self._count(choice.usage)
+        if frame.usage is not None:
+            self._count(frame.usage)
         self._timings = frame.timings or self._timings
         if self._model is None and frame.model:
             self._model = _DIRECTORIES.sub("", frame.model)
@@ -190,11 +193,12 @@ class Decoder:
         if delta.refusal:
             events.append(TextDelta(delta.refusal, _tokens(logprobs).refusal if logprobs else (), refusal=True))
         if delta.tool_calls:
-            events.extend(call for piece in delta.tool_calls if (call := self._calls.take(piece)))
+            calls = self._calls = self._calls or Calls(self._mark)
+            events.extend(call for piece in delta.tool_calls if (call := calls.take(piece)))
 
-    def _count(self, told: _Usage | None) -> None:
+    def _count(self, told: _Usage) -> None:
         """Keep the latest usage that can be. Zeros come from engines that have not counted, or never do."""
-        if told is None or not (told.prompt_tokens or told.completion_tokens):
+        if not (told.prompt_tokens or told.completion_tokens):
             return
         counted = usage(
             told.prompt_tokens,
@@ -210,7 +214,7 @@ class Decoder:
         if self._reason in _BROKEN:
             raise EngineFailed("The engine gave up on this answer.")
         reason = _REASONS.get(self._reason, FinishReason.STOP)
-        if self._calls.finish() and reason is FinishReason.STOP:
+        if self._calls is not None and self._calls.finish() and reason is FinishReason.STOP:
             reason = FinishReason.TOOL_CALLS  # several engines do not tell
         self.done = True
         return Finished(reason, self._usage, _seconds(self._timings), self._stop)

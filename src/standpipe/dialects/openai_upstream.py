@@ -115,22 +115,22 @@ def _content(message: Message) -> str:
 
 
 def _sampling(sampling: Sampling, extras: Extras) -> JsonObject:
-    values: dict[str | None, object] = {
-        "temperature": sampling.temperature,
-        "top_p": sampling.top_p,
-        extras.top_k: sampling.top_k,
-        extras.min_p: sampling.min_p,
-        extras.repeat_penalty: sampling.repeat_penalty,
-        extras.max_tokens: sampling.max_tokens,
-        "stop": list(sampling.stop) or None,
-        "seed": sampling.seed,
-        "frequency_penalty": sampling.frequency_penalty,
-        "presence_penalty": sampling.presence_penalty,
-        "logit_bias": sampling.logit_bias,
-        "logprobs": sampling.logprobs or None,
-        "top_logprobs": sampling.top_logprobs,
-    }
-    return {name: value for name, value in values.items() if name is not None and value is not None}
+    values: tuple[tuple[str | None, object], ...] = (
+        ("temperature", sampling.temperature),
+        ("top_p", sampling.top_p),
+        (extras.top_k, sampling.top_k),
+        (extras.min_p, sampling.min_p),
+        (extras.repeat_penalty, sampling.repeat_penalty),
+        (extras.max_tokens, sampling.max_tokens),
+        ("stop", sampling.stop or None),
+        ("seed", sampling.seed),
+        ("frequency_penalty", sampling.frequency_penalty),
+        ("presence_penalty", sampling.presence_penalty),
+        ("logit_bias", sampling.logit_bias),
+        ("logprobs", sampling.logprobs or None),
+        ("top_logprobs", sampling.top_logprobs),
+    )
+    return {name: value for name, value in values if value is not None and name is not None}
 
 
 def _tools(ask: Ask) -> JsonObject:

@@ -92,10 +92,12 @@ class Member:
 
     def take(self, now: float) -> bool:
         """Occupy a slot. Gives whether this attempt is the breaker's probe."""
-        before = self.breaker.at(now)
-        self.breaker = before.take(now)
         self.busy += 1
         self.attempts += 1
+        if self.breaker.state is State.CLOSED:
+            return False
+        before = self.breaker.at(now)
+        self.breaker = before.take(now)
         return self.breaker.state is State.PROBING and before.state is not State.PROBING
 
     def answer(self) -> None:
@@ -110,7 +112,8 @@ class Member:
     def release(self, *, probe: bool) -> None:
         """Free the slot. A probe that got no verdict leaves the breaker half-open."""
         self.busy -= 1
-        self.breaker = self.breaker.lost(probe=probe)
+        if probe:
+            self.breaker = self.breaker.lost(probe=probe)
 
     def statistics(self, now: float) -> EngineStatistics:
         breaker = self.breaker.statistics(now)

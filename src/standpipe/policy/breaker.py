@@ -112,7 +112,7 @@ class Breaker(Struct, frozen=True):
 
     def take(self, now: float) -> Breaker:
         """The engine is given an ask. It is the probe if this turned half-open into probing."""
-        return self.at(now)._move(Signal.TAKEN)  # noqa: SLF001  # another value of this very class
+        return self if self.state is State.CLOSED else self.at(now)._move(Signal.TAKEN)  # noqa: SLF001  # another value of this very class
 
     def answered(self) -> Breaker:
         """An ask was answered: whatever was believed, the engine works."""

@@ -94,4 +94,4 @@ class Budget(Struct, frozen=True):
 
     def earn(self) -> Budget:
         """Count one answer, up to full."""
-        return Budget(min(100, self.tenths + 1))
+        return self if self.tenths >= 100 else Budget(self.tenths + 1)

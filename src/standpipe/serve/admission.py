@@ -42,19 +42,21 @@ class Wish(Struct, frozen=True):
     @classmethod
     def read(cls, headers: Headers) -> Wish:
         """Read the headers. What cannot be understood is as good as not sent."""
-        prefer = ",".join(headers.all(b"prefer")).replace(" ", "").lower().split(",")
+        prefer = headers.all(b"prefer")
         told = headers.get(b"x-stainless-read-timeout") or headers.get(b"x-stainless-timeout")
         count = headers.get(b"x-stainless-retry-count")
         return cls(
-            patient="wait=0" not in prefer,
+            patient=not prefer or "wait=0" not in ",".join(prefer).replace(" ", "").lower().split(","),
             deadline=_positive(told),
             retry=bool(_positive(count)),
         )
 
 
 def _positive(text: str | None) -> float | None:
+    if not text:
+        return None
     try:
-        number = float(text or "")
+        number = float(text)
     except ValueError:
         return None
     return number if 0 < number < 1e6 else None
