@@ -26,6 +26,7 @@ from standpipe.dialects import (
     openai_wire,
 )
 from standpipe.dialects.base import Dialect
+from standpipe.dialects.openai_responses_ask import UNASKED
 
 SCHEMA = {"type": "object", "properties": {"city": {"type": "string"}}}
 HELLO = [{"role": "user", "content": "Hello!"}]
@@ -147,7 +148,8 @@ RESPONSES = Section(
     path="POST /v1/responses",
     title="OpenAI Responses",
     about="Where the operator keeps none (`keep_responses` is 0, the default), `store` is answered "
-    "with false and `previous_response_id` is refused. Tools of other types than `function` are refused alone; beside "
+    "with false and `previous_response_id` is refused. Tools of the types "
+    f"{' and '.join(f'`{kind}`' for kind in sorted(UNASKED))}, which agents declare unasked, are refused alone; beside "
     "functions they are passed over, and named in `x-standpipe-dropped`.",
     parse=parse(openai_responses.OpenAIResponses(keeps=True)),
     struct=openai_responses_wire.Request,

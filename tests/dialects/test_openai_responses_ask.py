@@ -181,7 +181,7 @@ def test_a_choice_of_tools_may_be_a_word(mode):
     assert parsed.echo.outline.tool_choice == mode
 
 
-def test_a_tool_of_another_type_is_passed_over_and_told_where_functions_stand_beside_it():
+def test_a_tool_that_agents_declare_unasked_is_passed_over_beside_functions_and_told():
     others: list[JsonObject] = [{"type": "web_search"}, {"type": "namespace", "name": "n", "tools": [WEATHER]}]
     parsed = parse(tools=[others[0], WEATHER, others[1]], nonsense=1)
     assert [tool.name for tool in parsed.ask.tools] == ["get_weather"]

@@ -42,6 +42,9 @@ INCLUDABLE = frozenset(
 )
 """What `include` may name. Most of it concerns tools that there are none of here, and so adds nothing."""
 
+UNASKED = frozenset({"namespace", "web_search"})
+"""Types of tools that agents declare whether or not anybody wants them. They work without."""
+
 TOP_LOGPROBS = 5
 METADATA = 16
 METADATA_KEY_CHARACTERS = 64
@@ -167,13 +170,11 @@ def _tools(sent: Sequence[wire.Tool]) -> tuple[Tool, ...]:
 
 
 def passed_over(tools: Sequence[wire.Tool]) -> tuple[str, ...]:
-    """Tools that no model here hears of, by their places: those of other types where functions stand beside them.
-
-    Agents declare whatever they know, and a model that may choose can do without. Alone, such a tool is what the answer
-    is about, and is refused.
-    """
-    others = tuple(f"tools[{i}]" for i, tool in enumerate(tools) if tool.type != "function")
-    return others if len(others) < len(tools) else ()
+    """Tools that no model here hears of, by their places: those `UNASKED`, where functions stand beside them. Alone, such
+    a tool is what the answer is about, and is refused as all others are."""
+    if not any(tool.type == "function" for tool in tools):
+        return ()
+    return tuple(f"tools[{i}]" for i, tool in enumerate(tools) if tool.type in UNASKED)
 
 
 def _choice(sent: str | wire.ChosenTool | None, tools: tuple[Tool, ...]) -> tuple[ToolChoice | None, tuple[Tool, ...]]:
