@@ -120,6 +120,7 @@ class Client:
         closed. Raises ConnectFailed, ConnectionBroken, DeadlinePassed.
         """
         request = self._compose(method, path, headers, body)
+        del body  # an answer may last for minutes, and one copy of a long prompt is enough
         connection = self._take()
         if connection is not None:
             try:
