@@ -170,8 +170,8 @@ def _tools(sent: Sequence[wire.Tool]) -> tuple[Tool, ...]:
 
 
 def passed_over(tools: Sequence[wire.Tool]) -> tuple[str, ...]:
-    """Tools that no model here hears of, by their places: those `UNASKED`, where functions stand beside them. Alone, such
-    a tool is what the answer is about, and is refused as all others are."""
+    """Tools that no model here hears of, by their places: those `UNASKED`, where functions stand beside them. Alone,
+    such a tool is what the answer is about, and is refused as all others are."""
     if not any(tool.type == "function" for tool in tools):
         return ()
     return tuple(f"tools[{i}]" for i, tool in enumerate(tools) if tool.type in UNASKED)
