@@ -172,10 +172,10 @@ class Status:
                 minute.clients[record.client] = mask | _mask(begin, end), had + tokens * part
 
     def _minutes(self, begin: float, end: float) -> Iterator[tuple[_Minute, float, float]]:
-        """The minutes of a stretch of time that are still known, with the stretch of it in each."""
+        """The minutes of a stretch of time within the hour, and the part of it that lies in each."""
         for number in range(int(begin // _MINUTE), int(end // _MINUTE) + 1):
-            if (minute := self._ring.get(number)) is not None:
-                yield minute, max(begin, number * _MINUTE), min(end, (number + 1) * _MINUTE)
+            minute = self._ring.get(number) or self._ring.setdefault(number, _Minute(number))
+            yield minute, max(begin, number * _MINUTE), min(end, (number + 1) * _MINUTE)
 
     def __repr__(self) -> str:
         return f"<Status {len(self._ring)} minutes>"

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 from msgspec import Struct
 
-_LINK = re.compile(r"([^=<>\x00-\x1f]{1,60})=((?:https?://|mailto:|/)[^\s<>\"'`]{1,500})")
+_LINK = re.compile(r"([^=<>\x00-\x1f]{1,60})=((?:https?://|mailto:|/(?!/))[^\s<>\"'`]{1,500})")
 
 
 class Link(Struct, frozen=True):

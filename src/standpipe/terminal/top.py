@@ -102,13 +102,13 @@ def _numbers(top: Top, width: int) -> Table:
     table.add_column(style="dim", no_wrap=True)
     table.add_column(no_wrap=True)
     table.add_column(no_wrap=True, style="cyan")
-    shown = min(60, max(10, width - 48))  # minutes that there is room for
+    shown = min(60, max(10, width - 54))  # minutes that there is room for
     table.add_row("line", f"{line.waiting} wait, {line.running} of {line.slots} run", sparks(hour.minute_line[-shown:]))
     table.add_row("asks per minute", f"{hour.asks_per_minute:g}", sparks(hour.minute_asks[-shown:]))
     table.add_row("tokens per second", f"{hour.tokens_per_second:g}", sparks(hour.minute_tokens[-shown:]))
-    table.add_row("wait, median and 95 %", f"{_seconds(hour.wait_median)}, {_seconds(hour.wait_p95)}")
+    table.add_row("wait, median, 95 %", f"{_seconds(hour.wait_median)}, {_seconds(hour.wait_p95)}")
     table.add_row("answered, last hour", f"{hour.answered} of {hour.asks}, {hour.failed} failed, {hour.left} left")
-    table.add_row("refused, last hour", f"{hour.refused_pace} for their pace, {hour.refused_capacity} for capacity")
+    table.add_row("refused, last hour", f"{hour.refused_pace} own pace, {hour.refused_capacity} capacity")
     table.add_row("fairness index", _plain(hour.fairness))
     return table
 
