@@ -471,7 +471,7 @@ def watched(answers, until=10_000.0):
     async def scene():
         both = Watched(answers)
         options = Options(slots=1, context=1, threads=1)
-        life = Life(both, None, both, options, Patience(), lambda level, text: None, Path())  # type: ignore[arg-type]
+        life = Life(both, None, both, options, Patience(), lambda level, text: None, Path())
         try:
             async with asyncio.timeout(until):
                 await life.watch()
