@@ -88,16 +88,16 @@ def _settings(arguments: argparse.Namespace) -> Settings:
 
 def _serve(arguments: argparse.Namespace) -> int:
     settings = _settings(arguments)
-    from standpipe import app  # noqa: PLC0415
+    from standpipe.app.run import serve  # noqa: PLC0415
 
-    return app.serve(settings)
+    return serve(settings)
 
 
 def _check(arguments: argparse.Namespace) -> int:
     settings = _settings(arguments)
-    from standpipe import app  # noqa: PLC0415
+    from standpipe.app.check import check  # noqa: PLC0415
 
-    return app.check(settings)
+    return check(settings)
 
 
 def _models(arguments: argparse.Namespace) -> int:

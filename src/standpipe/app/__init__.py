@@ -3,8 +3,3 @@
 engines.py   settings to engines        house.py   settings and engines to one running house
 run.py       the loop, signals, sockets, draining       check.py   `standpipe check`
 """
-
-from standpipe.app.check import check
-from standpipe.app.run import serve
-
-__all__ = ["check", "serve"]
