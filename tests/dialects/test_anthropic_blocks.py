@@ -197,10 +197,8 @@ def test_streamed_and_whole_say_the_same(events):
     reader = Reader(stream([events]))
     assert reader.message is not None
     assert reader.end is not None
-    assert {**reader.message, **reader.end["delta"], "content": None, "usage": reader.end["usage"]} == {
-        **whole,
-        "content": None,
-    }
+    usage = reader.message["usage"] | reader.end["usage"]
+    assert {**reader.message, **reader.end["delta"], "content": None, "usage": usage} == {**whole, "content": None}
     inputs = [msgspec.json.decode(block["said"]) for block in reader.blocks if block["type"] == "tool_use"]
     assert inputs == [block["input"] for block in whole["content"] if block["type"] == "tool_use"]
 

@@ -86,7 +86,7 @@ class Anthropic:
             content=tuple(content),
             stop_reason=wire.stop_reason(answer.reason, answer.stop),
             stop_sequence=answer.stop,
-            usage=wire.usage(answer.usage),
+            usage=wire.message_usage(answer.usage),
         )
         return msgspec.json.encode(message)
 

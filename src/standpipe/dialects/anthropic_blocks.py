@@ -46,7 +46,7 @@ class _Kind(NamedTuple):
     delta: bytes
 
 
-_TEXT = _Kind(b'{"type":"text","text":""}', b'{"type":"text_delta","text":')
+_TEXT = _Kind(b'{"type":"text","text":"","citations":null}', b'{"type":"text_delta","text":')
 _THINKING = _Kind(b'{"type":"thinking","thinking":"","signature":""}', b'{"type":"thinking_delta","thinking":')
 
 
@@ -114,7 +114,10 @@ class Blocks:
     def _call(self, event: ToolCallDelta, pieces: list[bytes]) -> None:
         block = self._calls.get(event.index)
         if block is None:
-            start = b'{"type":"tool_use","id":%b,"name":%b,"input":{}}' % (quote(event.id), quote(event.name))
+            start = b'{"type":"tool_use","id":%b,"name":%b,"input":{},"caller":{"type":"direct"}}' % (
+                quote(event.id),
+                quote(event.name),
+            )
             block = self._calls[event.index] = _Block(_Kind(start, b'{"type":"input_json_delta","partial_json":'))
             block.arguments = []
             self._append(block, pieces)
@@ -159,7 +162,7 @@ class Blocks:
 
     def _started(self) -> bytes:
         message = wire.WrittenMessage(
-            f"msg_{self._stamp.id}", "assistant", self._stamp.model, (), None, None, wire.usage(None)
+            f"msg_{self._stamp.id}", "assistant", self._stamp.model, (), None, None, wire.message_usage(None)
         )
         return b'event: message_start\ndata: {"type":"message_start","message":%b}\n\n' % quote(message)
 
@@ -171,7 +174,7 @@ class Blocks:
             return
         while self._row:
             self._switch(pieces)
-        delta = {"stop_reason": wire.stop_reason(event.reason, event.stop), "stop_sequence": event.stop}
+        delta = wire.Ending(wire.stop_reason(event.reason, event.stop), event.stop)
         told = {"type": "message_delta", "delta": delta, "usage": wire.usage(event.usage)}
         pieces += (b"event: message_delta\ndata: ", quote(told), b"\n\n", _STOP)
 

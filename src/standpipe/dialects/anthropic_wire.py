@@ -1,12 +1,14 @@
 """Anthropic's Messages on the wire, as types: what is read from a client, and what is written to one.
 
 What these structs do not declare is not read (`cache_control`, for one, which changes no answer). Types are checked
-here, values in `anthropic_ask`. Fields that a client may leave out may also be null. The names are Anthropic's.
+here, values in `anthropic_ask`. Fields that a client may leave out may also be null. What is written has every field
+that the published types require, and null where there is nothing to say. The names are Anthropic's.
 """
 
 from __future__ import annotations
 
-from msgspec import UNSET, Raw, Struct, UnsetType
+from msgspec import Raw, Struct
+from msgspec.structs import asdict
 
 from standpipe.chat import events
 from standpipe.chat.ask import JsonObject
@@ -92,6 +94,7 @@ SIGNATURE = "unsigned"
 
 class TextBlock(Struct, frozen=True, tag="text"):
     text: str
+    citations: None = None
 
 
 class ThinkingBlock(Struct, frozen=True, tag="thinking"):
@@ -99,10 +102,15 @@ class ThinkingBlock(Struct, frozen=True, tag="thinking"):
     signature: str
 
 
+class Caller(Struct, frozen=True, tag="direct"):
+    """Who calls a tool: the model itself."""
+
+
 class ToolUseBlock(Struct, frozen=True, tag="tool_use"):
     id: str
     name: str
     input: Raw
+    caller: Caller = Caller()
 
 
 WrittenBlock = TextBlock | ThinkingBlock | ToolUseBlock
@@ -113,10 +121,23 @@ class OutputDetails(Struct, frozen=True):
 
 
 class Usage(Struct, frozen=True):
+    """As the end of a stream tells it."""
+
     input_tokens: int
     output_tokens: int
-    cache_read_input_tokens: int | UnsetType = UNSET
-    output_tokens_details: OutputDetails | UnsetType = UNSET
+    cache_read_input_tokens: int | None = None
+    output_tokens_details: OutputDetails | None = None
+    cache_creation_input_tokens: None = None
+    server_tool_use: None = None
+
+
+class MessageUsage(Usage, frozen=True):
+    """As a message tells it."""
+
+    cache_creation: None = None
+    inference_geo: None = None
+    service_tier: None = None
+    speed: None = None
 
 
 class WrittenMessage(Struct, frozen=True, tag="message"):
@@ -126,23 +147,36 @@ class WrittenMessage(Struct, frozen=True, tag="message"):
     content: tuple[WrittenBlock, ...]
     stop_reason: str | None
     stop_sequence: str | None
-    usage: Usage
+    usage: MessageUsage
+    container: None = None
+    diagnostics: None = None
+    stop_details: None = None
+
+
+class Ending(Struct, frozen=True):
+    """What the end of a stream adds to its message."""
+
+    stop_reason: str
+    stop_sequence: str | None
+    container: None = None
+    stop_details: None = None
 
 
 def usage(counted: events.Usage | None) -> Usage:
     """Anthropic's spelling of a usage: the tokens that were read from a cache are not among the input.
 
-    Clients insist on the two sums, so they are 0 where an engine did not count. The rest is left out.
+    Clients insist on the two sums, so they are 0 where an engine did not count.
     """
     if counted is None:
         return Usage(0, 0)
     cached, thought = counted.cached_tokens, counted.reasoning_tokens
-    return Usage(
-        max(0, counted.prompt_tokens - (cached or 0)),
-        counted.completion_tokens,
-        UNSET if cached is None else cached,
-        UNSET if thought is None else OutputDetails(thought),
-    )
+    read = max(0, counted.prompt_tokens - (cached or 0))
+    return Usage(read, counted.completion_tokens, cached, None if thought is None else OutputDetails(thought))
+
+
+def message_usage(counted: events.Usage | None) -> MessageUsage:
+    """The same for a message."""
+    return MessageUsage(**asdict(usage(counted)))
 
 
 _STOP_REASONS = {
