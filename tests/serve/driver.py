@@ -63,7 +63,7 @@ class Reply:
         self.end_kind = "end"
 
     def abort(self) -> None:
-        assert not self.end_kind
+        assert self.end_kind != "end"
         self.end_kind = "abort"
 
     def throttle(self, flow: Flow | None) -> None:

@@ -5,7 +5,9 @@ import json
 
 import pytest
 
+from standpipe.chat.events import Started, TextDelta
 from standpipe.engines.script import Fault, FaultKind, Script
+from standpipe.engines.scripted import Scripted
 from tests.serve.driver import Reply, Tap, scene
 from tests.virtual import run
 
@@ -139,6 +141,31 @@ async def test_an_early_failure_is_tried_again_and_the_answer_tells(tap):
 @scene(Script(fault=Fault(FaultKind.HANG)), first_token_timeout=10, attempts=1, commit_after=20)
 async def test_a_silent_engine_is_a_504(tap):
     assert (await tap.ask()).status == 504
+
+
+@pytest.mark.parametrize("stream", [True, False])
+def test_a_bug_of_ours_is_told_by_its_id_and_logged_with_its_traceback(stream):
+    class Buggy(Scripted):
+        async def answer(self, ask, sink):
+            sink.take([Started("m"), TextDelta("half")])
+            raise ZeroDivisionError("the secret reason")
+
+    @scene(Script())
+    async def check(tap):
+        tap.house.pool._members[0].engine = Buggy(Script())
+        reply = await tap.ask(stream=stream)
+        error = (reply.frames[-1] if stream else reply.json)["error"]
+        assert reply.end_kind == ("abort" if stream else "end")
+        assert reply.status == (200 if stream else 500)
+        assert error["code"] == "internal_error"
+        assert reply.headers["x-request-id"] in error["message"]
+        assert "secret" not in reply.body.decode()
+        (bug,) = [line for line in tap.lines if line["event"] == "bug"]
+        assert "ZeroDivisionError: the secret reason" in bug["exception"]
+        assert bug["id"] == reply.headers["x-request-id"]
+        assert tap.asks[-1]["status"] == 500
+
+    check()
 
 
 # Commit and heartbeat

@@ -6,12 +6,17 @@ import math
 
 import msgspec
 
-from standpipe.chat.errors import Failure, MethodNotAllowed
+from standpipe.chat.errors import Failure, Internal, MethodNotAllowed
 from standpipe.dialects.base import Dialect
 from standpipe.serve.exchange import JSON, Exchange, Header
 
 _SHORTEST, _LONGEST = 1.0, 59.0
 """Seconds. Node's SDK ignores waits above 60 s, and 0 would make a busy loop of a retry."""
+
+
+def bug(request_id: str) -> Internal:
+    """What the public is told of a bug of ours: the id under which the log has the rest."""
+    return Internal(f"Something broke on our side. If it lasts, tell the operator this id: {request_id}.")
 
 
 def body(failure: Failure, request_id: str) -> bytes:

@@ -15,7 +15,6 @@ from functools import lru_cache
 from standpipe.chat.errors import (
     Failure,
     Forbidden,
-    Internal,
     InvalidAsk,
     LineFull,
     PaceExceeded,
@@ -62,10 +61,9 @@ class Guard:
                 await handler(route, request.method)(exchange)
         except Failure as failure:
             self._fail(exchange, failure, route)
-        except Exception as bug:  # noqa: BLE001 - the outermost wall: every bug is logged once, here
-            self._on_bug(exchange.id, bug)
-            message = f"Something broke on our side. If it lasts, tell the operator this id: {exchange.id}."
-            self._fail(exchange, Internal(message), route)
+        except Exception as error:  # noqa: BLE001 - the outermost wall: every bug is logged once, here
+            self._on_bug(exchange.id, error)
+            self._fail(exchange, faults.bug(exchange.id), route)
 
     def _check_host(self, request: Request) -> None:
         if not self._serves_host(request.headers.get(b"host") or ""):

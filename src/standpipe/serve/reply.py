@@ -13,7 +13,7 @@ from typing import Protocol
 from msgspec import Struct
 
 from standpipe.chat.ask import Ask
-from standpipe.chat.errors import EngineFailed, Failure, Internal
+from standpipe.chat.errors import EngineFailed, Failure
 from standpipe.dialects.base import Dialect, Parsed
 from standpipe.engines.pool import Pool, Report
 from standpipe.observe.hooks import Hook
@@ -25,6 +25,7 @@ from standpipe.serve.account import Account
 from standpipe.serve.admission import Admission, Entry, Wish
 from standpipe.serve.body import read
 from standpipe.serve.exchange import Exchange, Header
+from standpipe.serve.faults import bug
 from standpipe.serve.meter import Meter
 from standpipe.serve.stream import CapReached, Delivery, Patience, Streamed, Whole
 
@@ -85,7 +86,7 @@ class Walk:
             account.status = CLIENT_LEFT
             raise
         except BaseException:
-            failure = Internal("")
+            failure = bug(exchange.id)
             raise
         finally:
             record = account.record(failure, house.hash_client)
@@ -123,6 +124,10 @@ class Walk:
             except Failure as failure:
                 delivery.fail(failure)
                 return failure
+            except Exception:
+                if exchange.reply.started:  # a bug must not look like the end of an answer either
+                    delivery.fail(bug(exchange.id))
+                raise
             finally:
                 delivery.close()
         if self._memory is not None:
