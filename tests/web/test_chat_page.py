@@ -95,7 +95,7 @@ def test_parameters_reach_the_server(visit, quick):
     one = visit(quick)
     page = one.open()
     page.click("[aria-label=Settings]")
-    assert page.locator(".panel").get_by_text("default 0.8").is_visible()
+    expect(page.locator(".panel").get_by_text("default 0.8")).to_be_visible()
     page.fill("#parameter-temperature", "0.3")
     page.fill("#parameter-top_p", "5")
     page.get_by_label("Max tokens").fill("7")
@@ -108,7 +108,7 @@ def test_parameters_reach_the_server(visit, quick):
     body = asked.value.post_data_json
     assert body.pop("messages") == [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Hello"}]
     assert body == {"temperature": 0.3, "top_p": 1, "max_tokens": 7, "reasoning_effort": "low", "stream": False}
-    assert answer.get_by_text("The answer reached its length limit.").is_visible()
+    expect(answer.get_by_text("The answer reached its length limit.")).to_be_visible()
     page.get_by_text("Back to the defaults").click()
     expect(page.locator("#parameter-temperature")).to_have_value("0.8")
 
@@ -251,7 +251,7 @@ def test_a_wrong_question_is_told_in_words(visit, serving):
     one = visit(serving("--engine", "scripted:?tokens=5", "--pace-interval", "0", "--body-limit", "2048"))
     one.open()
     answer = one.ask("x" * 3000)
-    assert answer.locator(".trouble").get_by_text(re.compile("larger than the 2048 bytes")).is_visible()
+    expect(answer.locator(".trouble").get_by_text(re.compile("larger than the 2048 bytes"))).to_be_visible()
 
 
 def test_dark_is_chosen_and_remembered(visit, quick):
@@ -273,7 +273,7 @@ def test_a_phone_shows_one_thing_at_a_time(visit, quick):
     one.ask("About " + "w" * 200)
     assert page.evaluate("document.documentElement.scrollWidth") == 390
     history = page.locator(".history")
-    assert not history.is_visible()
+    expect(history).to_be_hidden()
     page.click("button[aria-label=Conversations]")
     page.locator(".talks .open").click()
     history.wait_for(state="hidden")
@@ -288,7 +288,7 @@ def test_everything_can_be_done_with_keys(visit, quick):
     page = one.open()
     assert page.evaluate("document.activeElement.id") == "draft"
     page.keyboard.press("?")
-    assert page.locator("#sheet").is_visible()
+    expect(page.locator("#sheet")).to_be_visible()
     page.keyboard.press("Escape")
     page.locator("#sheet").wait_for(state="hidden")
     page.focus("#draft")
@@ -386,6 +386,7 @@ def test_what_a_hostile_model_streams_is_inert(visit, echo):
 
 
 def check_inert(page):
+    expect(page.locator("#talk standpipe-prose").get_by_text("<script>window.pwned = 1</script>").first).to_be_attached()
     page.wait_for_timeout(300)  # for whatever would load or run by itself
     assert page.evaluate("window.pwned") is None
     inside = "document.querySelectorAll('#talk standpipe-prose *')"

@@ -59,17 +59,17 @@ def test_the_state_of_the_tap_is_told(visit, quick):
 @pytest.mark.parametrize("path", ["/", "/status", "/privacy"])
 def test_pages_can_be_read_without_scripts(visit, quick, path):
     page = visit(quick, java_script_enabled=False).open(path)
-    assert page.locator("h1").is_visible()
-    assert not page.locator("[data-theme-toggle]").is_visible()
+    expect(page.locator("h1")).to_be_visible()
+    expect(page.locator("[data-theme-toggle]")).to_be_hidden()
     for sample in page.locator("[data-sample]").all():
-        assert sample.is_visible()
+        expect(sample).to_be_visible()
     assert page.locator("table").first.is_visible() or path == "/privacy"
 
 
 def test_the_chat_page_says_what_to_do_without_scripts(visit, quick):
     one = visit(quick, java_script_enabled=False)
     one.page.goto(one.url + "/chat")
-    assert one.page.get_by_text("The chat needs JavaScript.").is_visible()
+    expect(one.page.get_by_text("The chat needs JavaScript.")).to_be_visible()
 
 
 def test_the_status_page_is_live(visit, quick):

@@ -39,7 +39,7 @@ function history(state, act, page) {
         <button type="button" class="quiet small" @click=${act.exportAll}>Export</button>
         <button type="button" class="quiet small" @click=${pick}>Import</button>
         <input type="file" hidden id="import" accept="application/json,.json" @change=${act.import}>
-        <button type="button" class="quiet small" ?disabled=${!state.list.length} @click=${act.askClear}>Delete all</button>
+        <button type="button" class="quiet small" ?disabled=${!state.list.length} @click=${() => act.show({ question: true })}>Delete all</button>
         <nav class="elsewhere" aria-label="Pages"><a href="/">Documentation</a><a href="/status">Status</a><a href="/privacy">Privacy</a></nav>
       </div>
     </aside>

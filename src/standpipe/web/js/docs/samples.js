@@ -1,7 +1,7 @@
 // Samples as tabs: one choice of language for the whole page, remembered; and a button that runs one for real.
 
 import { ask, Refused } from '../api/ask.js';
-import { announce, copy } from '../page/live.js';
+import { announce, copy, recall, remember } from '../page/live.js';
 import { count, decimal, seconds } from '../page/words.js';
 
 const KEPT = 'standpipe.language';
@@ -11,19 +11,10 @@ const INSTEAD = { openai: 'requests', ollama: 'requests', anthropic: 'requests',
 export function tabs(groups) {
   const shown = [...groups].map((group, index) => tabbed(group, index, choose));
   function choose(name) {
-    try {
-      localStorage.setItem(KEPT, name);
-    } catch {
-      // the choice holds for this page only
-    }
+    remember('localStorage', KEPT, name);
     for (const show of shown) show(name);
   }
-  let kept = null;
-  try {
-    kept = localStorage.getItem(KEPT);
-  } catch {
-    // storage is switched off
-  }
+  const kept = recall('localStorage', KEPT);
   for (const show of shown) show(kept ?? 'curl');
 }
 

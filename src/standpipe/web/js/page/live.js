@@ -37,6 +37,32 @@ export function copyButtons() {
   });
 }
 
+/** Remembers a small thing in `localStorage` or `sessionStorage`, by its name: to touch one may already be forbidden. */
+export function remember(storage, key, value) {
+  try {
+    window[storage].setItem(key, value);
+  } catch {
+    // switched off or full: it holds for this page only
+  }
+}
+
+/** What was remembered, or null. */
+export function recall(storage, key) {
+  try {
+    return window[storage].getItem(key);
+  } catch {
+    return null;
+  }
+}
+
+export function forget(storage, key) {
+  try {
+    window[storage].removeItem(key);
+  } catch {
+    // there was nothing to forget
+  }
+}
+
 /** Calls `take` with what `path` tells as JSON, now and every `every` milliseconds while somebody looks. null: no answer. */
 export function watch(path, every, take) {
   let timer = 0;
