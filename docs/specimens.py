@@ -144,6 +144,8 @@ CHAT = Section(
     },
 )
 
+_DECLARED = {"type": "function", "name": "get_weather", "description": "Now.", "parameters": SCHEMA, "strict": True}
+
 RESPONSES = Section(
     path="POST /v1/responses",
     title="OpenAI Responses",
@@ -165,13 +167,19 @@ RESPONSES = Section(
                 {"type": "message", "role": "user", "content": [{"type": "input_text", "text": "The weather?"}]},
                 {
                     "type": "reasoning",
+                    "id": "rs_1",
                     "summary": [{"type": "summary_text", "text": "They want the weather."}],
                     "content": [{"type": "reasoning_text", "text": "Hm."}],
                 },
                 {
                     "type": "message",
+                    "id": "msg_1",
+                    "status": "completed",
                     "role": "assistant",
-                    "content": [{"type": "output_text", "text": "Well."}, {"type": "refusal", "refusal": "No."}],
+                    "content": [
+                        {"type": "output_text", "text": "Well.", "annotations": []},
+                        {"type": "refusal", "refusal": "No."},
+                    ],
                 },
                 {"type": "function_call", "call_id": "call_1", "name": "get_weather", "arguments": "{}"},
                 {"type": "function_call_output", "call_id": "call_1", "output": "Sunny."},
@@ -203,15 +211,7 @@ RESPONSES = Section(
                 }
             },
             "tool_choice": {"type": "function", "name": "get_weather"},
-            "tools": [
-                {
-                    "type": "function",
-                    "name": "get_weather",
-                    "description": "Now.",
-                    "parameters": SCHEMA,
-                    "strict": True,
-                }
-            ],
+            "tools": [_DECLARED],
             "top_logprobs": 2,
             "top_p": 1,
             "truncation": "auto",
@@ -219,7 +219,7 @@ RESPONSES = Section(
         {
             "input": "Hello!",
             "text": {"format": {"type": "json_object"}},
-            "tools": [{"type": "function", "name": "get_weather"}],
+            "tools": [_DECLARED],
             "tool_choice": {
                 "type": "allowed_tools",
                 "mode": "auto",
