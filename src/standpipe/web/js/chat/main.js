@@ -47,6 +47,8 @@ function draw() {
   if (box.value !== state.draft) box.value = state.draft; // two changes within one frame
   const talk = document.getElementById('talk');
   if (stuck) talk.scrollTop = talk.scrollHeight;
+  grown.disconnect();
+  grown.observe(talk.firstElementChild);
   for (const [id, open] of [['sheet', state.sheet], ['question', state.question]]) {
     const dialog = document.getElementById(id);
     if (open && !dialog.open) dialog.showModal();
@@ -54,6 +56,12 @@ function draw() {
   }
   document.title = state.talk.title ? `${state.talk.title} · ${page.name}` : `Chat · ${page.name}`;
 }
+
+/** Colours and formulas come later, and make a conversation longer. */
+const grown = new ResizeObserver(() => {
+  const talk = document.getElementById('talk');
+  if (stuck) talk.scrollTop = talk.scrollHeight;
+});
 
 const keeper = new Keeper(() => state, dispatch);
 const runner = new Runner(() => state, dispatch, () => {
