@@ -3,16 +3,18 @@
     python -m bench.edge_target      serves on a port of the system's choice, and prints it
 
 `/first` answers with one chunk at once and then ends; `/stream` goes on for ever, at a settable pace, held back by
-its reader; `/echo` gives a body back. The caps per client are the defaults: attackers that want to be many must come
-from many addresses, and on loopback they have as many as they like.
+its reader; `/flood` does so as fast as its reader takes it; `/echo` gives a body back. The caps per client are the
+defaults: attackers that want to be many must come from many addresses, and on loopback they have as many as they like.
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
+import gc
 import signal
 import sys
+import time
 
 import uvloop
 
@@ -44,16 +46,37 @@ class Gate:
         await self._open.wait()
 
 
+class Pulse:
+    """How long the loop is busy at a stretch, in processor time: what a newcomer waits for whatever else the machine
+    does."""
+
+    def __init__(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._turns: list[float] = []
+        self._beat(time.thread_time())
+
+    def _beat(self, since: float) -> None:
+        now = time.thread_time()
+        self._turns.append(now - since)
+        self._loop.call_later(0.002, self._beat, now)
+
+    def __str__(self) -> str:
+        turns = sorted(self._turns)
+        within = turns[len(turns) * 99 // 100]
+        return f"turns of the loop: 99 % within {within * 1e3:.1f} ms, longest {turns[-1] * 1e3:.1f} ms"
+
+
 class Handler:
-    """The three paths."""
+    """The paths."""
 
     def __init__(self, pause: float) -> None:
         """`pause`: seconds between two events of a stream."""
         self._pause = pause
 
     async def __call__(self, request: Request, reply: Reply) -> None:
-        if request.path == "/stream":
-            await self._stream(reply)
+        if request.path in {"/stream", "/flood"}:
+            flood = request.path == "/flood"
+            await self._stream(reply, EVENT * 32 if flood else EVENT, 0.0 if flood else self._pause)
             return
         try:
             body = await request.body(262_144)
@@ -65,13 +88,13 @@ class Handler:
         reply.write(body or EVENT)
         reply.end()
 
-    async def _stream(self, reply: Reply) -> None:
+    async def _stream(self, reply: Reply, events: bytes, pause: float) -> None:
         gate = Gate()
         reply.start(200, STREAM)
         reply.throttle(gate)
         while True:
-            reply.write(EVENT)
-            await asyncio.sleep(self._pause)
+            reply.write(events)
+            await asyncio.sleep(pause)
             await gate.passed()
 
 
@@ -82,6 +105,9 @@ def refuse(status: int, reason: str) -> Refusal:
 
 async def serve(pause: float, limits: Limits) -> None:
     """Serve until SIGTERM, then drain, and print what happened."""
+    gc.freeze()
+    gc.set_threshold(10_000, 10, 10)  # as the real server does
+    pulse = Pulse()
     shell = Http1Shell(Handler(pause), refuse, limits)
     server = Server(shell, limits, Trust())
     stop = asyncio.Event()
@@ -90,7 +116,7 @@ async def serve(pause: float, limits: Limits) -> None:
     server.start([sock])
     print(sock.getsockname()[1], flush=True)
     await stop.wait()
-    print(shell.statistics(), server.census.statistics(), flush=True)
+    print(shell.statistics(), server.census.statistics(), pulse, sep="\n", flush=True)
     await server.drain(1.0)
     print(f"left: {len(asyncio.all_tasks()) - 1} tasks, {shell.statistics().connections} connections", flush=True)
 

@@ -3,14 +3,16 @@
     python -m bench.hostile [--loris 5000] [--stalled 1000] [--seconds 20]
 
 Two kinds of bad clients, each from an address of its own, so that no cap per client spares the server: slow loris
-sends a request's head byte by byte, a stalled reader asks for a stream and never reads it. Both come back when they
-are cut. The polite client asks for a first chunk 50 times a second, first alone, then beside them. Printed are its
-first-chunk times in both, their ratio, and how the server's memory grew.
+sends a request's head byte by byte, a stalled reader asks for a stream that comes as fast as it is read, and never
+reads it. Both come back when they are cut. They do not keep step with each other, as strangers don't. The polite client
+asks for a first chunk 50 times a second, first alone, then beside them. Printed are its first-chunk times in both,
+their ratio, and how the server's memory grew.
 """
 
 from __future__ import annotations
 
 import argparse
+import math
 import multiprocessing
 import os
 import select
@@ -25,6 +27,10 @@ from pathlib import Path
 
 HEAD = b"GET /first HTTP/1.1\r\nHost: x\r\n"
 POLITE_PAUSE = 0.02
+RAMP = 8.0
+"""Seconds in which the bad clients come, one after the other."""
+TURNS = 500
+"""Into so many parts of a second what they do is spread."""
 WARM_UP = 5.0
 """Seconds between the first bad client and the first measurement beside them."""
 Times = list[float]
@@ -52,19 +58,17 @@ def loris(port: int, many: int, ready: Event) -> None:
     heads: list[socket.socket] = []
     for turn in range(1 << 30):
         begun = time.monotonic()
-        while len(heads) < many:
+        for _ in range(newcomers(len(heads), many, ready)):
             heads.append(knock(port, next(numbers) % 200_000))
             heads[-1].send(HEAD)
-        ready.set()
-        # A tenth of them at a time, ten times a second.
-        for place in range(turn % 10, many, 10):
+        for place in range(turn % TURNS, len(heads), TURNS):
             try:
                 heads[place].send(b"x")
             except OSError:
                 heads[place].close()
                 heads[place] = knock(port, next(numbers) % 200_000)
                 heads[place].send(HEAD)
-        time.sleep(max(0.0, begun + 0.1 - time.monotonic()))
+        time.sleep(max(0.0, begun + 1 / TURNS - time.monotonic()))
 
 
 def stalled(port: int, many: int, ready: Event) -> None:
@@ -74,15 +78,22 @@ def stalled(port: int, many: int, ready: Event) -> None:
     watch = select.poll()
     streams: dict[int, socket.socket] = {}
     while True:
-        while len(streams) < many:
+        for _ in range(newcomers(len(streams), many, ready)):
             sock = knock(port, next(numbers) % 400_000)
-            sock.send(b"GET /stream HTTP/1.1\r\nHost: x\r\n\r\n")
+            sock.send(b"GET /flood HTTP/1.1\r\nHost: x\r\n\r\n")
             streams[sock.fileno()] = sock
             watch.register(sock, 0)  # only what cannot be masked: that it was cut
-        ready.set()
-        for descriptor, _ in watch.poll(500):
+        time.sleep(1 / TURNS)
+        for descriptor, _ in watch.poll(0):
             watch.unregister(descriptor)
             streams.pop(descriptor).close()
+
+
+def newcomers(here: int, many: int, ready: Event) -> int:
+    """How many come in this turn, so that all come within the ramp."""
+    if here >= many:
+        ready.set()
+    return min(many - here, math.ceil(many / RAMP / TURNS))
 
 
 def polite(port: int, seconds: float) -> Times:
@@ -159,9 +170,8 @@ def main() -> int:
     parser.add_argument("--loris", type=int, default=5000, help="connections with a head that never ends")
     parser.add_argument("--stalled", type=int, default=1000, help="readers that never read")
     parser.add_argument("--seconds", type=float, default=20.0, help="of each of the two measurements")
-    parser.add_argument("--pause", type=float, default=0.2, help="seconds between two events of a stream")
     options = parser.parse_args()
-    command = [sys.executable, "-m", "bench.edge_target", "--pause", str(options.pause)]
+    command = [sys.executable, "-m", "bench.edge_target"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server:
         assert server.stdout is not None
         try:
