@@ -3,7 +3,7 @@
     scripts/bench neighbours [--seconds 60] [--flooders 8] [--engine embedded]
 
 Every process comes from a loopback address of its own (127.0.x.1), so each is a client in a block of its own. The
-polite one asks every 3 seconds; a flooder always has as many asks open as it may. Prints the polite client's
+polite one asks every 6 seconds; a flooder always has as many asks open as it may. Prints the polite client's
 first-token times alone, under first-come order and under the fair line. Bounded in time; ends what it started.
 """
 
@@ -22,7 +22,9 @@ from statistics import median
 from urllib.parse import urlsplit
 
 ROOT = Path(__file__).parent.parent
-POLITE_EVERY = 3.0
+POLITE_EVERY = 6.0
+"""Seconds. Whoever asks for more than a ninth of what the engine can do is not polite: a line of its own would grow under
+any order."""
 TOKENS = 32
 OPEN = 8
 """Asks that a flooder has open at a time: what one client may have waiting."""
