@@ -23,8 +23,8 @@ from urllib.parse import urlsplit
 
 ROOT = Path(__file__).parent.parent
 POLITE_EVERY = 6.0
-"""Seconds. Whoever asks for more than a ninth of what the engine can do is not polite: a line of its own would grow under
-any order."""
+"""Seconds. Whoever asks for more than a ninth of what the engine can do is not polite: a line of its own would grow
+under any order."""
 TOKENS = 32
 OPEN = 8
 """Asks that a flooder has open at a time: what one client may have waiting."""
