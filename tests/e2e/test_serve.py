@@ -75,13 +75,16 @@ def test_a_wrong_setting_is_named_and_nothing_starts():
     assert "from 0 to 3600" in done.stderr
 
 
-def test_a_port_in_use_is_said(serve):
+@pytest.mark.parametrize("taken", ["--port", "--admin-port"])
+def test_a_port_in_use_is_said_before_anybody_is_let_in(serve, taken):
     server = serve("--engine", "scripted:")
     port = server.url.rpartition(":")[2]
-    command = [sys.executable, "-m", "standpipe", "serve", "--engine", "scripted:", "--port", port]
+    flags = {"--port": "0", "--admin-port": "0"} | {taken: port}
+    command = [sys.executable, "-m", "standpipe", "serve", "--engine", "scripted:", "--log-format", "json"]
+    command += [word for flag in flags.items() for word in flag]
     done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
     assert done.returncode == 1
-    assert port in done.stderr
+    assert done.stderr == f"standpipe: cannot listen on 127.0.0.1 port {port}: Address already in use\n"
 
 
 def test_a_foreign_host_name_is_refused_on_loopback(serve):

@@ -202,6 +202,17 @@ def test_two_servers_share_a_port():
     asyncio.run(scene())
 
 
+def test_a_server_that_is_not_ready_takes_nobody_from_the_other_on_a_shared_port():
+    (first,) = open_tcp("127.0.0.1", 0, reuse_port=True)
+    port = first.getsockname()[1]
+    (second,) = open_tcp("127.0.0.1", port, reuse_port=True)
+    with first, second:
+        first.listen()
+        for _ in range(16):
+            with socket.create_connection(("127.0.0.1", port)), first.accept()[0]:
+                pass
+
+
 def test_accepted_sockets_send_small_pieces_at_once():
     (sock,) = open_tcp("127.0.0.1", 0)
     with sock, socket.create_connection(sock.getsockname()), sock.accept()[0] as accepted:

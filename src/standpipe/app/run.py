@@ -16,7 +16,7 @@ import sys
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from standpipe.app.engines import open_engines
 from standpipe.app.house import Standpipe
@@ -83,17 +83,17 @@ async def _serve(settings: Settings, log: Logger) -> int:
     signals = _Signals()
     asyncio.get_running_loop().set_exception_handler(partial(_unexpected, log))
     raise_descriptors(settings.connections + _OTHER_DESCRIPTORS)
-    sockets = _sockets(settings)
+    doors = _doors(settings)
     try:
         opening = asyncio.ensure_future(open_engines(settings, progress.bar, partial(_say, log)))
         if not await _first(opening, signals.drain):
             return 0
         opened = opening.result()
-        address = banner.address(settings, sockets[0])
+        address = banner.address(settings, doors.public[0])
         async with Standpipe(settings, opened.engines, log, address=address) as house:
-            await _answer(settings, house, sockets, signals, log, opened.reasons)
+            await _answer(settings, house, doors, signals, log, opened.reasons)
     finally:
-        for sock in sockets:
+        for sock in (*doors.public, *doors.admin):
             sock.close()
         signals.end()
     return 0
@@ -116,7 +116,7 @@ async def _first(work: asyncio.Future[Any], stop: asyncio.Event) -> bool:
 async def _answer(
     settings: Settings,
     house: Standpipe,
-    sockets: list[socket.socket],
+    doors: _Doors,
     signals: _Signals,
     log: Logger,
     reasons: tuple[str, ...],
@@ -124,13 +124,12 @@ async def _answer(
     """Open the doors, and close them again when a signal comes."""
     server, admin = _servers(settings, house)
     tls = Tls(Path(settings.tls_cert), Path(settings.tls_key)) if settings.tls_cert else None
-    server.start(sockets, tls)
-    if settings.admin_port:
-        admin.start(open_tcp(settings.admin_host, settings.admin_port))
+    server.start(doors.public, tls)
+    admin.start(doors.admin)
     asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, partial(_reload, server, log))
     _calm_collector()
-    banner.show(settings, house, sockets[0], reasons)
-    log.info("serving", address=banner.address(settings, sockets[0]))
+    banner.show(settings, house, doors.public[0], reasons)
+    log.info("serving", address=banner.address(settings, doors.public[0]))
     await signals.drain.wait()
     log.info("draining", grace=settings.grace)
     house.admission.drain()
@@ -177,8 +176,25 @@ def _shell(settings: Settings, guard: Guard, limits: Limits) -> Shell:
     return UvicornShell(guard, guard.refuse, limits)
 
 
-def _sockets(settings: Settings) -> list[socket.socket]:
-    """Passed ones, if any; else the one UNIX socket; else host and port. Raises ListenError."""
+class _Doors(NamedTuple):
+    """Listening sockets. Both kinds are open before anybody is let in by either: who cannot have both has neither."""
+
+    public: list[socket.socket]
+    admin: list[socket.socket]
+
+
+def _doors(settings: Settings) -> _Doors:
+    """Public: passed sockets, if any; else the one UNIX socket; else host and port. Raises ListenError."""
+    admin = open_tcp(settings.admin_host, settings.admin_port) if settings.admin_port else []
+    try:
+        return _Doors(_public(settings), admin)
+    except ListenError:
+        for sock in admin:
+            sock.close()
+        raise
+
+
+def _public(settings: Settings) -> list[socket.socket]:
     if passed := inherited(os.environ, os.getpid()):
         for name in ("LISTEN_FDS", "LISTEN_PID", "LISTEN_FDNAMES"):
             os.environ.pop(name, None)  # they are ours now, and no child's

@@ -1,7 +1,9 @@
 """Where clients knock: listening sockets and TLS contexts.
 
-Only opens; who accepts is a shell's business. Every socket comes back bound, listening and non-blocking, so that a port
-below 1024 can be opened before rights are dropped, and so that a wrong address is an error before anything else starts.
+Only opens; who accepts is a shell's business. Every socket comes back bound and non-blocking, so that a port below 1024
+can be opened before rights are dropped, and so that a wrong address is an error before anything else starts. It also
+listens, so that whoever comes early waits; but not on a shared port, where the kernel would give us a part of those
+whom the other server could answer now.
 """
 
 from __future__ import annotations
@@ -48,7 +50,8 @@ class Tls(Struct, frozen=True):
 
 
 def open_tcp(host: str, port: int, *, reuse_port: bool = False) -> list[socket.socket]:
-    """Listen on every address that `host` stands for; port 0 lets the system choose one port for all of them.
+    """Listen on every address that `host` stands for; port 0 lets the system choose one port for all of them. With
+    `reuse_port` the sockets are only bound, and whoever accepts lets them listen.
 
     Raises ListenError.
     """
@@ -78,7 +81,8 @@ def _listen(sock: socket.socket, address: tuple[object, ...], *, reuse_port: boo
     if reuse_port:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
     sock.bind(address)
-    sock.listen(BACKLOG)
+    if not reuse_port:
+        sock.listen(BACKLOG)
     ready(sock)
 
 

@@ -17,7 +17,7 @@ from typing import Protocol
 
 from standpipe.edge.census import Census, Entry, Visit
 from standpipe.edge.limits import Limits
-from standpipe.edge.listen import Tls, address_of
+from standpipe.edge.listen import BACKLOG, Tls, address_of
 from standpipe.policy.identity import Trust
 
 _AT_ONCE = 64
@@ -69,6 +69,8 @@ class Server:
         self._tls = tls
         self.reload_tls()
         for sock in sockets:
+            if not sock.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
+                sock.listen(BACKLOG)
             self._listening.append(sock)
             self._loop.add_reader(sock, self._accept, sock)
 
