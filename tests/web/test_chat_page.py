@@ -386,7 +386,9 @@ def test_what_a_hostile_model_streams_is_inert(visit, echo):
 
 
 def check_inert(page):
-    expect(page.locator("#talk standpipe-prose").get_by_text("<script>window.pwned = 1</script>").first).to_be_attached()
+    expect(
+        page.locator("#talk standpipe-prose").get_by_text("<script>window.pwned = 1</script>").first
+    ).to_be_attached()
     page.wait_for_timeout(300)  # for whatever would load or run by itself
     assert page.evaluate("window.pwned") is None
     inside = "document.querySelectorAll('#talk standpipe-prose *')"
@@ -427,10 +429,6 @@ def test_a_first_look_is_light_and_quick(visit, quick):
         ".reduce((sum, entry) => sum + entry.encodedBodySize, 0)"
     )
     assert 20_000 < spent <= 60_000
-    one.ask("Hello")
-    again = visit(quick)
-    again.context.set_extra_http_headers({"x-again": "1"})
-    again.open()
 
 
 def test_two_hundred_tokens_a_second_cost_one_render_a_frame(visit, serving):
