@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import anthropic
+import ollama
 import openai
 import pytest
 
@@ -92,3 +94,36 @@ def test_a_control_token_in_a_question_is_only_text(client):
 
     # Read as a token it would count one; broken, it is spelled out.
     assert tokens("<|start|>" * 20) - tokens("x") >= 20 * 5
+
+
+WORDS = "The user asks for a short answer so we reply café 🙂 ok"
+
+
+def test_anthropics_client_gets_thinking_and_text(server):
+    with anthropic.Anthropic(base_url=server.url, api_key="any", max_retries=0) as client:
+        message = client.messages.create(
+            model="gpt-oss",
+            max_tokens=200,
+            extra_body={"temperature": 0},
+            thinking={"type": "enabled", "budget_tokens": 1024},
+            messages=[{"role": "user", "content": "hi"}],
+        )
+    assert [(block.type, getattr(block, block.type)) for block in message.content] == [
+        ("thinking", WORDS),
+        ("text", WORDS),
+    ]
+
+
+def test_ollamas_client_gets_thinking_and_text(server):
+    client = ollama.Client(host=server.url)
+    answer = client.chat(
+        model="gpt-oss", messages=[{"role": "user", "content": "hi"}], think=True, options={"temperature": 0}
+    )
+    assert (answer.message.thinking, answer.message.content) == (WORDS, WORDS)
+    client._client.close()
+
+
+def test_responses_get_reasoning_and_text(client):
+    response = client.responses.create(model="gpt-oss", input="hi", temperature=0)
+    assert response.output_text == WORDS
+    assert response.output[0].type == "reasoning"
