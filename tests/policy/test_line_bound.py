@@ -130,17 +130,21 @@ class TestTheWatchFinds:
     def test_an_order_that_ignores_counters(self, monkeypatch):
         def any_member(group, *, reserved=False):
             able = [member for member in group.members.values() if member.entry is not None]
-            return able[-1] if able and not reserved else None
+            return able[-1] if able else None
 
         monkeypatch.setattr(Group, "choose", any_member)
         assert broken()
 
     def test_idle_credit_that_is_kept(self, monkeypatch):
-        monkeypatch.setattr(Group, "admit", lambda group, member, *, arrived=False: group.standing.add(member))
+        def no_lift(group, member, *, arrived=False):
+            group.eligible += 1
+            group._push(member)
+
+        monkeypatch.setattr(Group, "admit", no_lift)
         assert broken()
 
     def test_newcomers_who_go_first_without_a_bound(self, monkeypatch):
-        monkeypatch.setattr(Group, "_bounded", lambda group, member, floor: True)
+        monkeypatch.setattr(Group, "_freshest", lambda group, floor: first_fresh(group))
         assert broken(steps=200)
 
     def test_output_that_costs_nothing(self, monkeypatch):
@@ -169,6 +173,15 @@ class TestTheWatchFinds:
         monkeypatch.setattr(Rules, "caps", wide)
         monkeypatch.setattr(Rules, "order", order)
         assert broken()
+
+
+def first_fresh(group):
+    while group.arrivals:
+        number, member = group.arrivals[0]
+        if member.fresh == number:
+            return member
+        group.arrivals.popleft()
+    return None
 
 
 def test_a_seed_gives_the_same_schedule_twice():
