@@ -125,6 +125,24 @@ def many_flooders(seconds: int = 1800) -> Iterator[Row]:
         yield Row(name, order.name, "slots busy", f"{world.busy / seconds / SLOTS:.3f}")
 
 
+def strangers(seconds: int = 3600) -> Iterator[Row]:
+    """40 strangers who ask at random, each once in 20 s, beside eight full clients: a public tap on an ordinary day."""
+    for batch in (False, True):
+        for order in ALL:
+            world = World(order.line(), batch=batch)
+            for number in range(40):
+                client = world.client(f"10.0.{number}.1", f"10.0.{number}")
+                traffic.poisson(world, client, 0.05, traffic.spread(16, 256))
+            for number in range(8):
+                traffic.full(world, world.client(f"20.0.{number}.1", f"20.0.{number}"), traffic.spread(16, 512))
+            world.run(seconds)
+            waits = [wait for tally in world.tallies[:40] for wait in measure.waits(tally)]
+            yield Row(
+                f"40 strangers, 8 full{', batch' if batch else ''}", order.name, "strangers' waits, p50, p90 and p99",
+                ", ".join(f"{measure.quantile(waits, part):.2f}" for part in (0.5, 0.9, 0.99)) + " s",
+            )  # fmt: skip
+
+
 def zipf(seconds: int = 1800) -> Iterator[Row]:
     """32 tenants who ask equally often. Sizes fall by Zipf's law from 8,192 + 2,048 tokens to 16 + 16; all together
     they ask for 1.5 times as much as the engine can do.
@@ -371,6 +389,7 @@ WORKLOADS: dict[str, Callable[[], Iterator[Row]]] = {
     "quiet": quiet_and_flooder,
     "quota": flooder_within_quota,
     "flooders": many_flooders,
+    "strangers": strangers,
     "zipf": zipf,
     "jain": jain,
     "slow": slow_engine,

@@ -18,7 +18,8 @@ from math import ceil, floor
 
 from standpipe.policy.identity import ClientKey
 from standpipe.policy.line.cost import Reach, Weights
-from standpipe.policy.line.group import Group, Member
+from standpipe.policy.line.group import Group
+from standpipe.policy.line.member import Member
 from standpipe.policy.line.order import Caps, Level, OrderStatistics
 from standpipe.policy.line.place import Place
 from standpipe.policy.line.turns import insert
@@ -71,6 +72,7 @@ class Fair:
             member.expected += place.expected
             if member.entry is None and member.running < member.cap and member.startable():
                 group.admit(member, arrived=True)
+                place.fresh = member.fresh
             member, group = group, group.group
 
     def withdraw(self, place: Place) -> None:
@@ -248,8 +250,8 @@ def _passing(group: Group, member: Member | None, weight: float, own: float) -> 
     `own` is what one ask of the member is expected to cost. An ask that runs is half paid for, on average.
     """
     if member is not None and member.fresh and not weight:
-        earlier = [other for number, other in group.arrivals if number == other.fresh < member.fresh]
-        return len(earlier), sum(other.expected / other.waiting for other in earlier)
+        earlier = group.fresher.before(member)
+        return len(earlier), sum(other.cost for other in earlier)
     if member is None:
         start = group.entrance() + weight
     else:
@@ -257,13 +259,12 @@ def _passing(group: Group, member: Member | None, weight: float, own: float) -> 
     asks, their_weight = 0, 0.0
     for other in group.queued.values():
         if other is not member:
-            mean = other.expected / other.waiting
-            behind = (start - other.counter - other.running * mean / 2) / mean
+            behind = (start - other.counter) / other.cost - other.running / 2
             # On a tie the one served longest ago is next: the rival, if the member was served in between.
             passing = floor(behind) + 1 if weight else ceil(behind)
-            passing = min(other.waiting, max(bool(other.fresh), passing))
+            passing = min(other.waiting, max(int(other.fresh), passing))
             asks += passing
-            their_weight += passing * mean
+            their_weight += passing * other.cost
     return asks, their_weight
 
 

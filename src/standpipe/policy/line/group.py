@@ -1,31 +1,27 @@
 """A group: members that share what the group gets, fairly by counters. The theory of the fair line is here.
 
 Every member (a block among blocks, a client in its block, a share of its client) has a *counter* of the weighted tokens
-delivered to it. A slot goes to the *eligible* member with the smallest counter, on a tie to the one served longest ago.
-Eligible is who has an ask that may start and fewer running than its cap. Two floors make the counters of the idle
-worthless as credit, yet keep their debts:
+delivered to it. A slot goes to an *eligible* member, one that has an ask that may start and fewer running than its cap,
+with the smallest counter; on a tie to the one served longest ago.
 
-* the *floor* V: the smallest counter among eligible members when a slot was last given. It never falls.
-* the *clock* F: grows by x / n whenever x is delivered to one of n active members; kept within [V, V + U].
+*The bound.* V is the smallest counter among the eligible when a slot was last given; it never falls, and whoever
+becomes eligible is lifted to it. U(k) (see `cost`) is the most that a counter can rise with k asks running: when a
+member is given a slot its counter equals V, and until the next time it gains at most one prompt and the output of what
+runs. With U that of the cap, all counters stay within [V, V + U]. (One that fell behind V while its member was at its
+cap is lifted before it is charged.) So while a member is eligible nobody else gets more than 2U more than it does,
+however long that is, however many members or slots there are. Another than the lowest may be given a slot if its
+counter is at most V + U - U(r + 1), r being what it has running: then it stays below V + U, too.
 
-Who comes from idleness, with nothing running and nothing else waiting, is lifted to max(own, F); who becomes eligible
-again because it is below its cap again, to max(own, V). (V is not the smallest counter of the moment: where everybody
-may run one ask, whoever runs it is not eligible, and would be lifted to the others each time, whatever its ask cost.)
+*Fresh and standing.* Fresh is who comes with nothing else waiting and, counting what it asks now, with no more used
+than the average; all others stand. Those who come fresh go first as far as the bound allows, so that a stranger finds
+the next slot; but they get at most three of four tokens while others stand, so that these are served whatever comes.
 
-*The bound.* U(k) (see `cost`) is the most that a counter can rise above V with k asks running: when a member is given a
-slot its counter equals V, and until the next time it gains at most one prompt and the output of what runs, while V does
-not fall. With U that of the cap, all counters stay within [V, V + U]; so while a member is eligible nobody else gets
-more than 2U more than it does, however long that is, however many members or slots there are.
+*Idle time is no credit, and debts are kept.* Who comes from idleness enters no lower than where the standing are: at E,
+the counter of the standing member that was last given a slot. While nobody stands, E follows the clock F, which grows
+by x / n whenever x is delivered to one of n active members and stays within [V, V + U]; so E does not stay behind what
+a stream of newcomers leaves. F is also the average that freshness is measured by.
 
-*Those who come fresh*, with nothing else waiting and, counting what they ask now, no more than F used, go first, in
-order of coming: a stranger finds the next slot, not the end of the line. They may go past the smallest counter every
-other time, and only from counters of at most V + U - U(r + 1), r being what they have running: then a counter stays
-below V + U whatever they were given, and the bound holds for them too.
-
-*Why a clock.* Would newcomers enter at V, an endless storm of them would keep V where it is, and who stands above it
-would wait for ever. The clock goes on, and newcomers enter behind everybody who has had less than the average.
-
-*Memory.* Who is idle at or below F would be lifted there when it returns, so it is forgotten. Debts last as long as
+*Memory.* Who is idle at or below E would be lifted there when it returns, so it is forgotten. Debts last as long as
 their group: an idle group that is forgotten takes the debts of its own members along.
 
 Knows no asks, no weights and no time. `Fair` builds the tree of groups.
@@ -33,52 +29,22 @@ Knows no asks, no weights and no time. `Fair` builds the tree of groups.
 
 from __future__ import annotations
 
-from collections import deque
-from heapq import heapify, heappop, heappush, heapreplace
+from heapq import heappop, heappush
 
-Entry = tuple[float, int, int, "Member"]
-"""Counter, when last served, a serial number, and whose it is. Stale unless it is the member's own `entry`."""
+from standpipe.policy.line.member import Ladder, Member
 
-_SLACK = 32
-"""Stale entries that are never worth a clean-up."""
-
-
-class Member:
-    """One of a group. It is eligible exactly while `entry` is set."""
-
-    __slots__ = (
-        "cap", "counter", "entry", "expected", "fresh", "group", "indebted", "name", "running", "served", "waiting",
-    )  # fmt: skip
-
-    def __init__(self, group: Group | None, name: str, cap: int) -> None:
-        self.group = group
-        self.name = name
-        self.cap = cap
-        self.counter = 0.0
-        self.served = 0
-        """When it was last given a slot, counted in slots given; 0 for never."""
-        self.running = 0
-        self.waiting = 0
-        """Asks below it that may start as far as time is concerned."""
-        self.expected = 0.0
-        """Weighted tokens that its waiting asks are expected to cost."""
-        self.entry: Entry | None = None
-        self.fresh = 0
-        """The serial number of its coming while it is fresh, else 0."""
-        self.indebted = False
-        """It is in its group's list of debts."""
-
-    def startable(self) -> bool:
-        """Whether an ask below it may start, as far as those below it are concerned."""
-        raise NotImplementedError
+_FRESH = 3.0
+"""Tokens that those who come fresh may get for each one that goes to the standing, while there are any."""
+_TURNS = 4
+"""Asks of the standing for which that may be saved up, so that strangers may come in bunches."""
 
 
 class Group(Member):
-    """Members and their two floors."""
+    """Members, two ladders, and what the theory needs to know of the past."""
 
     __slots__ = (
-        "active", "arrivals", "clock", "debts", "eligible", "floor", "heap", "members", "passed", "queued", "reach",
-        "serial", "step",
+        "_balance", "_debts", "_entrance", "_serial", "active", "clock", "floor", "fresher", "members", "queued",
+        "reach", "standing", "step",
     )  # fmt: skip
 
     def __init__(self, group: Group | None, name: str, cap: int) -> None:
@@ -89,99 +55,106 @@ class Group(Member):
         """U(k + 1) - U(k)."""
         self.members: dict[str, Member] = {}
         self.queued: dict[str, Member] = {}
-        """Those with asks waiting."""
+        """Those with asks waiting, eligible or at their cap."""
         self.active = 0
         """Members with asks waiting or running."""
-        self.eligible = 0
+        self.fresher = Ladder()
+        """The eligible who came fresh."""
+        self.standing = Ladder()
+        """The eligible who did not."""
         self.floor = 0.0
+        """V."""
         self.clock = 0.0
-        self.heap: list[Entry] = []
-        self.arrivals: deque[tuple[int, Member]] = deque()
-        """Those who came fresh, in order. Stale unless the number is the member's own `fresh`."""
-        self.passed = False
-        """The last slot went past the one with the smallest counter: the next one may not."""
-        self.debts: list[tuple[float, int, Member]] = []
-        self.serial = 0
+        """F, or less where that is below V."""
+        self._entrance = 0.0
+        """E, or less where that is below V."""
+        self._balance = 0.0
+        """Tokens that those who come fresh may get before it is the turn of the standing."""
+        self._debts: list[tuple[float, int, Member]] = []
+        self._serial = 0
 
     def startable(self) -> bool:
-        return self.eligible > 0
+        return self.fresher.count > 0 or self.standing.count > 0
 
     def choose(self, *, reserved: bool = False) -> Member | None:
         """The eligible member that gets the next slot. A `reserved` slot is only for one that came fresh."""
-        least = self._least()
+        fresh, standing = self.fresher.lowest(), self.standing.lowest()
+        least = fresh if standing is None or (fresh and fresh.counter <= standing.counter) else standing
         if least is None:
             return None
-        chosen = self._freshest(max(self.floor, least.counter)) if reserved or not self.passed else None
+        floor = max(self.floor, least.counter)
+        chosen = fresh if reserved or self._balance >= 0 else standing
+        if chosen is not least and (chosen is None or not self._bounded(chosen, floor)):
+            chosen = None if reserved else least
+        if chosen is None:
+            return None
+        self.floor = floor
+        if not chosen.fresh:
+            self._entrance = max(self._entrance, chosen.counter)
         if not reserved:
-            chosen = chosen or least
-            self.passed = chosen is not least
-        if chosen is not None:
-            self.floor = max(self.floor, least.counter)
+            self._weigh(chosen)
         return chosen
 
-    def _least(self) -> Member | None:
-        """The eligible member with the smallest counter.
+    def _bounded(self, member: Member, floor: float) -> bool:
+        """Whether one with a smaller counter may be passed."""
+        return member.counter <= floor + (member.cap - member.running - 1) * self.step
 
-        Counters that rose leave entries that are too low: they are put right when they come up.
-        """
-        heap = self.heap
-        while heap:
-            entry = heap[0]
-            member = entry[3]
-            if member.entry is not entry:
-                heappop(heap)
-            elif member.counter > entry[0]:
-                heapreplace(heap, self._entry(member))
-            else:
-                return member
-        return None
+    def _weigh(self, chosen: Member) -> None:
+        """Note whose turn it was: of those who came fresh, or of the standing."""
+        most = _TURNS * _FRESH * chosen.cost
+        if not chosen.fresh:
+            self._balance = min(most, self._balance + _FRESH * chosen.cost)
+        elif self._anybody_stands():
+            self._balance = max(-most, self._balance - chosen.cost)
 
-    def _freshest(self, floor: float) -> Member | None:
-        """The first of those who came fresh, if the bound allows it to go first."""
-        while self.arrivals:
-            number, member = self.arrivals[0]
-            if member.fresh == number:
-                if member.counter <= floor + (member.cap - member.running - 1) * self.step:
-                    return member
-                member.fresh = 0
-            self.arrivals.popleft()
-        return None
+    def _anybody_stands(self) -> bool:
+        return len(self.queued) > self.fresher.count
 
     def admit(self, member: Member, *, arrived: bool = False) -> None:
-        """A member has become eligible: lift it, let it stand in line. `arrived`: by an ask that came just now."""
-        entrance = self.entrance()
-        if self.debts:
-            self._forgive(entrance)
+        """A member has become eligible. `arrived`: by an ask that came just now."""
+        if arrived and member.waiting == 1:
+            self._enter(member)
+        else:
+            member.counter = max(member.counter, self.floor)
+            self.standing.add(member)
+        self._forgive(self.entrance())
+
+    def _enter(self, member: Member) -> None:
+        """A member with nothing else waiting has got an ask."""
+        lowest = self.standing.lowest()
+        if lowest is not None:
+            self._entrance = max(self._entrance, lowest.counter)
+        elif len(self.queued) - 1 == self.fresher.count:
+            self._entrance = max(self._entrance, self.clock)
         own = member.counter
-        alone = arrived and member.waiting == 1
-        member.counter = max(own, entrance if alone and not member.running else self.floor)
-        self.eligible += 1
-        self._push(member)
-        if alone and own <= entrance + member.expected:
-            member.fresh = self.serial
-            self.arrivals.append((self.serial, member))
+        member.fresh = own <= max(self.clock, self.floor) + member.expected
+        member.counter = max(own, self.floor if member.running else self.entrance())
+        (self.fresher if member.fresh else self.standing).add(member)
+
+    def entrance(self) -> float:
+        """Where who comes from idleness enters at the lowest."""
+        return max(self._entrance, self.floor)
 
     def dismiss(self, member: Member) -> None:
         """A member is eligible no longer."""
-        member.entry = None
-        member.fresh = 0
-        self.eligible -= 1
+        (self.fresher if member.fresh else self.standing).remove(member)
+        member.fresh = False
 
     def serve(self, member: Member, weight: float, served: int) -> None:
         """The member that was chosen gets a slot, and service of this weight at once."""
         member.served = served
-        member.fresh = 0
         member.running += 1
         self.deliver(member, weight)
         if member.running >= member.cap or not member.startable():
             self.dismiss(member)
-        elif self.heap[0] is member.entry:
-            heapreplace(self.heap, self._entry(member))
+        elif member.fresh:
+            self.dismiss(member)
+            self.standing.add(member)
 
     def deliver(self, member: Member, weight: float) -> None:
         """Count service to an active member."""
-        member.counter += weight
-        self.clock = min(self.entrance() + weight / self.active, self.floor + self.reach)
+        member.counter = max(member.counter, self.floor) + weight
+        self.clock = min(max(self.clock, self.floor) + weight / self.active, self.floor + self.reach)
 
     def give_back(self, member: Member, weight: float) -> bool:
         """Service was counted that was not delivered. Returns False if only a part could be given back: a counter
@@ -190,7 +163,7 @@ class Group(Member):
         lowest = min(own, self.floor)
         member.counter = max(own - weight, lowest)
         if member.entry is not None:
-            self._push(member)
+            (self.fresher if member.fresh else self.standing).move(member)
         return own - weight >= lowest
 
     def retire(self, member: Member) -> None:
@@ -212,16 +185,14 @@ class Group(Member):
             self.queued[member.name] = other
         elif not other.running:
             self._remember(other)
-        # Its number would be a stranger's in the group that it goes to.
-        self.arrivals = deque(arrival for arrival in self.arrivals if arrival[1] is not member)
         if member.entry is not None:
-            member.entry = None
-            self._push(other)
+            self.dismiss(member)
+            self.standing.add(other)
 
     def adopt(self, member: Member) -> None:
         """Take in a member that comes from elsewhere, with its asks and without its past."""
         self.members[member.name] = member
-        member.counter, member.fresh, member.indebted = 0.0, 0, False
+        member.counter, member.indebted = 0.0, False
         if member.waiting:
             self.queued[member.name] = member
         if member.waiting or member.running:
@@ -229,32 +200,15 @@ class Group(Member):
         if member.running < member.cap and member.startable():
             self.admit(member)
 
-    def entrance(self) -> float:
-        """Where who comes from idleness enters at the lowest: F, which is never below V."""
-        return max(self.clock, self.floor)
-
-    def _push(self, member: Member) -> None:
-        heappush(self.heap, self._entry(member))
-        if len(self.heap) > 2 * self.eligible + _SLACK:
-            self.heap = [entry for entry in self.heap if entry[3].entry is entry]
-            heapify(self.heap)
-        if len(self.arrivals) > 2 * self.eligible + _SLACK:
-            self.arrivals = deque(arrival for arrival in self.arrivals if arrival[1].fresh == arrival[0])
-
-    def _entry(self, member: Member) -> Entry:
-        self.serial += 1
-        entry = member.entry = (member.counter, member.served, self.serial, member)
-        return entry
-
     def _remember(self, member: Member) -> None:
         member.indebted = True
-        self.serial += 1
-        heappush(self.debts, (member.counter, self.serial, member))
+        self._serial += 1
+        heappush(self._debts, (member.counter, self._serial, member))
 
     def _forgive(self, entrance: float) -> None:
         """Forget the idle whose debts are paid: others have been served as much by now."""
-        while self.debts and self.debts[0][0] <= entrance:
-            member = heappop(self.debts)[2]
+        while self._debts and self._debts[0][0] <= entrance:
+            member = heappop(self._debts)[2]
             if member.group is not self:
                 continue
             member.indebted = False

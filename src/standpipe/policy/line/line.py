@@ -60,7 +60,8 @@ class Line:
         self.order = rules.order(slots)
         self._room = Occupancy(rules.room)
         self._speed = Speed()
-        self._bias = Bias()
+        self._biases = Bias(), Bias()
+        """Of asks that stand, and of those that came fresh."""
         self._sojourn = Sojourn(rules.patience)
         self._reserved: list[tuple[float, int, Place]] = []
         self._left: dict[tuple[ClientKey, bytes], Left] = {}
@@ -161,7 +162,7 @@ class Line:
         if place.predicted is not None:
             asked_at, predicted = place.predicted
             if asked_at + predicted > place.eligible_at:
-                self._bias.learn(predicted, now - asked_at)
+                self._biases[place.fresh].learn(predicted, now - asked_at)
         self._running += 1
         self._granted += 1
         place.state = State.RUNNING
@@ -216,7 +217,7 @@ class Line:
         if wait is not None:
             if place.predicted is None:
                 place.predicted = now, wait
-            wait = max(wait * self._bias.factor, place.eligible_at - now)
+            wait = max(wait * self._biases[place.fresh].factor, place.eligible_at - now)
         # The client's own asks whose instant comes first are in no order yet, and still ahead of this one.
         own = sum(1 for other in self.asks(place.client) if other.flow is None and other.number < place.number)
         return Forecast(levels[-1].asks + own + 1, wait)

@@ -49,6 +49,8 @@ class Place(Struct, eq=False, weakref=True):
     """Weighted tokens charged so far."""
     predicted: tuple[float, float] | None = None
     """When its wait was first predicted, and how many seconds of it."""
+    fresh: bool = False
+    """It came fresh: it goes before those who stand."""
     reserved: bool = False
     """It runs on a slot that was kept for those who come fresh."""
     flow: Any = None
