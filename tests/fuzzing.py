@@ -2,12 +2,13 @@
 
 A `Target` is such a reader: samples of what it reads, words that confuse it, and a check of what must hold for any
 bytes in any pieces. Rooms say what must hold (`tests/*/fuzzing.py`); here is how bytes are changed, cut and tried.
-Everything follows from one seed, which a failure prints.
+Everything follows from one seed. What fails is kept as a file, so that no finding depends on what a terminal shows.
 """
 
 from __future__ import annotations
 
 import argparse
+import hashlib
 import random
 import time
 from collections import Counter
@@ -15,6 +16,9 @@ from collections.abc import Callable, Iterator
 from itertools import pairwise
 from pathlib import Path
 from typing import AnyStr, NamedTuple
+
+FINDINGS = Path(__file__).parents[1] / "artifacts" / "fuzz"
+"""Where bytes that broke a property are kept, to be put into the corpus."""
 
 
 class Target(NamedTuple):
@@ -67,8 +71,16 @@ def mutate(data: bytes, target: Target, rng: random.Random) -> bytes:
     return data
 
 
+def keep(name: str, data: bytes) -> Path:
+    """Write what was found to a file of its own; the same bytes go to the same file."""
+    FINDINGS.mkdir(parents=True, exist_ok=True)
+    path = FINDINGS / f"{name.replace(' ', '-')}-{hashlib.sha256(data).hexdigest()[:12]}"
+    path.write_bytes(data)
+    return path
+
+
 def main(*targets: Target) -> int:
-    """Try mutations of the corpus for some seconds. A failure prints the bytes that show it."""
+    """Try mutations of the corpus for some seconds. A failure keeps the bytes that show it, and prints them last."""
     parser = argparse.ArgumentParser(description=main.__doc__)
     parser.add_argument("--seconds", type=float, default=60)
     parser.add_argument("--seed", type=int, default=None)
@@ -81,8 +93,9 @@ def main(*targets: Target) -> int:
             data, cuts = next(source)
             try:
                 target.check(data, cuts)
-            except BaseException:
-                print(f"seed {seed}, {target.name} {tried[target.name]}: check({data!r}, {cuts!r})")
+            except BaseException as error:  # the interruption of a check that hangs is a finding too
+                error.add_note(f"seed {seed}, {target.name} {tried[target.name]}: check({data!r}, {cuts!r})")
+                error.add_note(f"kept in {keep(target.name, data)}")
                 raise
             tried[target.name] += 1
     print(f"seed {seed}: {', '.join(f'{many} {name}' for name, many in tried.items())} tried, nothing found")

@@ -46,10 +46,41 @@ def test_interim_answers_are_ignored():
     assert (reader.status, body, reader.headers) == (200, b".", {b"content-length": b"1"})
 
 
+@pytest.mark.parametrize("status", [100, 102, 103, 199])
+@pytest.mark.parametrize("field", [b"Content-Length: 70", b"Content-Length: 3", b"Transfer-Encoding: chunked"])
+def test_an_interim_answer_that_announces_a_body_swallows_nothing_of_the_answer_behind_it(status, field):
+    interim = b"HTTP/1.1 %d Wait\r\n%b\r\n\r\n" % (status, field)
+    for behind in (b"", b"0\r\n\r\n"):
+        reader, body = read(interim + behind + b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nabc")
+        assert (reader.status, body, reader.fault) == (0, b"", "an interim answer announces a body")
+        assert not reader.end()
+
+
+def test_an_interim_answer_may_say_that_it_has_no_body():
+    reader, body = read(
+        b"HTTP/1.1 100 Continue\r\nContent-Length: 0\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\n."
+    )
+    assert (reader.status, body, reader.whole) == (200, b".", True)
+
+
 @pytest.mark.parametrize("status", [204, 304])
 def test_an_answer_that_has_no_body_is_whole_at_once(status):
     reader, body = read(f"HTTP/1.1 {status} X\r\nContent-Length: 7\r\n\r\n".encode())
     assert (reader.status, body, reader.whole) == (status, b"", True)
+
+
+@pytest.mark.parametrize("space", [b" ", b"  "])
+def test_spaces_behind_a_coding_do_not_hide_it(space):
+    reader, body = read(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked" + space + b"\r\n\r\n1\r\n.\r\n0\r\n\r\n")
+    assert (body, reader.whole) == (b".", True)
+
+
+@pytest.mark.parametrize("space", [b"\t", b" \t", b"\t "])
+def test_a_tab_behind_a_coding_is_a_fault_and_the_framing_of_chunks_is_never_taken_for_a_body(space):
+    # Such an answer is legal, but llhttp would read it until the connection ends.
+    reader, body = read(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked" + space + b"\r\n\r\n1\r\n.\r\n0\r\n\r\n")
+    assert (reader.status, body, reader.fault) == (0, b"", "its transfer coding is not chunked")
+    assert not reader.end()
 
 
 def test_a_body_until_close_is_whole_when_the_connection_ends():

@@ -1,9 +1,13 @@
 import io
 import json
+import re
+
+import pytest
 
 from standpipe.observe.hooks import Record
 from standpipe.observe.log import AskLog, ClientHash, build
 from standpipe.observe.metrics import Metrics
+from standpipe.observe.prometheus import page
 
 RECORD = Record(
     id="abc",
@@ -47,9 +51,43 @@ def test_human_lines_and_levels():
     out = io.StringIO()
     log = build("human", "warning", out)
     log.info("quiet")
-    log.warning("loud")
-    assert "loud" in out.getvalue()
-    assert "quiet" not in out.getvalue()
+    log.warning("loud", model="m", engine=None, told="two words")
+    line = out.getvalue()
+    assert line.count("\n") == 1
+    assert re.fullmatch(r"\d\d:\d\d:\d\d warning loud {21}model=m engine=None told='two words'\n", line)
+
+
+def test_a_terminal_gets_colours_and_nothing_that_moves_its_cursor():
+    class Terminal(io.StringIO):
+        def isatty(self):
+            return True
+
+    out = Terminal()
+    build("auto", "info", out).info("ask", model="a\x1b[2J\nb")
+    line = out.getvalue()
+    assert line.count("\n") == 1
+    assert "\x1b[2J" not in line
+    assert r"a\x1b[2J\nb" in line
+    assert "\x1b[32m" in line
+
+
+@pytest.mark.parametrize("form", ["human", "json"])
+def test_an_error_is_told_with_its_traceback(form):
+    out = io.StringIO()
+    try:
+        raise KeyError("lost")
+    except KeyError as error:
+        build(form, "debug", out).error("bug", error=error, id="abc")
+    assert "KeyError: 'lost'" in out.getvalue()
+    assert "abc" in out.getvalue()
+
+
+def test_a_log_that_cannot_be_written_costs_nobody_an_answer():
+    class Full(io.StringIO):
+        def write(self, _):
+            raise OSError(28, "No space left on device")
+
+    AskLog(build("json", "info", Full()))(RECORD)
 
 
 def test_metrics_count_records_and_read_gauges_when_scraped():
@@ -58,8 +96,8 @@ def test_metrics_count_records_and_read_gauges_when_scraped():
     metrics(RECORD)
     metrics(RECORD)
     waiting = 7.0
-    page = metrics.page().decode()
-    assert 'standpipe_asks_total{dialect="api",status="200"} 2.0' in page
-    assert 'standpipe_tokens_total{direction="completion"} 8.0' in page
-    assert "standpipe_retries_total 2.0" in page
-    assert "standpipe_line_waiting 7.0" in page
+    told = page(metrics).decode()
+    assert 'standpipe_asks_total{dialect="api",status="200"} 2.0' in told
+    assert 'standpipe_tokens_total{direction="completion"} 8.0' in told
+    assert "standpipe_retries_total 2.0" in told
+    assert "standpipe_line_waiting 7.0" in told

@@ -7,6 +7,7 @@ import altcha
 import pytest
 
 from standpipe.engines.script import Script
+from standpipe.observe.prometheus import page
 from standpipe.policy.identity import ClientKey
 from standpipe.policy.pace import Peek, Rate
 from standpipe.serve import limits
@@ -134,4 +135,4 @@ async def test_a_proxy_that_nobody_trusts_raises_the_alarm(tap):
     warnings = [line["oddity"] for line in tap.lines if line["event"].startswith(("most asks", "asks carry"))]
     assert sorted(warnings) == ["one_address", "untrusted_proxy"]
     assert any("trusted_proxies" in warning for warning in tap.house.about()["warnings"])
-    assert "standpipe_identity_oddities 2.0" in tap.house.metrics.page().decode()
+    assert "standpipe_identity_oddities 2.0" in page(tap.house.metrics).decode()

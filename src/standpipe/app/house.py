@@ -17,7 +17,7 @@ from standpipe.engines.base import Engine
 from standpipe.engines.pool import Pool
 from standpipe.observe.hooks import Hook
 from standpipe.observe.log import AskLog, ClientHash, Logger
-from standpipe.observe.metrics import CONTENT_TYPE, Metrics
+from standpipe.observe.metrics import Metrics
 from standpipe.policy.alarm import Alarm, Oddity
 from standpipe.policy.caps import Caps
 from standpipe.policy.control_tokens import Handling
@@ -130,7 +130,7 @@ class Standpipe:
             try:
                 await self.pool.refresh()
             except Exception as bug:  # noqa: BLE001 - asks must go on although we no longer look
-                self._log.error("bug", exc_info=bug)
+                self._log.error("bug", error=bug)
             self.admission.resize(self.pool.slots)
             self.admission.dispatch()
             if self.kept is not None:
@@ -154,7 +154,7 @@ class Standpipe:
 
     def _guard(self, routes: Routes, serves_host: Any) -> Guard:
         def on_bug(request_id: str, bug: BaseException) -> None:
-            self._log.error("bug", id=request_id, exc_info=bug)
+            self._log.error("bug", id=request_id, error=bug)
 
         return Guard(routes, serves_host=serves_host, new_id=_new_id, on_bug=on_bug)
 
@@ -222,7 +222,9 @@ class Standpipe:
             exchange.send(200 if up else 503, b"ready\n" if up else b"not ready\n", b"text/plain")
 
         async def metrics(exchange: Exchange) -> None:
-            exchange.send(200, self.metrics.page(), CONTENT_TYPE.encode())
+            from standpipe.observe import prometheus  # noqa: PLC0415  # see there
+
+            exchange.send(200, prometheus.page(self.metrics), prometheus.CONTENT_TYPE)
 
         return Routes(
             {

@@ -206,7 +206,7 @@ def _public(settings: Settings) -> list[socket.socket]:
 
 def _unexpected(log: Logger, _loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
     """What nobody caught: a bug, or a socket that the system would not give."""
-    log.error("bug", message=context.get("message"), exc_info=context.get("exception"))
+    log.error("bug", message=context.get("message"), error=context.get("exception"))
 
 
 def _say(log: Logger, level: str, sentence: str) -> None:

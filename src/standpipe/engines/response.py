@@ -104,18 +104,23 @@ class ResponseReader:
         self._size += len(name) + len(value)
         if self._size > self._head_limit:
             raise _Malformed("its head is too large")
-        name, value = name.lower(), value.rstrip()  # llhttp leaves white space behind a value
+        name = name.lower()
+        # llhttp leaves white space behind a value. With a tab there it does not know the coding: then neither do we.
+        value = value.rstrip(b" " if name == b"transfer-encoding" else None)
         known = self.headers.get(name)
         self.headers[name] = value if known is None else known + b", " + value
 
     def on_headers_complete(self) -> None:
         status = self._parser.get_status_code()
+        coding = self.headers.get(b"transfer-encoding")
         if status < 200:
             if status < 100:
                 raise _Malformed("its status is no status")
+            # It may have none (RFC 9112, 6.3); after most statuses llhttp would read one, out of the answer behind it.
+            if coding is not None or self.headers.get(b"content-length", b"0") != b"0":
+                raise _Malformed("an interim answer announces a body")
             self.headers = {}
             return
-        coding = self.headers.get(b"transfer-encoding")
         if coding is not None and coding.lower() != b"chunked":
             raise _Malformed("its transfer coding is not chunked")
         self.until_close = coding is None and b"content-length" not in self.headers

@@ -3,6 +3,8 @@
 `{{name}}` stands for a value of `words`. A fenced block whose info has a second word is a sample: `python openai` is
 the sample `openai`, written in Python. Samples that follow each other are one group, which pages show as tabs where
 scripts run and one below the other where not. A word `run:TEXT` lets the page ask TEXT for real. Knows no HTTP.
+
+The libraries that render are loaded with the first page: most taps answer programs, and those megabytes are for nobody.
 """
 
 from __future__ import annotations
@@ -12,14 +14,13 @@ import re
 from collections.abc import Mapping, Sequence
 from functools import cache
 from itertools import pairwise
+from typing import TYPE_CHECKING
 
-from markdown_it import MarkdownIt
-from markdown_it.token import Token
 from msgspec import Struct
-from pygments import highlight
-from pygments.formatters import HtmlFormatter
-from pygments.lexers import get_lexer_by_name
-from pygments.util import ClassNotFound
+
+if TYPE_CHECKING:
+    from markdown_it import MarkdownIt
+    from markdown_it.token import Token
 
 LABELS = {
     "curl": "curl",
@@ -106,6 +107,8 @@ def _label(tokens: Sequence[Token]) -> None:
 
 @cache
 def _parser() -> MarkdownIt:
+    from markdown_it import MarkdownIt  # noqa: PLC0415  # see the module
+
     parser = MarkdownIt("commonmark", {"html": False}).enable("table")
     parser.add_render_rule("table_open", lambda *_: '<div class="scroll"><table>\n')
     parser.add_render_rule("table_close", lambda *_: "</table></div>\n")
@@ -158,6 +161,11 @@ def _frame(code: str, language: str, label: str) -> str:
 
 def coloured(code: str, language: str) -> str:
     """Code as HTML whose spans have Pygments' short classes."""
+    from pygments import highlight  # noqa: PLC0415  # see the module
+    from pygments.formatters import HtmlFormatter  # noqa: PLC0415
+    from pygments.lexers import get_lexer_by_name  # noqa: PLC0415
+    from pygments.util import ClassNotFound  # noqa: PLC0415
+
     try:
         lexer = get_lexer_by_name(language, stripnl=False)
     except ClassNotFound:
