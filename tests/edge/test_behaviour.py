@@ -400,6 +400,26 @@ def test_a_body_may_be_read_twice(shell):
     run(shell, handler, scene)
 
 
+def test_what_is_forgotten_is_gone_and_the_next_request_comes_whole(shell):
+    async def handler(request, reply):
+        body = await request.body(100)
+        assert request.headers.get(b"host") == "x"
+        request.forget()
+        assert request.headers.get(b"host") is None
+        assert await request.body(100) == b""
+        reply.start(200, [(b"content-length", str(len(body)).encode())])
+        reply.write(body)
+        reply.end()
+
+    async def scene(rig):
+        client = await rig.connect()
+        for body in (b"first", b"second"):
+            client.send(post(body))
+            assert (await client.answer()).body == body
+
+    run(shell, handler, scene)
+
+
 def test_a_body_that_takes_too_long_in_all_is_given_up(shell):
     async def scene(rig):
         client = await rig.connect()

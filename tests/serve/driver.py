@@ -31,6 +31,9 @@ class Request:
             raise BodyTooLarge
         return self._body
 
+    def forget(self) -> None:
+        self.headers, self._body = Headers(()), b""
+
 
 class Reply:
     """Records what was sent, and when."""

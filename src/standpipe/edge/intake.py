@@ -78,12 +78,19 @@ class Intake:
             if not self.whole and patience.lost(loop.time(), self._received):
                 raise BodyTooSlow(f"{self._received} bytes have come in time")
 
+    def forget(self) -> None:
+        """Let go of a body that has been taken."""
+        self._pieces.clear()
+
     def _arrived(self) -> None:
         if self._arrival is not None and not self._arrival.done():
             self._arrival.set_result(None)
 
     def __repr__(self) -> str:
         return f"<Intake {self._received} bytes{', whole' if self.whole else ''}>"
+
+
+_NONE = Headers(())
 
 
 class Incoming:
@@ -104,6 +111,12 @@ class Incoming:
     async def body(self, limit: int) -> bytes:
         """The whole body, at most `limit` bytes as received. Raises BodyTooLarge, BodyTooSlow."""
         return b"" if self._intake is None else await self._intake.body(limit)
+
+    def forget(self) -> None:
+        """Let go of headers and body."""
+        self.headers = _NONE
+        if self._intake is not None:
+            self._intake.forget()
 
     def __repr__(self) -> str:
         return f"<Incoming {self.method} {self.path} {self._intake}>"

@@ -83,6 +83,10 @@ class Request(Protocol):
         """The whole body, counted as received (with a chunked body's framing). Raises BodyTooLarge, BodyTooSlow."""
         ...
 
+    def forget(self) -> None:
+        """Let go of headers and body, which nobody will ask for again: an answer may last for minutes."""
+        ...
+
 
 class Reply(Protocol):
     """The answer to one request. Each method may be called only in this order: start, write*, end."""

@@ -8,8 +8,8 @@ iterator joins through `relay`.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
-from typing import Protocol, runtime_checkable
+from collections.abc import AsyncIterator, Coroutine
+from typing import Any, Protocol, runtime_checkable
 
 from msgspec import Struct
 
@@ -60,7 +60,7 @@ class Engine(Protocol):
     slots: int
     """How many asks it really works on at a time. It is never given more."""
 
-    async def answer(self, ask: Ask, sink: Sink) -> None:
+    def answer(self, ask: Ask, sink: Sink) -> Coroutine[Any, Any, None]:
         """Answer one ask: push Started, deltas and Finished (never Waiting, never Failed), then return, with the
         engine's connection closed or given back.
 

@@ -9,6 +9,8 @@ a clear 400 is worth more than prose that pretends.
 from __future__ import annotations
 
 import secrets
+from collections.abc import Coroutine
+from typing import Any
 
 from standpipe.chat.ask import Ask
 from standpipe.chat.embedding import EmbedAsk, Vectors
@@ -35,12 +37,16 @@ class Constrained:
         self.slots = engine.slots
         self._ignores_tools = ignores_tools
 
-    async def answer(self, ask: Ask, sink: Sink) -> None:
+    def answer(self, ask: Ask, sink: Sink) -> Coroutine[Any, Any, None]:
+        """As `Engine.answer`."""
         if not ask.tools:
-            await self._engine.answer(ask, sink)
-        elif not must_call(ask):
-            await self._engine.answer(constrain(ask) if self._ignores_tools else ask, sink)
-        elif self._ignores_tools or not await self._calls(ask, sink):
+            return self._engine.answer(ask, sink)
+        if not must_call(ask):
+            return self._engine.answer(constrain(ask) if self._ignores_tools else ask, sink)
+        return self._call(ask, sink)
+
+    async def _call(self, ask: Ask, sink: Sink) -> None:
+        if self._ignores_tools or not await self._calls(ask, sink):
             await self._engine.answer(constrain(ask), _FromJson(ask, sink))
 
     async def _calls(self, ask: Ask, sink: Sink) -> bool:

@@ -7,6 +7,9 @@ Once, when asked to (`probe`), it measures whether breaking control tokens is en
 
 from __future__ import annotations
 
+from collections.abc import Coroutine
+from typing import Any
+
 from standpipe.chat.ask import Ask, Message, Role, Sampling, Text
 from standpipe.chat.embedding import EmbedAsk, Vectors
 from standpipe.chat.errors import Failure
@@ -36,12 +39,12 @@ class Guarded:
         self.slots = engine.slots
         self.handling: Handling | None = None
 
-    async def answer(self, ask: Ask, sink: Sink) -> None:
+    def answer(self, ask: Ask, sink: Sink) -> Coroutine[Any, Any, None]:
+        """As `Engine.answer`. Not a coroutine itself: one that waits inside another costs every answer memory."""
         ask = self._tokens.break_ask(ask)
         if self._reads_harmony and speaks_harmony(ask.model):
-            await self._engine.answer(prepared(ask), filtered(ask, sink))
-        else:
-            await self._engine.answer(ask, sink)
+            return self._engine.answer(prepared(ask), filtered(ask, sink))
+        return self._engine.answer(ask, sink)
 
     async def probe(self) -> Handling:
         """Find out what the engine does with a control token. Costs it three short prompts."""

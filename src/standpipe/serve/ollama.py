@@ -132,7 +132,12 @@ class _Read:
         self.query = request.query
         self.headers = request.headers
         self.peer = request.peer
+        self._request = request
         self._body = body
 
     async def body(self, limit: int) -> bytes:  # noqa: ARG002 -- it was held against the limit when it was read
         return self._body
+
+    def forget(self) -> None:
+        self._request.forget()
+        self.headers, self._body = self._request.headers, b""

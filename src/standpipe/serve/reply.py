@@ -105,6 +105,7 @@ class Walk:
             exchange.extra.append((b"x-standpipe-dropped", ", ".join(parsed.dropped).encode("ascii", "replace")))
         ask = join(clamp(parsed.ask, house.caps), house.system_prompt, house.system_prompt_mode)
         wish = Wish.read(exchange.request.headers)
+        exchange.request.forget()
         async with house.admission.entry(client, wish, body, ask) as entry:
             del body  # a stream may last for minutes, and a body be large
             await entry.join()
