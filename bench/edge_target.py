@@ -122,7 +122,7 @@ async def serve(pause: float, limits: Limits) -> None:
     server.start([sock])
     print(sock.getsockname()[1], flush=True)
     await stop.wait()
-    print(shell.statistics(), server.census.statistics(), pulse, sep="\n", flush=True)
+    print(shell.statistics(), server.statistics(), pulse, sep="\n", flush=True)
     await server.drain(1.0)
     print(f"left: {len(asyncio.all_tasks()) - 1} tasks, {shell.statistics().connections} connections", flush=True)
 

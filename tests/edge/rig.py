@@ -151,7 +151,7 @@ class Rig:
         for client in self._clients:
             client.leave()
         await self.server.abort()
-        assert self.server.census.statistics()["connections"] == 0
+        assert self.server.census.total == 0
 
     async def connect(self, **options):
         reader, writer = await asyncio.open_connection("127.0.0.1", self.port, **options)

@@ -15,7 +15,7 @@ import uvloop
 
 from standpipe.edge.http1 import Http1Shell
 from standpipe.edge.limits import Limits
-from standpipe.edge.listen import ListenError, Tls, inherited, open_tcp, open_unix, raise_descriptors
+from standpipe.edge.listen import ListenError, Tls, inherited, local_only, open_tcp, open_unix, raise_descriptors
 from standpipe.edge.server import Server
 from standpipe.policy.identity import Trust
 from tests.edge.rig import GET, Client, refuse, run, until
@@ -76,10 +76,10 @@ def test_whoever_does_not_finish_a_handshake_is_cut_and_forgotten(shell):
     async def scene(rig):
         silent, plain = await rig.connect(), await rig.connect()
         plain.send(GET)
-        await until(lambda: rig.server.census.statistics()["connections"] == 2)
+        await until(lambda: rig.server.census.total == 2)
         await silent.rest()
         await plain.rest()
-        await until(lambda: rig.server.census.statistics()["connections"] == 0)
+        await until(lambda: rig.server.census.total == 0)
 
     run(shell, who, scene, tls=FIRST, limits=Limits(head=0.04))
 
@@ -90,7 +90,7 @@ def test_handshakes_count_for_their_client(shell):
             await rig.connect()
         cut = await rig.connect()
         assert await cut.rest() == b""
-        assert rig.server.census.statistics()["connections"] == 5
+        assert rig.server.census.total == 5
 
     run(shell, who, scene, tls=FIRST, limits=Limits(connections_per_client=4))
 
@@ -118,8 +118,9 @@ def test_a_bad_certificate_is_an_error_that_names_it(name):
 # UNIX sockets
 
 
-async def serving(sockets):
-    server = Server(Http1Shell(who, refuse, Limits()), Limits(), Trust())
+async def serving(sockets, **caps):
+    limits = Limits(**caps)
+    server = Server(Http1Shell(who, refuse, limits), limits, Trust())
     server.start(sockets)
     return server
 
@@ -200,6 +201,37 @@ def test_two_servers_share_a_port():
         await new.abort()
 
     asyncio.run(scene())
+
+
+def test_a_drain_takes_in_everybody_who_is_at_the_door():
+    async def scene():
+        (door,) = open_tcp("127.0.0.1", 0)
+        server = await serving([door], connections_per_client=200, connections_per_block=200)
+        port = door.getsockname()[1]
+        # The loop does not turn meanwhile.
+        clients = [socket.create_connection(("127.0.0.1", port)) for _ in range(200)]
+        for client in clients:
+            client.setblocking(False)
+        draining = asyncio.ensure_future(server.drain(5))
+        await asyncio.sleep(0)
+        for client in clients:
+            await asyncio.get_running_loop().sock_sendall(client, GET)
+        answers = [await asyncio.get_running_loop().sock_recv(client, 4096) for client in clients]
+        assert all(answer.startswith(b"HTTP/1.1 200 ") for answer in answers)
+        for client in clients:
+            client.close()
+        assert await draining
+
+    asyncio.run(scene())
+
+
+def test_only_this_machine_reaches_loopback_and_unix_sockets(tmp_path):
+    here, there, file = socket.socket(), socket.socket(), socket.socket(socket.AF_UNIX)  # unbound is everywhere
+    with here, there, file:
+        here.bind(("127.0.0.2", 0))
+        file.bind(str(tmp_path / "s"))
+        assert local_only([here, file])
+        assert not local_only([here, there])
 
 
 def test_a_server_that_is_not_ready_takes_nobody_from_the_other_on_a_shared_port():

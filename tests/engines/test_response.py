@@ -159,6 +159,13 @@ def test_keep_alive(head, keep_alive):
     assert (reader.whole, reader.keep_alive) == (True, keep_alive)
 
 
+def test_chunks_in_http_1_0_end_the_connection():
+    reader, body = read(
+        b"HTTP/1.0 200 OK\r\nConnection: keep-alive\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n"
+    )
+    assert (reader.whole, body, reader.keep_alive) == (True, b"ok", False)
+
+
 def test_one_reader_reads_answer_after_answer():
     reader = ResponseReader(LIMIT)
     bodies = []

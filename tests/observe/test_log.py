@@ -92,7 +92,10 @@ def test_a_log_that_cannot_be_written_costs_nobody_an_answer():
 
 def test_metrics_count_records_and_read_gauges_when_scraped():
     waiting = 1.0
-    metrics = Metrics(lambda: {"standpipe_line_waiting": ("asks in line", waiting)})
+    metrics = Metrics(
+        lambda: {"standpipe_line_waiting": ("asks in line", waiting)},
+        lambda: {"standpipe_requests_rejected": ("refused", "status", {"408": waiting})},
+    )
     metrics(RECORD)
     metrics(RECORD)
     waiting = 7.0
@@ -101,3 +104,4 @@ def test_metrics_count_records_and_read_gauges_when_scraped():
     assert 'standpipe_tokens_total{direction="completion"} 8.0' in told
     assert "standpipe_retries_total 2.0" in told
     assert "standpipe_line_waiting 7.0" in told
+    assert 'standpipe_requests_rejected_total{status="408"} 7.0' in told

@@ -104,7 +104,11 @@ class Tap:
         self.engines = [Scripted(script) for script in scripts or (Script(),)]
         self.log = io.StringIO()
         self.house = Standpipe(
-            Settings(**settings), self.engines, log.build("json", "info", self.log), address="http://127.0.0.1:8080"
+            Settings(**settings),
+            self.engines,
+            log.build("json", "info", self.log),
+            address="http://127.0.0.1:8080",
+            local=True,
         )
 
     async def __aenter__(self) -> Self:

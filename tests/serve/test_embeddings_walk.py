@@ -44,7 +44,8 @@ def scene(engine: Scripted, **settings: Any):
             tap = Tap(Script(), **settings)
             # The house is built anew around the engine of this scene.
             tap.engines = [engine]
-            tap.house = type(tap.house)(tap.house.settings, [engine], tap.house._log, address="http://127.0.0.1")
+            house = tap.house
+            tap.house = type(house)(house.settings, [engine], house._log, address="http://127.0.0.1", local=True)
             async with tap:
                 await function(tap, engine)
 

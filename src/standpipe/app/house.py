@@ -6,13 +6,14 @@ import asyncio
 import random
 import secrets
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, Self
 
 from standpipe import __version__
 from standpipe.app.face import Face
 from standpipe.dialects import openai_chat, openai_completions, openai_responses
+from standpipe.edge.server import Statistics as EdgeStatistics
 from standpipe.engines.base import Engine
 from standpipe.engines.pool import Pool
 from standpipe.observe.hooks import Hook
@@ -54,8 +55,11 @@ _ADVICE = {
 class Standpipe:
     """One running house. `guard` and `admin` are what shells run; use it as an async context manager."""
 
-    def __init__(self, settings: Settings, engines: Sequence[Engine], log: Logger, *, address: str) -> None:
-        """`address` is where people reach it, for the pages. Raises SettingsError."""
+    def __init__(
+        self, settings: Settings, engines: Sequence[Engine], log: Logger, *, address: str, local: bool
+    ) -> None:
+        """`address` is where people reach it, for the pages; `local` whether only this machine can. Raises
+        SettingsError."""
         self.settings = settings
         self._log = log
         self._refreshing: asyncio.Task[None] | None = None
@@ -83,7 +87,9 @@ class Standpipe:
         )
         self._shares = _shares(settings)
         self.kept = _kept(settings)
-        self.metrics = Metrics(self._gauges)
+        self.edge: Callable[[], EdgeStatistics] | None = None
+        """Counts of the server that this house is behind, if it is behind one."""
+        self.metrics = Metrics(self._gauges, self._counters)
         hash_client = ClientHash(time.monotonic, secrets.token_bytes)
         self.face = Face(settings, address, self.pool, self.admission, self.about, hash_client)
         hooks: list[Hook] = [AskLog(log), self.metrics, self.face.board.record]
@@ -101,7 +107,7 @@ class Standpipe:
             hooks=hooks,
             wall_clock=time.time,
         )
-        self.guard = self._guard(self._routes(walks), host_rule(settings.hosts, loopback_only=_local(settings)))
+        self.guard = self._guard(self._routes(walks), host_rule(settings.hosts, loopback_only=local))
         self.admin = self._guard(self._admin_routes(), lambda _: True)
 
     async def __aenter__(self) -> Self:
@@ -277,6 +283,18 @@ class Standpipe:
                 len(self._alarm.statistics().oddities),
             ),
             "standpipe_engines_up": ("Engines that are up", sum(engine.up for engine in pool.engines)),
+            **({} if self.edge is None else {"standpipe_connections": ("Open connections", self.edge().connections)}),
+        }
+
+    def _counters(self) -> dict[str, tuple[str, str, dict[str, float]]]:
+        if self.edge is None:
+            return {}
+        edge = self.edge()
+        rejected: dict[str, float] = {str(status): count for status, count in edge.rejected.items()}
+        return {
+            "standpipe_connections_refused": ("Connections over a cap", "cap", dict(edge.refused)),
+            "standpipe_connections_overdue": ("Connections cut for being late", "deadline", dict(edge.overdue)),
+            "standpipe_requests_rejected": ("Requests refused before they were read as such", "status", rejected),
         }
 
 
@@ -322,11 +340,6 @@ def _kept(settings: Settings) -> MemoryKept | None:
             total_bytes=settings.kept_bytes,
         )
     )
-
-
-def _local(settings: Settings) -> bool:
-    """Whether only this machine can reach it."""
-    return bool(settings.unix_socket) or settings.host in {"127.0.0.1", "::1", "localhost"}
 
 
 def _shares(settings: Settings) -> Shares | None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import gc
 import os
 import signal
@@ -22,7 +23,7 @@ from standpipe.app.engines import open_engines
 from standpipe.app.house import Standpipe
 from standpipe.edge.http1 import Http1Shell
 from standpipe.edge.limits import Limits
-from standpipe.edge.listen import ListenError, Tls, inherited, open_tcp, open_unix, raise_descriptors
+from standpipe.edge.listen import ListenError, Tls, inherited, local_only, open_tcp, open_unix, raise_descriptors
 from standpipe.edge.server import Server, Shell
 from standpipe.engines.llama import LlamaFailed
 from standpipe.models.catalog import ModelUnavailable
@@ -34,7 +35,8 @@ from standpipe.settings import Settings, SettingsError
 from standpipe.terminal import banner, progress
 
 _OTHER_DESCRIPTORS = 512
-"""What a process needs besides its clients' connections: engines, files, pipes."""
+"""What a process needs besides connections: files, pipes, listening sockets."""
+_EXHAUSTED = {errno.EMFILE, errno.ENFILE}
 
 
 def serve(settings: Settings) -> int:
@@ -59,22 +61,29 @@ def _loop_factory(settings: Settings) -> Callable[[], asyncio.AbstractEventLoop]
 
 
 class _Signals:
-    """Ctrl-C and SIGTERM as two events: the first asks to drain, the second to leave at once."""
+    """Ctrl-C and SIGTERM as two events: the first asks to drain, the second to leave at once. SIGHUP as a call of
+    `on_hang_up`, which does nothing until there is something to do."""
 
     def __init__(self) -> None:
         self.drain = asyncio.Event()
         self.leave = asyncio.Event()
+        self.on_hang_up: Callable[[], None] | None = None
         loop = asyncio.get_running_loop()
         for number in (signal.SIGINT, signal.SIGTERM):
             loop.add_signal_handler(number, self._come)
+        loop.add_signal_handler(signal.SIGHUP, self._hang_up)
 
     def _come(self) -> None:
         (self.leave if self.drain.is_set() else self.drain).set()
 
+    def _hang_up(self) -> None:
+        if self.on_hang_up is not None:
+            self.on_hang_up()
+
     def end(self) -> None:
         """From now on there is nothing left to stop: a late signal must not spoil the exit status."""
         loop = asyncio.get_running_loop()
-        for number in (signal.SIGINT, signal.SIGTERM):
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             loop.remove_signal_handler(number)
             signal.signal(number, signal.SIG_IGN)
 
@@ -82,7 +91,7 @@ class _Signals:
 async def _serve(settings: Settings, log: Logger) -> int:
     signals = _Signals()
     asyncio.get_running_loop().set_exception_handler(partial(_unexpected, log))
-    raise_descriptors(settings.connections + _OTHER_DESCRIPTORS)
+    _raise_descriptors(settings, log)
     doors = _doors(settings)
     try:
         opening = asyncio.ensure_future(open_engines(settings, progress.bar, partial(_say, log)))
@@ -90,7 +99,8 @@ async def _serve(settings: Settings, log: Logger) -> int:
             return 0
         opened = opening.result()
         address = banner.address(settings, doors.public[0])
-        async with Standpipe(settings, opened.engines, log, address=address) as house:
+        local = local_only(doors.public)
+        async with Standpipe(settings, opened.engines, log, address=address, local=local) as house:
             await _answer(settings, house, doors, signals, log, opened.reasons)
     finally:
         for sock in (*doors.public, *doors.admin):
@@ -126,7 +136,8 @@ async def _answer(
     tls = Tls(Path(settings.tls_cert), Path(settings.tls_key)) if settings.tls_cert else None
     server.start(doors.public, tls)
     admin.start(doors.admin)
-    asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, partial(_reload, server, log))
+    signals.on_hang_up = partial(_reload, server, log)
+    house.edge = server.statistics
     _calm_collector()
     banner.show(settings, house, doors.public[0], reasons)
     log.info("serving", address=banner.address(settings, doors.public[0]))
@@ -204,9 +215,26 @@ def _public(settings: Settings) -> list[socket.socket]:
     return open_tcp(settings.host, settings.port, reuse_port=settings.reuse_port)
 
 
+def _raise_descriptors(settings: Settings, log: Logger) -> None:
+    """One for each client, for a quarter more who are being told that there is no room, and for each running ask's
+    connection to an engine."""
+    wanted = settings.connections * 5 // 4 + settings.streams + _OTHER_DESCRIPTORS
+    granted = raise_descriptors(wanted)
+    if granted < wanted:
+        log.warning(
+            "the system grants fewer open files than `connections` and `streams` need (ulimit -n)",
+            granted=granted,
+            wanted=wanted,
+        )
+
+
 def _unexpected(log: Logger, _loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
     """What nobody caught: a bug, or a socket that the system would not give."""
-    log.error("bug", message=context.get("message"), error=context.get("exception"))
+    message, error = context.get("message"), context.get("exception")
+    if isinstance(error, OSError) and error.errno in _EXHAUSTED:
+        log.error("no descriptor left", message=message, reason=error.strerror)
+    else:
+        log.error("bug", message=message, error=error)
 
 
 def _say(log: Logger, level: str, sentence: str) -> None:
@@ -215,8 +243,8 @@ def _say(log: Logger, level: str, sentence: str) -> None:
 
 def _reload(server: Server, log: Logger) -> None:
     try:
-        server.reload_tls()
+        read = server.reload_tls()
     except ListenError as error:
         log.warning(str(error))
     else:
-        log.info("certificate read anew")
+        log.info("certificate read anew" if read else "there is no certificate to read anew")

@@ -64,18 +64,20 @@ class Census:
     def __init__(self, limits: Limits, trust: Trust) -> None:
         self._limits = limits
         self._trust = trust
-        self._total = 0
+        self.total = 0
+        """Connections that are open."""
         self._clients: Counter[str] = Counter()
         self._blocks: Counter[str] = Counter()
-        self._refused: Counter[str] = Counter()
+        self.refused: Counter[str] = Counter()
+        """Connections refused since the start, by the cap's name."""
 
     def enter(self, peer: str | None) -> Visit:
         """Somebody knocks. What is CUT has left again."""
         visit = Visit(self, peer)
-        self._total += 1
-        visit.entry = self._room(self._total, self._limits.connections, Entry.FULL)
+        self.total += 1
+        visit.entry = self._room(self.total, self._limits.connections, Entry.FULL)
         if visit.entry is not Entry.WELCOME:
-            self._refused["connections"] += 1
+            self.refused["connections"] += 1
         elif not visit.trusted and peer is not None:
             visit.entry = self.judge(visit)
         if visit.entry is Entry.CUT:
@@ -90,16 +92,16 @@ class Census:
         self._blocks[key.block] += 1
         entry = self._room(self._clients[key.address], limits.connections_per_client, Entry.CROWDED)
         if entry is not Entry.WELCOME:
-            self._refused["connections_per_client"] += 1
+            self.refused["connections_per_client"] += 1
             return entry
         entry = self._room(self._blocks[key.block], limits.connections_per_block, Entry.CROWDED)
         if entry is not Entry.WELCOME:
-            self._refused["connections_per_block"] += 1
+            self.refused["connections_per_block"] += 1
         return entry
 
     def forget(self, visit: Visit) -> None:
         """Undo `enter`."""
-        self._total -= 1
+        self.total -= 1
         if not visit.counted:
             return
         for counts, name in ((self._clients, visit.key.address), (self._blocks, visit.key.block)):
@@ -120,10 +122,10 @@ class Census:
             return Entry.WELCOME
         return refusal if count <= cap + max(1, cap // 4) else Entry.CUT
 
-    def statistics(self) -> dict[str, int]:
-        """`connections`, `clients` and `blocks` now; `refused_*` by each cap since the start."""
-        refused = {f"refused_{name}": count for name, count in sorted(self._refused.items())}
-        return {"connections": self._total, "clients": len(self._clients), "blocks": len(self._blocks), **refused}
+    @property
+    def clients(self) -> int:
+        """How many have a connection."""
+        return len(self._clients)
 
     def __repr__(self) -> str:
-        return f"<Census {self._total} connections of {len(self._clients)} clients>"
+        return f"<Census {self.total} connections of {len(self._clients)} clients>"

@@ -14,7 +14,8 @@ import resource
 import socket
 import ssl
 import stat
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from ipaddress import ip_address
 from pathlib import Path
 
 from msgspec import Struct
@@ -159,6 +160,11 @@ def raise_descriptors(wanted: int) -> int:
         soft = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
     return wanted if soft == resource.RLIM_INFINITY else soft
+
+
+def local_only(sockets: Sequence[socket.socket]) -> bool:
+    """Whether only this machine can reach these."""
+    return all(sock.family == socket.AF_UNIX or ip_address(sock.getsockname()[0]).is_loopback for sock in sockets)
 
 
 def address_of(sock: socket.socket) -> str:

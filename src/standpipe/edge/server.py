@@ -12,8 +12,10 @@ import contextlib
 import errno
 import socket
 import ssl
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Protocol
+
+from msgspec import Struct
 
 from standpipe.edge.census import Census, Entry, Visit
 from standpipe.edge.limits import Limits
@@ -29,8 +31,29 @@ _PARTING = 1.0
 _EXHAUSTED = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
 
 
+class Statistics(Struct, frozen=True):
+    """Connections that are open, and the clients they belong to; since the start, connections refused by cap, requests
+    that were rejected before a handler saw them, by status, and connections cut, by the name of their deadline."""
+
+    connections: int
+    clients: int
+    refused: Mapping[str, int]
+    rejected: Mapping[int, int]
+    overdue: Mapping[str, int]
+
+
 class Shell(Protocol):
     """What serves the connections."""
+
+    @property
+    def rejected(self) -> Mapping[int, int]:
+        """Requests turned away before a handler saw them since the start, by status."""
+        ...
+
+    @property
+    def overdue(self) -> Mapping[str, int]:
+        """Connections cut for being late since the start, by the deadline's name."""
+        ...
 
     def protocol(self, visit: Visit) -> asyncio.Protocol:
         """A protocol for one accepted connection, which makes its visit leave in the end."""
@@ -74,18 +97,21 @@ class Server:
             self._listening.append(sock)
             self._loop.add_reader(sock, self._accept, sock)
 
-    def reload_tls(self) -> None:
-        """Read the certificate anew, for new connections. Raises ListenError, and then the former one stays."""
-        if self._tls is not None:
-            self._context = self._tls.context()
+    def reload_tls(self) -> bool:
+        """Read the certificate anew, for new connections; False if there is none. Raises ListenError, and then the
+        former one stays."""
+        if self._tls is None:
+            return False
+        self._context = self._tls.context()
+        return True
 
     @property
     def addresses(self) -> tuple[str, ...]:
         """Where it listens."""
         return tuple(address_of(sock) for sock in self._listening)
 
-    def _accept(self, listening: socket.socket) -> None:
-        for _ in range(_AT_ONCE):
+    def _accept(self, listening: socket.socket, most: int = _AT_ONCE) -> None:
+        for _ in range(most):
             try:
                 sock, address = listening.accept()
             except (BlockingIOError, InterruptedError, ConnectionAbortedError):
@@ -135,7 +161,7 @@ class Server:
         """Take in who is at the door already, then accept nobody, and let running answers finish."""
         for sock in self._listening:
             self._loop.remove_reader(sock)
-            self._accept(sock)
+            self._accept(sock, BACKLOG + 1)  # as many as the kernel may hold: closing would reset them
             sock.close()
         self._listening.clear()
         self._shell.begin_drain()
@@ -163,6 +189,13 @@ class Server:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(_PARTING):
                 await self._shell.emptied()
+
+    def statistics(self) -> Statistics:
+        """Counts, as they are now."""
+        census = self.census
+        return Statistics(
+            census.total, census.clients, dict(census.refused), dict(self._shell.rejected), dict(self._shell.overdue)
+        )
 
     async def _opened(self) -> None:
         if self._opening:

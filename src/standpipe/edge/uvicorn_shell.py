@@ -8,6 +8,7 @@ read, refusals to whoever is over a cap (they are cut).
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
 from typing import Any
 
 from uvicorn import Config
@@ -99,7 +100,10 @@ class _Protocol(HttpToolsProtocol):
 
 
 class UvicornShell:
-    """Serves connections by uvicorn's protocol, each request through `AsgiShell`."""
+    """Serves connections by uvicorn's protocol, each request through `AsgiShell`. uvicorn counts nothing."""
+
+    rejected: Mapping[int, int] = {}
+    overdue: Mapping[str, int] = {}
 
     def __init__(self, handler: Handler, refuse: Refuse, limits: Limits) -> None:
         self.limits = limits

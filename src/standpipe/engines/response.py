@@ -129,7 +129,9 @@ class ResponseReader:
     def on_message_complete(self) -> None:
         if self.status:
             self.whole = True
-            self.keep_alive = self._parser.should_keep_alive()
+            # HTTP/1.0 has no chunks: who sends them may mean anything by what follows (RFC 9112, 6.1).
+            faithful = b"transfer-encoding" not in self.headers or self._parser.get_http_version() == "1.1"
+            self.keep_alive = faithful and self._parser.should_keep_alive()
 
     def __repr__(self) -> str:
         return f"<ResponseReader status={self.status} whole={self.whole} fault={self.fault!r}>"

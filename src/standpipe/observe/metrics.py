@@ -14,6 +14,9 @@ SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 
 Gauges = Callable[[], Mapping[str, tuple[str, float]]]
 """Gives name -> (help, value)."""
 
+Counters = Callable[[], Mapping[str, tuple[str, str, Mapping[str, float]]]]
+"""Gives name -> (help, label, count by the label's value). What only grows."""
+
 
 class Histogram:
     """Seconds, sorted into `SECONDS`."""
@@ -30,9 +33,10 @@ class Histogram:
 class Metrics:
     """The hook that counts."""
 
-    def __init__(self, gauges: Gauges) -> None:
-        """`gauges` is read whenever somebody scrapes, so that nothing is pushed twice."""
+    def __init__(self, gauges: Gauges, counters: Counters) -> None:
+        """Both are read whenever somebody scrapes, so that nothing is pushed twice."""
         self.gauges = gauges
+        self.counters = counters
         self.asks: Counter[tuple[str, int]] = Counter()
         """By dialect and status."""
         self.failures: Counter[str] = Counter()

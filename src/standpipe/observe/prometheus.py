@@ -46,6 +46,11 @@ class _Families(Collector):
         yield CounterMetricFamily("standpipe_retries", "Attempts beyond the first", value=metrics.retries)
         yield _histogram("standpipe_waited_seconds", "Time until a slot", metrics.waited)
         yield _histogram("standpipe_first_token_seconds", "Time until the first token", metrics.first_token)
+        for name, (help_text, label, counts) in metrics.counters().items():
+            family = CounterMetricFamily(name, help_text, labels=(label,))
+            for counted, times in counts.items():
+                family.add_metric((counted,), times)
+            yield family
         for name, (help_text, value) in metrics.gauges().items():
             yield GaugeMetricFamily(name, help_text, value=value)
 

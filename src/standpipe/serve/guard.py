@@ -26,8 +26,8 @@ from standpipe.serve import faults
 from standpipe.serve.exchange import COMMON, JSON, Exchange, Header
 from standpipe.serve.routes import Route, Routes, handler
 
-_REFUSALS: dict[int, type[Failure]] = {408: TooSlow, 413: TooLarge, 429: PaceExceeded, 503: LineFull}
-"""What a shell's refusal is in the house's own words; any other 4xx is an InvalidAsk."""
+_REFUSALS: dict[int, type[Failure]] = {408: TooSlow, 413: TooLarge, 429: PaceExceeded, 500: Failure, 503: LineFull}
+"""What a shell's refusal is in the house's own words. Any other is the request's fault: 4xx, 501 and 505."""
 
 _HEADER_NAMES = re.compile(r"[A-Za-z0-9_-]+(?:\s*,\s*[A-Za-z0-9_-]+){0,63}")
 
@@ -77,7 +77,7 @@ class Guard:
 
     def refuse(self, status: int, reason: str) -> Refusal:
         """The answer to somebody whom the shell turns away before there is a request."""
-        failure = _REFUSALS.get(status, InvalidAsk if status < 500 else Failure)(reason)
+        failure = _REFUSALS.get(status, InvalidAsk)(reason)
         headers: list[Header] = [(b"content-type", JSON), *faults.headers(failure), *COMMON]
         return Refusal(status, tuple(headers), faults.body(failure, self._new_id()))
 

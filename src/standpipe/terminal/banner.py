@@ -35,7 +35,7 @@ def show(settings: Settings, house: House, sock: socket.socket, reasons: tuple[s
     """Print the lines on standard output."""
     where = address(settings, sock)
     about = house.about()
-    socket_flag = f"--unix-socket {settings.unix_socket} " if sock.family == socket.AF_UNIX else ""
+    socket_flag = f"--unix-socket {address_of(sock)} " if sock.family == socket.AF_UNIX else ""
     body = '{"messages":[{"role":"user","content":"Hello!"}]}'
     lines = [
         f"{settings.name} serves on {where}" + (f" (socket {address_of(sock)})" if socket_flag else ""),
