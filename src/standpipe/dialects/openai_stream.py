@@ -148,7 +148,7 @@ class Decoder:
                 events.append(self._finished())
             else:
                 self._take(frame, events)
-        return self._begun(events)
+        return events if self._started else self._begun(events)
 
     def end(self) -> list[Event]:
         """The engine's body has ended: what had to wait for that. An engine need not send `[DONE]`."""

@@ -298,12 +298,10 @@ class Entry:
         forecast = self._admission.line.forecast(place, asyncio.get_running_loop().time())
         return Waiting(forecast.position, forecast.wait)
 
-    def charge(self, tokens: int) -> float:
-        """Output tokens have passed. Gives the instant."""
+    def charge(self, tokens: int, now: float) -> None:
+        """Output tokens have passed."""
         assert self._place is not None
-        now = asyncio.get_running_loop().time()
         self._admission.line.charge(self._place, tokens, now)
-        return now
 
     def settle(self, usage: Usage | None, tokens: int, *, failed: bool) -> None:
         """The answer is over, `failed` or not, after `tokens` tokens: put the engine's own count in the place of ours.

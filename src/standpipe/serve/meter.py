@@ -22,11 +22,11 @@ from standpipe.chat.events import (
 
 
 class Meter:
-    """Counts one answer. `charge` is told of every batch's tokens, and gives the instant."""
+    """Counts one answer. `charge` is told of every batch's tokens, and of the instant, in the loop's seconds."""
 
     __slots__ = ("_cap", "_charge", "first_token_at", "full", "model", "tokens", "usage")
 
-    def __init__(self, cap: int, charge: Callable[[int], float]) -> None:
+    def __init__(self, cap: int, charge: Callable[[int, float], None]) -> None:
         """`cap` is the most output tokens that may pass."""
         self._cap = cap
         self._charge = charge
@@ -37,8 +37,8 @@ class Meter:
         self.full = False
         """The cap was reached before the engine finished: nothing more may pass."""
 
-    def count(self, events: list[Event]) -> list[Event]:
-        """Count a batch and give it back, cut and closed with LENGTH where the cap is passed."""
+    def count(self, events: list[Event], now: float) -> list[Event]:
+        """Count a batch that came now and give it back, cut and closed with LENGTH where the cap is passed."""
         before = self.tokens
         for place, event in enumerate(events):
             kind = type(event)
@@ -53,7 +53,7 @@ class Meter:
             elif isinstance(event, Started):
                 self.model = event.model
         if self.tokens > before:
-            now = self._charge(self.tokens - before)
+            self._charge(self.tokens - before, now)
             if self.first_token_at is None:
                 self.first_token_at = now
         return events

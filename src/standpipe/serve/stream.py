@@ -57,9 +57,10 @@ class Delivery(Protocol):
 class Whole:
     """Folds the events and answers once."""
 
-    __slots__ = ("_answer", "_exchange", "_fold", "_meter")
+    __slots__ = ("_answer", "_clock", "_exchange", "_fold", "_meter")
 
     def __init__(self, exchange: Exchange, answer: Callable[[Fold], bytes], meter: Meter) -> None:
+        self._clock = asyncio.get_running_loop().time
         self._exchange = exchange
         self._answer = answer
         self._meter = meter
@@ -69,7 +70,7 @@ class Whole:
         """Nothing ever has to be held back: the answer is bounded by the cap on tokens."""
 
     def take(self, events: list[Event]) -> None:
-        self._fold.add(self._meter.count(events))
+        self._fold.add(self._meter.count(events, self._clock()))
         if self._meter.full:
             raise CapReached
 
@@ -123,16 +124,16 @@ class Streamed:
         self._exchange.reply.throttle(flow)
 
     def take(self, events: list[Event]) -> None:
-        events = self._meter.count(events)
-        self._write(events)
+        now = self._loop.time()
+        self._write(self._meter.count(events, now), now)
         if self._meter.full:
             raise CapReached
 
-    def _write(self, events: list[Event]) -> None:
+    def _write(self, events: list[Event], now: float) -> None:
         encoder = self._encoder or self._commit()
         if data := encoder.encode(events):
             self._exchange.reply.write(data)
-            self._written_at = self._loop.time()
+            self._written_at = now
 
     def _commit(self) -> Encoder:
         self._encoder = self._make_encoder()
@@ -144,7 +145,7 @@ class Streamed:
         due = self._written_at + (self._patience.heartbeat if self._encoder else self._patience.commit_after)
         now = self._loop.time()
         if now >= due:
-            self._write([self._waiting()])
+            self._write([self._waiting()], now)
             due = now + self._patience.heartbeat
         self._timer = self._loop.call_at(due, self._tick)
 
@@ -154,7 +155,7 @@ class Streamed:
     def fail(self, failure: Failure) -> None:
         if not self._exchange.reply.started:
             raise failure
-        self._write([Failed(failure)])
+        self._write([Failed(failure)], self._loop.time())
         self._exchange.reply.abort()
 
     def close(self) -> None:
