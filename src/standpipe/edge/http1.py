@@ -18,9 +18,11 @@ from standpipe.edge.limits import Limits
 from standpipe.edge.reply import Calendar
 from standpipe.edge.seam import Handler, Refuse
 
+_SCANNED = 256
+"""Connections that are looked over in one turn of the loop: some 40 microseconds."""
 _AT_ONCE = 4
-"""Late connections that are dealt with in one turn of the loop; one costs as much as a short answer. With 32, five
-hundred late ones a second doubled a polite client's 99th percentile; with 4 it notices nothing."""
+"""Late ones that are dealt with in one turn; each costs as much as a short answer. With 32, five hundred late ones a
+second doubled a polite client's 99th percentile."""
 
 
 class Statistics(Struct, frozen=True):
@@ -92,26 +94,23 @@ class Http1Shell:
     def _sweep(self) -> None:
         """Find who is late."""
         self._sweeping = None
-        if not self._connections:
-            return
-        loop = asyncio.get_running_loop()
-        now = loop.time()
-        late = [connection for connection in self._connections if connection.deadline <= now]
-        if late:
-            self._look(late)
-        else:
-            self._sweeping = loop.call_later(self._tick, self._sweep)
+        if self._connections:
+            self._look(list(self._connections))
 
-    def _look(self, late: list[Connection]) -> None:
-        """Look at some of them in each turn of the loop: those who came together are late together."""
+    def _look(self, unseen: list[Connection]) -> None:
+        """Look some over in each turn of the loop: those who came together are late together."""
         loop = asyncio.get_running_loop()
         now = loop.time()
-        for connection in late[-_AT_ONCE:]:
+        late = 0
+        for _ in range(min(_SCANNED, len(unseen))):
+            connection = unseen.pop()
             if connection.deadline <= now:
                 connection.look(now)
-        del late[-_AT_ONCE:]
-        if late:
-            self._sweeping = loop.call_later(0, self._look, late)
+                late += 1
+                if late == _AT_ONCE:
+                    break
+        if unseen:
+            self._sweeping = loop.call_later(0, self._look, unseen)
         else:
             self._sweeping = loop.call_later(self._tick, self._sweep)
 

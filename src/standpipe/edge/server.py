@@ -22,7 +22,7 @@ from standpipe.edge.limits import Limits
 from standpipe.edge.listen import BACKLOG, Tls, address_of
 from standpipe.policy.identity import Trust
 
-_AT_ONCE = 64
+_AT_ONCE = 8
 """Connections that are accepted in one turn of the loop, so that a flood of them leaves time for everything else."""
 _BREATH = 0.5
 """Seconds to wait when the system has no descriptor left for another connection."""
