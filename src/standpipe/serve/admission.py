@@ -238,9 +238,10 @@ class Entry:
         verdict = await self._admission.store.reserve(self._client, instant, rate)
         if isinstance(verdict, Refuse):
             seconds = verdict.retry_after / MICROSECONDS
+            interval = rate.interval / MICROSECONDS
             full = f", and as many wait already as may ({rate.max_waiting})" if rate.max_waiting else ""
             raise PaceExceeded(
-                f"Your address may ask once every {rate.interval / MICROSECONDS:g} s{full}. Come back in {seconds:.1f} s.",
+                f"Your address may ask once every {interval:g} s{full}. Come back in {seconds:.1f} s.",
                 retry_after=seconds,
             )
         self.pace, self.reserved_at = peek(verdict.tat, instant, rate), instant
