@@ -63,7 +63,7 @@ def test_a_terminal_gets_colours_and_nothing_that_moves_its_cursor():
             return True
 
     out = Terminal()
-    build("auto", "info", out).info("ask", model="a\x1b[2J\nb")
+    build("auto", "info", out).info("ask\x1b[2J", model="a\x1b[2J\nb")
     line = out.getvalue()
     assert line.count("\n") == 1
     assert "\x1b[2J" not in line
@@ -88,6 +88,7 @@ def test_a_log_that_cannot_be_written_costs_nobody_an_answer():
             raise OSError(28, "No space left on device")
 
     AskLog(build("json", "info", Full()))(RECORD)
+    build("json", "info", io.StringIO()).info("half a character", told="\ud800")
 
 
 def test_metrics_count_records_and_read_gauges_when_scraped():

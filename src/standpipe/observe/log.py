@@ -92,7 +92,7 @@ class Logger:
         try:
             self._out.write(self._form(level, event, fields))
             self._out.flush()
-        except OSError:
+        except (OSError, ValueError):  # no room, nobody who reads; or a text that is no Unicode
             return
 
 
@@ -124,6 +124,7 @@ class _Human:
 
     def __call__(self, level: Level, event: str, fields: dict[str, Any]) -> str:
         exception = fields.pop("exception", None)
+        event = event if event.isprintable() else ascii(event)
         time = f"{datetime.now().astimezone():%H:%M:%S}"
         words = [
             self._in(_DIM, time),
