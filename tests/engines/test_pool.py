@@ -160,6 +160,23 @@ def test_refused_connections_are_retried_with_doubling_delays():
     run(scene())
 
 
+@pytest.mark.parametrize("forgettable", [True, False])
+def test_an_answer_is_begun_anew_only_where_it_can_be_forgotten(forgettable):
+    async def scene() -> None:
+        pool = Pool([scripted("tokens=5&fault=cut:2&faults=1")], chance=lambda: 0.0)
+        sink, report = Collected(), Report()
+        forget = sink.__init__ if forgettable else None
+        if forgettable:
+            await pool.answer(ask(), sink, report, forget)
+            assert len(sink.answer.text.split()) == 5
+        else:
+            with pytest.raises(EngineFailed):
+                await pool.answer(ask(), sink, report, forget)
+        assert report.attempts == 1 + forgettable
+
+    run(scene())
+
+
 def test_after_three_attempts_the_last_failure_is_the_answer():
     async def scene() -> None:
         engine = scripted("fault=status:503")

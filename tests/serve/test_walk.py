@@ -130,6 +130,17 @@ async def test_half_an_answer_that_is_not_streamed_is_a_502(tap):
     assert reply.status == 502
 
 
+@scene(Script(tokens=9, rate=10, fault=Fault(FaultKind.CUT, 4), faults=1), Script(name="other", tokens=5))
+async def test_an_answer_that_nobody_has_seen_yet_is_begun_anew_elsewhere(tap):
+    reply = await tap.ask(stream=False)
+    assert reply.status == 200
+    assert reply.headers["x-standpipe-attempts"] == "2"
+    assert len(reply.json["choices"][0]["message"]["content"].split()) == 5
+    assert reply.json["usage"]["completion_tokens"] == tap.asks[-1]["tokens"] == 5
+    assert tap.asks[-1]["engine"] == "other"
+    assert tap.house.line.statistics().running == tap.house.pool.statistics().busy == 0
+
+
 @scene(Script(tokens=3, fault=Fault(FaultKind.STATUS, 503), faults=2))
 async def test_an_early_failure_is_tried_again_and_the_answer_tells(tap):
     reply = await tap.ask(stream=False)

@@ -89,8 +89,13 @@ class Pool:
                 return True
         return self.free > 0
 
-    async def answer(self, ask: Ask, sink: Sink, report: Report | None = None) -> None:
+    async def answer(
+        self, ask: Ask, sink: Sink, report: Report | None = None, forget: Callable[[], None] | None = None
+    ) -> None:
         """Answer one ask, as `Engine.answer`, by whichever engine can. `report` is kept up to date meanwhile.
+
+        `forget` makes the sink forget what it took, where the client has not seen it: then an engine that fails in
+        mid-answer can be followed by another attempt, too.
 
         Cancelling this stops the engine's work at once, and frees its slot as soon as the engine has let go. Raises
         the last attempt's failure, or NoEngine when there is no free slot.
@@ -107,7 +112,10 @@ class Pool:
             try:
                 await self._attempt(member, attempt, ask, report)
             except Failure as failure:
-                member = await self._after(failure, attempt, ask.model, tried)
+                sent = attempt.opened and forget is None
+                member = await self._after(failure, ask.model, tried, anything_sent=sent)
+                if attempt.opened and forget is not None:
+                    forget()
                 continue
             if not attempt.empty:
                 return
@@ -221,7 +229,7 @@ class Pool:
         finally:
             member.release(probe=probe)
 
-    async def _after(self, failure: Failure, attempt: Attempt, name: str | None, tried: list[Member]) -> Member:
+    async def _after(self, failure: Failure, name: str | None, tried: list[Member], *, anything_sent: bool) -> Member:
         """Decide what follows a failed attempt and wait for it. Gives the next engine, or raises the failure."""
         following = self._choose(name, tried)
         if following is None:
@@ -229,7 +237,7 @@ class Pool:
         decision = classify(
             failure,
             attempt=len(tried),
-            anything_sent=attempt.opened,
+            anything_sent=anything_sent,
             chance=self._chance(),
             elsewhere=following not in tried,
             most=self._attempts,

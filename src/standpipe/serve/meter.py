@@ -37,6 +37,13 @@ class Meter:
         self.full = False
         """The cap was reached before the engine finished: nothing more may pass."""
 
+    def restart(self) -> None:
+        """The engine failed, and the client has seen nothing of its answer: count the next one from the start. What
+        was charged stays, unless the next engine's own count replaces it."""
+        self.tokens = 0
+        self.first_token_at = self.model = self.usage = None
+        self.full = False
+
     def count(self, events: list[Event], now: float) -> list[Event]:
         """Count a batch that came now and give it back, cut and closed with LENGTH where the cap is passed."""
         before = self.tokens

@@ -138,7 +138,7 @@ class Walk:
     async def _engine(self, ask: Ask, delivery: Delivery, report: Report, meter: Meter, entry: Entry) -> None:
         failed = False
         try:
-            await self._house.pool.answer(ask, delivery, report)
+            await self._house.pool.answer(ask, delivery, report, delivery.forget)
         except CapReached:
             pass  # the answer is whole, and the engine has stopped
         except EngineFailed:

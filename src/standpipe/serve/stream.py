@@ -35,7 +35,13 @@ class Patience(Struct, frozen=True):
 
 
 class Delivery(Protocol):
-    """A sink that also knows how to begin and end."""
+    """A sink that also knows how to begin and end.
+
+    `forget`, where there is one, forgets what was taken: the client has seen nothing of it.
+    """
+
+    @property
+    def forget(self) -> Callable[[], None] | None: ...
 
     def connect(self, flow: Flow | None) -> None: ...
 
@@ -74,6 +80,11 @@ class Whole:
         if self._meter.full:
             raise CapReached
 
+    def forget(self) -> None:
+        """The engine failed: the next one begins anew."""
+        self._fold = Fold()
+        self._meter.restart()
+
     def finish(self) -> None:
         self._exchange.send(200, self._answer(self._fold))
 
@@ -91,7 +102,9 @@ _STREAM_HEADERS: tuple[Header, ...] = (
 
 
 class Streamed:
-    """Encodes events as they come, in one write per batch."""
+    """Encodes events as they come, in one write per batch. What was sent cannot be forgotten."""
+
+    forget = None
 
     __slots__ = (
         "_dialect", "_encoder", "_exchange", "_loop", "_make_encoder", "_meter", "_patience", "_timer", "_waiting",
