@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from functools import partial
 
 import pytest
 from hypothesis import given, settings
@@ -165,7 +166,7 @@ def test_an_answer_is_begun_anew_only_where_it_can_be_forgotten(forgettable):
     async def scene() -> None:
         pool = Pool([scripted("tokens=5&fault=cut:2&faults=1")], chance=lambda: 0.0)
         sink, report = Collected(), Report()
-        forget = sink.__init__ if forgettable else None
+        forget = partial(Collected.__init__, sink) if forgettable else None
         if forgettable:
             await pool.answer(ask(), sink, report, forget)
             assert len(sink.answer.text.split()) == 5
