@@ -109,7 +109,7 @@ def _arguments(words: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--plots", type=Path, metavar="DIR", help="draw the plots into this folder")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the rows there, too")
     parser.add_argument("--schedules", type=int, metavar="N", help="check the bound over so many random schedules")
-    parser.add_argument("--steps", type=int, default=80, help="events of each schedule (80)")
+    parser.add_argument("--steps", type=int, default=60, help="events of each schedule (60)")
     parser.add_argument("--seed", type=int, default=0, help="the first schedule's seed (0)")
     parser.add_argument("--leave", type=int, metavar="N", help="so many clients leave in each phase")
     given = parser.parse_args(words)
