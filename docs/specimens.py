@@ -30,6 +30,7 @@ from standpipe.dialects.openai_responses_ask import UNASKED
 
 SCHEMA = {"type": "object", "properties": {"city": {"type": "string"}}}
 HELLO = [{"role": "user", "content": "Hello!"}]
+ANY_MODEL = "a name that no engine lists is served by the default model"
 
 
 class Section(NamedTuple):
@@ -138,7 +139,7 @@ CHAT = Section(
         "messages[].reasoning": "accepted back under each of the names that engines give it",
         "messages[].reasoning_content": "as `reasoning`",
         "messages[].thinking": "as `reasoning`",
-        "model": "a name that no engine lists is served by the default model",
+        "model": ANY_MODEL,
         "max_completion_tokens": "counts more than `max_tokens`",
         "reasoning_effort": "`xhigh` and `max` mean `high`",
     },
@@ -230,7 +231,7 @@ RESPONSES = Section(
     ),
     notes={
         "input[].summary": "read where `content` is empty",
-        "model": "a name that no engine lists is served by the default model",
+        "model": ANY_MODEL,
         "previous_response_id": "where responses are kept",
         "store": "where responses are kept",
         "include": "what concerns tools of OpenAI's own adds nothing",
@@ -271,7 +272,7 @@ LEGACY = Section(
         {"prompt": "Once upon a time", "stop": "END"},
     ),
     notes={
-        "model": "a name that no engine lists is served by the default model",
+        "model": ANY_MODEL,
         "max_tokens": "without it, the operator's limit holds, not 16",
     },
 )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from anthropic.types.message_create_params import MessageCreateParamsNonStreaming, MessageCreateParamsStreaming
 from ollama._types import ChatRequest, GenerateRequest
 
-from docs.specimens import HELLO, SCHEMA, Section, parse
+from docs.specimens import ANY_MODEL, HELLO, SCHEMA, Section, parse
 from standpipe.dialects import anthropic, anthropic_wire, ollama, ollama_wire
 
 _THOUGHT = {"type": "thinking", "thinking": "Hm.", "signature": "unsigned"}
@@ -61,7 +61,7 @@ ANTHROPIC = Section(
     ),
     notes={
         "messages": "turns of the same role in a row are one turn",
-        "model": "a name that no engine lists is served by the default model",
+        "model": ANY_MODEL,
         "thinking": "without it no thinking is told",
         "thinking.budget_tokens": "chooses an effort, unless `output_config.effort` does",
         "output_config.effort": "`xhigh` and `max` mean `high`",
@@ -91,7 +91,7 @@ _OLLAMA = {
     "top_logprobs": 2,
 }
 _OLLAMA_NOTES = {
-    "model": "a name that no engine lists is served by the default model",
+    "model": ANY_MODEL,
     "stream": "true unless said otherwise",
     "think": "`max` means `high`",
 }

@@ -8,6 +8,8 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from typing import Self
 
 import pytest
 
@@ -16,7 +18,8 @@ PATIENCE = 60.0
 
 
 class Server:
-    """A running server. `url` is its address; `stop` drains it and gives its exit status."""
+    """A running server. `url` is its address; `stop` drains it and gives its exit status. As a context manager it must
+    end with status 0 when told to stop."""
 
     def __init__(self, *flags: str) -> None:
         fixed = ["--port", "0", "--admin-port", "0", "--log-format", "json"]
@@ -54,6 +57,15 @@ class Server:
             if pipe is not None:
                 pipe.close()
 
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: object, *_: object) -> None:
+        try:
+            assert kind is not None or self.stop() == 0, self.log
+        finally:
+            self.close()
+
     @property
     def log(self) -> str:
         return "".join(self.lines)
@@ -62,27 +74,12 @@ class Server:
 @pytest.fixture
 def serve() -> Iterator[Callable[..., Server]]:
     """Start servers; each must end with status 0 when told to stop."""
-    servers: list[Server] = []
-
-    def start(*flags: str) -> Server:
-        servers.append(Server(*flags))
-        return servers[-1]
-
-    yield start
-    for server in servers:
-        try:
-            status = server.stop()
-        finally:
-            server.close()
-        assert status == 0, server.log
+    with ExitStack() as servers:
+        yield lambda *flags: servers.enter_context(Server(*flags))
 
 
 @pytest.fixture(scope="module")
 def tap() -> Iterator[Server]:
     """One server with a quick scripted engine and no pace, for tests that only ask."""
-    server = Server("--engine", "scripted:?tokens=12&model=gpt-oss:latest", "--pace-interval", "0")
-    try:
+    with Server("--engine", "scripted:?tokens=12&model=gpt-oss:latest", "--pace-interval", "0") as server:
         yield server
-        assert server.stop() == 0
-    finally:
-        server.close()

@@ -20,14 +20,10 @@ WEATHER: Any = {
 
 @pytest.fixture(scope="module")
 def tap():
-    server = Server(
+    with Server(
         "--engine", "scripted:?tokens=12&reasoning=4&tool=get_weather&model=gpt-oss:latest", "--pace-interval", "0"
-    )
-    try:
+    ) as server:
         yield server
-        assert server.stop() == 0
-    finally:
-        server.close()
 
 
 def client_of(server: Server) -> anthropic.Anthropic:

@@ -26,12 +26,8 @@ WEATHER = {
 @pytest.fixture(scope="module")
 def server(tmp_path_factory):
     path = tiny.write(tmp_path_factory.mktemp("gptoss") / "gpt-oss.gguf")
-    server = Server("--engine", f"embedded:{path}", "--pace-interval", "0")
-    try:
+    with Server("--engine", f"embedded:{path}", "--pace-interval", "0") as server:
         yield server
-        assert server.stop() == 0
-    finally:
-        server.close()
 
 
 @pytest.fixture

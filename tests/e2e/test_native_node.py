@@ -13,12 +13,8 @@ BOTH = pytest.mark.parametrize("script", ["anthropic.mjs", "ollama.mjs"])
 @pytest.fixture(scope="module")
 def house():
     nodes.installed()
-    server = Server("--engine", ENGINE, "--pace-interval", "0")
-    try:
+    with Server("--engine", ENGINE, "--pace-interval", "0") as server:
         yield server
-        assert server.stop() == 0
-    finally:
-        server.close()
 
 
 @pytest.mark.parametrize("scene", ["whole", "stream", "events", "tools", "parse", "count", "refused"])

@@ -27,12 +27,8 @@ ENGINE = "scripted:?tokens=12&reasoning=4&model=gpt-oss:latest&tool=get_weather"
 
 @pytest.fixture(scope="module")
 def house():
-    server = Server("--engine", ENGINE, "--pace-interval", "0", "--keep-responses", "60")
-    try:
+    with Server("--engine", ENGINE, "--pace-interval", "0", "--keep-responses", "60") as server:
         yield server
-        assert server.stop() == 0
-    finally:
-        server.close()
 
 
 @pytest.fixture

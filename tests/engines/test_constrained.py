@@ -7,7 +7,7 @@ from msgspec.structs import replace
 from standpipe.chat.ask import Ask, Message, Role, Sampling, Text, Tool, ToolCall, ToolChoice, ToolMode
 from standpipe.chat.errors import InvalidAsk, Unsupported
 from standpipe.chat.events import FinishReason
-from standpipe.engines.constrained import Constrained, constrained
+from standpipe.engines.constrained import Constrained
 from standpipe.engines.script import Script
 from standpipe.engines.scripted import Scripted
 from tests.virtual import Collected, run
@@ -27,7 +27,7 @@ class Deaf(Scripted):
 
 def answer(engine, ask: Ask, *, ignores: bool = True):
     async def scene():
-        await constrained(engine, ignores_tools=ignores).answer(ask, sink := Collected())
+        await Constrained(engine, ignores_tools=ignores).answer(ask, sink := Collected())
         return sink.answer
 
     return run(scene())
@@ -110,7 +110,7 @@ def test_an_answer_that_is_cut_before_its_call_stays_what_it_is():
 
 def test_everything_else_is_the_engines():
     inner = Scripted(Script(name="n", slots=7))
-    outer = constrained(inner)
+    outer = Constrained(inner)
     assert (outer.name, outer.slots) == ("n", 7)
 
     async def scene():

@@ -2,8 +2,8 @@ import pytest
 
 from standpipe.chat.ask import Ask, Message, Role, Text, Tool
 from standpipe.chat.errors import InvalidAsk
-from standpipe.engines.constrained import constrained
-from standpipe.engines.guarded import Guarded, guarded
+from standpipe.engines.constrained import Constrained
+from standpipe.engines.guarded import Guarded
 from standpipe.engines.harmony import speaks_harmony
 from standpipe.engines.script import Script
 from standpipe.engines.scripted import Scripted
@@ -17,7 +17,7 @@ def ask(text: str, model: str | None = None, **fields) -> Ask:
 
 def answer(engine, asked: Ask):
     async def scene():
-        await guarded(engine, ControlTokens()).answer(asked, sink := Collected())
+        await Guarded(engine, ControlTokens()).answer(asked, sink := Collected())
         return sink.answer
 
     return run(scene())
@@ -86,6 +86,6 @@ def test_an_engine_that_cannot_be_probed_is_unclear():
 
 
 def test_guards_can_be_stacked_and_look_like_the_engine():
-    engine = constrained(guarded(Scripted(Script(name="n", slots=3)), ControlTokens()))
+    engine = Constrained(Guarded(Scripted(Script(name="n", slots=3)), ControlTokens()))
     assert (engine.name, engine.slots) == ("n", 3)
     assert "Scripted" in repr(engine)

@@ -12,8 +12,8 @@ from typing import TypeVar, cast
 from msgspec import Struct
 
 from standpipe.engines.base import Engine
-from standpipe.engines.constrained import constrained
-from standpipe.engines.guarded import guarded
+from standpipe.engines.constrained import Constrained
+from standpipe.engines.guarded import Guarded
 from standpipe.engines.harmony import speaks_harmony
 from standpipe.engines.llama import Llama, Log, Options
 from standpipe.models import catalog, download, fit, gguf
@@ -62,10 +62,10 @@ async def start(target: str, slots: int, settings: Settings, progress: Progress,
     )
     engine = Llama(path, weights.name, options, log=log)
     await engine.start()
-    able: Engine = guarded(engine, ControlTokens(), reads_harmony=False)
+    able: Engine = Guarded(engine, ControlTokens(), reads_harmony=False)
     if not weights.harmony:
         # A template that never mentions tools tells the model nothing of them.
-        able = constrained(able, ignores_tools="tools" not in await engine.template())
+        able = Constrained(able, ignores_tools="tools" not in await engine.template())
     note = f" ({weights.note})" if weights.note else ""
     return able, f"embedded llama.cpp with {weights.title}: {engine.describe()}{note}"
 

@@ -13,8 +13,8 @@ from msgspec import Struct
 
 from standpipe.engines.base import Engine
 from standpipe.engines.connection import Bounds, HttpFault
-from standpipe.engines.constrained import constrained
-from standpipe.engines.guarded import guarded
+from standpipe.engines.constrained import Constrained
+from standpipe.engines.guarded import Guarded
 from standpipe.engines.http1 import Client
 from standpipe.engines.named import Kind, Named, parse_engine
 from standpipe.engines.ollama import Ollama, http_url
@@ -65,7 +65,7 @@ async def open_engines(settings: Settings, progress: Progress, say: Say) -> Open
 
 def _guarded(engine: Engine) -> Engine:
     """An engine that takes strangers' words."""
-    return constrained(guarded(engine, ControlTokens()))
+    return Constrained(Guarded(engine, ControlTokens()))
 
 
 def _wanted_slots(settings: Settings) -> int:

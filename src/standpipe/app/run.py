@@ -36,7 +36,7 @@ from standpipe.terminal import banner, progress
 
 _OTHER_DESCRIPTORS = 512
 """What a process needs besides connections: files, pipes, listening sockets."""
-_EXHAUSTED = {errno.EMFILE, errno.ENFILE}
+_NO_DESCRIPTOR = {errno.EMFILE, errno.ENFILE}
 
 
 def serve(settings: Settings) -> int:
@@ -231,7 +231,7 @@ def _raise_descriptors(settings: Settings, log: Logger) -> None:
 def _unexpected(log: Logger, _loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
     """What nobody caught: a bug, or a socket that the system would not give."""
     message, error = context.get("message"), context.get("exception")
-    if isinstance(error, OSError) and error.errno in _EXHAUSTED:
+    if isinstance(error, OSError) and error.errno in _NO_DESCRIPTOR:
         log.error("no descriptor left", message=message, reason=error.strerror)
     else:
         log.error("bug", message=message, error=error)

@@ -115,6 +115,15 @@ Delta = ReasoningDelta | TextDelta | ToolCallDelta
 _DELTAS: frozenset[type] = frozenset({ReasoningDelta, TextDelta, ToolCallDelta})
 
 
+def says_something(event: Event) -> bool:
+    """Whether this event gives the client anything to read or to call."""
+    match event:
+        case TextDelta(text) | ReasoningDelta(text):
+            return bool(text)
+        case _:
+            return isinstance(event, ToolCallDelta)
+
+
 class Phase(StrEnum):
     """Where a stream of events is."""
 

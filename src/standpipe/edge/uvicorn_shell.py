@@ -138,9 +138,5 @@ class UvicornShell:
         while self.state.connections or self.state.tasks:  # noqa: ASYNC110  # uvicorn has no event for it
             await asyncio.sleep(_POLL)
 
-    def statistics(self) -> dict[str, int]:
-        """`connections` that are open, `asks` that are being answered."""
-        return {"connections": len(self.state.connections), **self.asgi.statistics()}
-
     def __repr__(self) -> str:
         return f"<UvicornShell {len(self.state.connections)} connections>"

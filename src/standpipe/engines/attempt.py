@@ -16,7 +16,7 @@ from msgspec import Struct
 
 from standpipe.chat.ask import Ask
 from standpipe.chat.errors import EngineFailed, EngineTimeout
-from standpipe.chat.events import Event, Finished, ReasoningDelta, Started, TextDelta, ToolCallDelta
+from standpipe.chat.events import Event, Finished, Started, says_something
 from standpipe.engines.base import Engine, Flow, Sink
 
 
@@ -138,7 +138,7 @@ class Attempt:
                 held.append(Started(self._report.model))
             else:
                 held.append(event)
-        if not any(map(_says_something, events)):
+        if not any(map(says_something, events)):
             return []
         self._held = None
         return held
@@ -187,11 +187,3 @@ class Attempt:
     def __repr__(self) -> str:
         state = "whole" if self.whole else "opened" if self.opened else "silent"
         return f"<Attempt {self._report.attempts} at {self._report.engine}: {state}>"
-
-
-def _says_something(event: Event) -> bool:
-    match event:
-        case TextDelta(text) | ReasoningDelta(text):
-            return bool(text)
-        case _:
-            return isinstance(event, ToolCallDelta)

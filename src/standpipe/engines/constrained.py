@@ -13,28 +13,19 @@ from collections.abc import Coroutine
 from typing import Any
 
 from standpipe.chat.ask import Ask
-from standpipe.chat.embedding import EmbedAsk, Vectors
 from standpipe.chat.errors import InvalidAsk, Unsupported
 from standpipe.chat.events import Event, Finished, FinishReason, ReasoningDelta, Started, TextDelta, ToolCallDelta
-from standpipe.engines.base import Embedder, Engine, Flow, Health, Probed, Sink
+from standpipe.engines.base import Engine, Flow, Probed, Sink
+from standpipe.engines.wrapper import Wrapper
 from standpipe.policy.control_tokens import Handling
 from standpipe.policy.forced_calls import calls, constrain, must_call
 
 
-def constrained(engine: Engine, *, ignores_tools: bool = False) -> Engine:
-    """The engine, made to call tools where it must. It embeds if the engine does."""
-    if isinstance(engine, Embedder):
-        return _ConstrainedEmbedder(engine, engine, ignores_tools=ignores_tools)
-    return Constrained(engine, ignores_tools=ignores_tools)
-
-
-class Constrained:
-    """Stands before an engine."""
+class Constrained(Wrapper):
+    """The engine, made to call tools where it must."""
 
     def __init__(self, engine: Engine, *, ignores_tools: bool = False) -> None:
-        self._engine = engine
-        self.name = engine.name
-        self.slots = engine.slots
+        super().__init__(engine)
         self._ignores_tools = ignores_tools
 
     def answer(self, ask: Ask, sink: Sink) -> Coroutine[Any, Any, None]:
@@ -67,27 +58,6 @@ class Constrained:
 
     async def probe(self) -> Handling:
         return await self._engine.probe() if isinstance(self._engine, Probed) else Handling.UNCLEAR
-
-    async def models(self) -> tuple[str, ...]:
-        return await self._engine.models()
-
-    async def health(self) -> Health:
-        return await self._engine.health()
-
-    async def close(self) -> None:
-        await self._engine.close()
-
-    def __repr__(self) -> str:
-        return f"<{type(self).__name__} {self._engine!r}>"
-
-
-class _ConstrainedEmbedder(Constrained):
-    def __init__(self, engine: Engine, embedder: Embedder, *, ignores_tools: bool) -> None:
-        super().__init__(engine, ignores_tools=ignores_tools)
-        self._embedder = embedder
-
-    async def embed(self, ask: EmbedAsk) -> Vectors:
-        return await self._embedder.embed(ask)
 
 
 class _UntilCalled:

@@ -11,32 +11,24 @@ from collections.abc import Coroutine
 from typing import Any
 
 from standpipe.chat.ask import Ask, Message, Role, Sampling, Text
-from standpipe.chat.embedding import EmbedAsk, Vectors
 from standpipe.chat.errors import Failure
 from standpipe.chat.events import Event, Finished
-from standpipe.engines.base import Embedder, Engine, Flow, Health, Sink
+from standpipe.engines.base import Engine, Flow, Sink
 from standpipe.engines.harmony import filtered, prepared, speaks_harmony
+from standpipe.engines.wrapper import Wrapper
 from standpipe.policy.control_tokens import ControlTokens, Handling, judge, probe_texts
 
 _HARMONY_TOKEN, _CHATML_TOKEN = "<|start|>", "<|im_start|>"
 
 
-def guarded(engine: Engine, tokens: ControlTokens, *, reads_harmony: bool = True) -> Engine:
-    """The engine behind its guard. `reads_harmony` is false for one whose Harmony is read by us."""
-    if isinstance(engine, Embedder):
-        return _GuardedEmbedder(engine, engine, tokens, reads_harmony=reads_harmony)
-    return Guarded(engine, tokens, reads_harmony=reads_harmony)
-
-
-class Guarded:
-    """Stands before an engine. `handling` is None until it has been probed."""
+class Guarded(Wrapper):
+    """The engine behind its guard. `handling` is None until it has been probed."""
 
     def __init__(self, engine: Engine, tokens: ControlTokens, *, reads_harmony: bool = True) -> None:
-        self._engine = engine
+        """`reads_harmony` is false for one whose Harmony is read by us."""
+        super().__init__(engine)
         self._tokens = tokens
         self._reads_harmony = reads_harmony
-        self.name = engine.name
-        self.slots = engine.slots
         self.handling: Handling | None = None
 
     def answer(self, ask: Ask, sink: Sink) -> Coroutine[Any, Any, None]:
@@ -66,26 +58,8 @@ class Guarded:
         await self._engine.answer(ask, count)
         return count.prompt_tokens
 
-    async def models(self) -> tuple[str, ...]:
-        return await self._engine.models()
-
-    async def health(self) -> Health:
-        return await self._engine.health()
-
-    async def close(self) -> None:
-        await self._engine.close()
-
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self._engine!r}, control tokens: {self.handling or 'not probed'}>"
-
-
-class _GuardedEmbedder(Guarded):
-    def __init__(self, engine: Engine, embedder: Embedder, tokens: ControlTokens, *, reads_harmony: bool) -> None:
-        super().__init__(engine, tokens, reads_harmony=reads_harmony)
-        self._embedder = embedder
-
-    async def embed(self, ask: EmbedAsk) -> Vectors:
-        return await self._embedder.embed(ask)
 
 
 class _Count:

@@ -15,7 +15,7 @@ from typing import Protocol
 from msgspec.structs import replace
 
 from standpipe.chat.ask import Ask
-from standpipe.chat.events import Event, Finished, FinishReason, ReasoningDelta, Started, TextDelta, ToolCallDelta
+from standpipe.chat.events import Event, Finished, FinishReason, Started, says_something
 from standpipe.dialects.harmony import Turn
 from standpipe.dialects.harmony_filter import HarmonyFilter
 from standpipe.dialects.harmony_prompt import prepare
@@ -78,19 +78,11 @@ class _Reading:
 
     def _pass(self, out: list[Event]) -> None:
         turn = self._reader.turn
-        self._said = self._said or any(map(_says_something, out))
+        self._said = self._said or any(map(says_something, out))
         if turn is not None and turn.fault is not None and not self._said:
             out = [event for event in out if isinstance(event, Started | Finished)]
         if out:
             self._sink.take(out)
-
-
-def _says_something(event: Event) -> bool:
-    match event:
-        case TextDelta(text) | ReasoningDelta(text):
-            return bool(text)
-        case _:
-            return isinstance(event, ToolCallDelta)
 
 
 def prepared(ask: Ask) -> Ask:
