@@ -65,9 +65,9 @@ class Embeddings:
         body = await read(exchange, house.body_limit)
         account.client = client = house.identify(exchange).key
         parsed = dialect.parse(body)
-        if parsed.dropped:
-            exchange.extra.append((b"x-standpipe-dropped", ", ".join(parsed.dropped).encode("ascii", "replace")))
+        exchange.tell_dropped(parsed.dropped)
         wish = Wish.read(exchange.request.headers)
+        exchange.request.forget()
         async with house.admission.entry(client, wish, body, _weighed(parsed.ask)) as entry:
             await entry.join()
             if entry.pace is not None:

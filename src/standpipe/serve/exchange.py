@@ -42,6 +42,11 @@ class Exchange:
         self.extra: list[Header] = []
         """Headers that whatever answer comes will carry; the walk adds to them as it learns things."""
 
+    def tell_dropped(self, fields: Sequence[str]) -> None:
+        """Let whatever answer comes name the fields of the request that were not read."""
+        if fields:
+            self.extra.append((b"x-standpipe-dropped", ", ".join(fields).encode("ascii", "replace")))
+
     def start(self, status: int, headers: Sequence[Header]) -> None:
         """Begin an answer whose length is not known."""
         self.reply.start(status, [*headers, *self.extra, (b"x-request-id", self.id.encode()), *COMMON])

@@ -101,8 +101,7 @@ class Walk:
         parsed = account.parsed = self._dialect.parse(body)
         if self._memory is not None:
             parsed = account.parsed = await self._memory.recall(parsed, client)
-        if parsed.dropped:
-            exchange.extra.append((b"x-standpipe-dropped", ", ".join(parsed.dropped).encode("ascii", "replace")))
+        exchange.tell_dropped(parsed.dropped)
         ask = join(clamp(parsed.ask, house.caps), house.system_prompt, house.system_prompt_mode)
         wish = Wish.read(exchange.request.headers)
         exchange.request.forget()
