@@ -20,8 +20,8 @@ from collections import Counter
 
 import uvloop
 
+from standpipe.edge.config import Limits
 from standpipe.edge.http1 import Http1Shell
-from standpipe.edge.limits import Limits
 from standpipe.edge.listen import open_tcp
 from standpipe.edge.seam import BodyTooLarge, BodyTooSlow, Refusal, Reply, Request
 from standpipe.edge.server import Server

@@ -12,11 +12,15 @@ from openai.types.completion_create_params import CompletionCreateParamsStreamin
 from openai.types.embedding_create_params import EmbeddingCreateParams
 from openai.types.responses.response_create_params import ResponseCreateParamsStreaming
 
-from docs import compatibility, generate
-from docs.fields import IGNORED, REFUSED, SUPPORTED
-from docs.specimens import CHAT, EMBEDDINGS, LEGACY, RESPONSES
-from docs.specimens_native import ANTHROPIC, OLLAMA_CHAT, OLLAMA_GENERATE
-from standpipe.dialects import anthropic, ollama, ollama_ask, openai_chat, openai_responses
+from standpipe.dialects.anthropic import messages as anthropic
+from standpipe.dialects.ollama import native as ollama
+from standpipe.dialects.ollama import request as ollama_ask
+from standpipe.dialects.openai import chat as openai_chat
+from standpipe.dialects.openai.responses import dialect as openai_responses
+from tools import compatibility, generate
+from tools.fields import IGNORED, REFUSED, SUPPORTED
+from tools.specimens import CHAT, EMBEDDINGS, LEGACY, RESPONSES
+from tools.specimens_native import ANTHROPIC, OLLAMA_CHAT, OLLAMA_GENERATE
 
 ROOT = Path(__file__).parent.parent
 
@@ -24,7 +28,7 @@ ROOT = Path(__file__).parent.parent
 @pytest.mark.parametrize("name", sorted(generate.PAGES))
 def test_a_generated_page_is_fresh(name):
     page = (ROOT / "docs" / name).read_text(encoding="utf-8")
-    assert page == generate.PAGES[name](), "run: python -m docs.generate"
+    assert page == generate.PAGES[name](), "run: python -m tools.generate"
 
 
 def test_every_link_between_pages_leads_somewhere():

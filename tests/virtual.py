@@ -24,7 +24,7 @@ from typing import Any, TypeVar
 
 from standpipe.chat.events import Event, Order
 from standpipe.chat.fold import Answer, Fold
-from standpipe.engines.base import Flow
+from standpipe.flow import Flow
 
 T = TypeVar("T")
 

@@ -10,9 +10,9 @@ from msgspec.structs import replace
 
 from standpipe.chat.errors import EngineFailed
 from standpipe.chat.events import Delta, Event, Finished, ReasoningDelta, TextDelta
-from standpipe.dialects.harmony import Parser
-from standpipe.dialects.harmony_filter import HarmonyFilter
-from standpipe.dialects.harmony_markup import find
+from standpipe.dialects.harmony.filter import HarmonyFilter
+from standpipe.dialects.harmony.markup import find
+from standpipe.dialects.harmony.parser import Parser
 from tests.gptoss.corpus import Call, Damage, Meaning, cut, meaning
 from tests.gptoss.serving import Server, own_body
 

@@ -113,6 +113,6 @@ def _top(arguments: argparse.Namespace) -> int:
 
 
 def _chat(arguments: argparse.Namespace) -> int:
-    from standpipe.terminal import chat  # noqa: PLC0415
+    from standpipe.terminal import repl as chat  # noqa: PLC0415
 
     return chat.run(arguments.url, arguments.system)

@@ -24,15 +24,19 @@ from msgspec.structs import astuple
 from standpipe.chat.ask import Ask, Message, Role, Text
 from standpipe.chat.errors import Failure
 from standpipe.chat.events import Delta, Event, Finished, FinishReason, Order, ReasoningDelta, TextDelta, ToolCallDelta
-from standpipe.dialects import anthropic, ndjson, ollama, openai_chat, openai_completions, sse
+from standpipe.dialects import ndjson, sse
+from standpipe.dialects.anthropic import messages as anthropic
 from standpipe.dialects.framing import FrameTooLarge
-from standpipe.dialects.harmony import Parser
-from standpipe.dialects.harmony_filter import HarmonyFilter
-from standpipe.dialects.harmony_markup import find
-from standpipe.dialects.ollama_stream import Decoder as OllamaDecoder
-from standpipe.dialects.openai_faults import failure_in_stream
-from standpipe.dialects.openai_responses import OpenAIResponses
-from standpipe.dialects.openai_stream import Decoder as OpenAIDecoder
+from standpipe.dialects.harmony.filter import HarmonyFilter
+from standpipe.dialects.harmony.markup import find
+from standpipe.dialects.harmony.parser import Parser
+from standpipe.dialects.ollama import native as ollama
+from standpipe.dialects.ollama.from_engine import Decoder as OllamaDecoder
+from standpipe.dialects.openai import chat as openai_chat
+from standpipe.dialects.openai import completions as openai_completions
+from standpipe.dialects.openai.faults import failure_in_stream
+from standpipe.dialects.openai.from_engine import Decoder as OpenAIDecoder
+from standpipe.dialects.openai.responses.dialect import OpenAIResponses
 from tests.fuzzing import Target, cut, load, main
 from tests.golden import FOLDER
 from tests.gptoss import corpus as gptoss

@@ -20,8 +20,8 @@ from standpipe.chat.errors import (
 )
 from standpipe.chat.events import FinishReason, Usage
 from standpipe.chat.fold import Answer
-from standpipe.dialects.anthropic import MESSAGES
-from standpipe.dialects.base import Dialect, Parsed, Stamp
+from standpipe.dialects.anthropic.messages import MESSAGES
+from standpipe.dialects.dialect import Dialect, Parsed, Stamp
 from tests import golden
 
 STAMP = Stamp("7Yd2k", 1_700_000_000, "gpt-oss:latest")

@@ -19,9 +19,9 @@ from standpipe.chat.events import (
     ToolCallDelta,
 )
 from standpipe.chat.fold import Fold
-from standpipe.dialects.base import Stamp
-from standpipe.dialects.openai_responses import OpenAIResponses
-from standpipe.dialects.openai_responses_kept import Outbox, joined, pack, unpack
+from standpipe.dialects.dialect import Stamp
+from standpipe.dialects.openai.responses.dialect import OpenAIResponses
+from standpipe.dialects.openai.responses.kept import Outbox, joined, pack, unpack
 from tests import openai_schema
 from tests.streams import legal_streams
 

@@ -20,9 +20,9 @@ from standpipe.chat.events import (
     Waiting,
 )
 from standpipe.chat.fold import Fold
-from standpipe.dialects.base import Parsed, Stamp
-from standpipe.dialects.openai_chat import API
-from standpipe.dialects.openai_stream import Decoder
+from standpipe.dialects.dialect import Parsed, Stamp
+from standpipe.dialects.openai.chat import API
+from standpipe.dialects.openai.from_engine import Decoder
 from tests.streams import cut, legal_streams
 
 STAMP = Stamp("7Yd2k", 1_700_000_000, "gpt-oss:latest")

@@ -35,28 +35,25 @@ from openai.types.embedding_create_params import EmbeddingCreateParams
 from openai.types.responses import response_create_params as response_params
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
-from docs import specimens, specimens_native
-from docs.compatibility import BEYOND
 from standpipe.chat import errors
 from standpipe.chat.ask import Ask
 from standpipe.chat.embedding import EmbedAsk, Vectors
 from standpipe.chat.fold import Fold
-from standpipe.dialects import (
-    anthropic,
-    ndjson,
-    ollama,
-    ollama_models,
-    openai_chat,
-    openai_completions,
-    openai_embeddings,
-    openai_models,
-    openai_responses,
-    sse,
-)
-from standpipe.dialects.base import Dialect, Parsed, Stamp
-from standpipe.dialects.openai_upstream import Extras, request_body
+from standpipe.dialects import ndjson, sse
+from standpipe.dialects.anthropic import messages as anthropic
+from standpipe.dialects.dialect import Dialect, Parsed, Stamp
+from standpipe.dialects.ollama import models as ollama_models
+from standpipe.dialects.ollama import native as ollama
+from standpipe.dialects.openai import chat as openai_chat
+from standpipe.dialects.openai import completions as openai_completions
+from standpipe.dialects.openai import embeddings as openai_embeddings
+from standpipe.dialects.openai import models as openai_models
+from standpipe.dialects.openai.responses import dialect as openai_responses
+from standpipe.dialects.openai.to_engine import Extras, request_body
 from tests import golden, openai_schema
 from tests.streams import legal_streams
+from tools import specimens, specimens_native
+from tools.compatibility import BEYOND
 
 STAMP = Stamp("7Yd2k", 1_700_000_000, "gpt-oss:latest")
 

@@ -18,7 +18,7 @@ import pytest
 from standpipe.chat.ask import Ask, FormatKind, Message, OutputFormat, Role, Sampling, Text
 from standpipe.chat.errors import ContextTooLong, EngineFailed, Failure
 from standpipe.chat.events import Event, Finished, FinishReason, TextDelta
-from standpipe.engines.llama import Llama, LlamaFailed, Options
+from standpipe.engines.llama.llama import Llama, LlamaFailed, Options
 from standpipe.models import catalog, download
 from standpipe.models.catalog import ModelUnavailable
 from tests.e2e.conftest import Server

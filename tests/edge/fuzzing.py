@@ -18,9 +18,9 @@ from typing import Any
 import h11
 
 from standpipe.edge.census import Census
+from standpipe.edge.config import Limits
 from standpipe.edge.head import Rejected
 from standpipe.edge.http1 import Http1Shell
-from standpipe.edge.limits import Limits
 from standpipe.edge.reader import Reader
 from standpipe.policy.identity import Trust
 from tests.edge.rig import refuse

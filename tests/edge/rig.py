@@ -20,8 +20,8 @@ from typing import Any
 import uvloop
 from msgspec import Struct
 
+from standpipe.edge.config import Limits
 from standpipe.edge.http1 import Http1Shell
-from standpipe.edge.limits import Limits
 from standpipe.edge.listen import Tls, open_tcp
 from standpipe.edge.seam import Refusal
 from standpipe.edge.server import Server

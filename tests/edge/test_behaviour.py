@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from standpipe.edge.limits import Limits
+from standpipe.edge.config import Limits
 from standpipe.edge.seam import BodyTooLarge, BodyTooSlow
 from tests.edge.rig import GET, HOST, post, run, until
 

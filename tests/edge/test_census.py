@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from standpipe.edge.census import Census, Entry, Visit
-from standpipe.edge.limits import Limits
+from standpipe.edge.config import Limits
 from standpipe.policy.identity import Trust
 
 NOBODY = Trust()

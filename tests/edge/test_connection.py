@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from standpipe.edge.census import Census
+from standpipe.edge.config import HIGH_WATER, LEAST_RATE, Limits
 from standpipe.edge.http1 import Http1Shell
-from standpipe.edge.limits import HIGH_WATER, LEAST_RATE, Limits
 from standpipe.policy.identity import Trust
 from tests.edge.fuzzing import Transport
 from tests.edge.rig import GET, refuse

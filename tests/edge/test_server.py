@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 import uvloop
 
+from standpipe.edge.config import Limits
 from standpipe.edge.http1 import Http1Shell
-from standpipe.edge.limits import Limits
 from standpipe.edge.listen import ListenError, Tls, inherited, local_only, open_tcp, open_unix, raise_descriptors
 from standpipe.edge.server import Server
 from standpipe.policy.identity import Trust

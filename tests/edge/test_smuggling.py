@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import pytest
 
-from standpipe.edge.limits import Limits
+from standpipe.edge.config import Limits
 from tests.edge.rig import run
 
 PRIZE = b"GET /smuggled HTTP/1.1\r\nHost: x\r\n\r\n"

@@ -11,7 +11,7 @@ from typing import Any
 
 import uvloop
 
-from standpipe.engines.http1 import Client
+from standpipe.http_client.client import Client
 
 PLAIN = b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello"
 CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"

@@ -11,10 +11,10 @@ import pytest
 from standpipe.chat.ask import Ask, Message, Role, Text
 from standpipe.chat.errors import Failure
 from standpipe.chat.events import Event, Finished, FinishReason
-from standpipe.engines.base import Engine, Health, Sink
+from standpipe.engines.engine import Engine, Health, Sink
 from standpipe.engines.pool import Pool, Report
-from standpipe.engines.script import read_script
-from standpipe.engines.scripted import Scripted
+from standpipe.engines.scripted.script import read_script
+from standpipe.engines.scripted.scripted import Scripted
 from tests.virtual import Collected
 
 DONE = Finished(FinishReason.STOP)

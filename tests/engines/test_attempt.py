@@ -11,7 +11,7 @@ from standpipe.chat.ask import Ask
 from standpipe.chat.errors import EngineFailed, EngineTimeout
 from standpipe.chat.events import Started, TextDelta
 from standpipe.engines.attempt import Attempt, Silence
-from standpipe.engines.base import Sink
+from standpipe.engines.engine import Sink
 from standpipe.engines.pool import Report
 from tests.engines.puppet import DONE, Puppet, answered, ask, failed, now, pool_of, raises, says, scripted
 from tests.virtual import Collected, run

@@ -10,10 +10,10 @@ import pytest
 from standpipe.chat.embedding import EmbedAsk, Vectors
 from standpipe.chat.errors import EngineFailed, EngineTimeout, Failure, InvalidAsk, NoEngine, Unsupported
 from standpipe.engines import upstream
-from standpipe.engines.base import Embedder
-from standpipe.engines.http1 import Client
+from standpipe.engines.engine import Embedder
 from standpipe.engines.pool import Pool, Report
 from standpipe.engines.upstream import Upstream
+from standpipe.http_client.client import Client
 from standpipe.policy.breaker import State
 from tests.engines.peers import Peer, Script, engine
 from tests.engines.puppet import DONE, Puppet, pool_of, says, scripted

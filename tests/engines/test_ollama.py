@@ -12,9 +12,9 @@ from standpipe.chat.ask import Ask, Effort, Message, Role, Text
 from standpipe.chat.embedding import EmbedAsk
 from standpipe.chat.errors import ContextTooLong, EngineFailed, EngineTimeout, InvalidAsk, Unsupported
 from standpipe.chat.events import Finished, FinishReason, Started, TextDelta, Timings, ToolCallDelta, Usage
-from standpipe.engines.connection import Bounds
-from standpipe.engines.http1 import BOUNDS, Client
 from standpipe.engines.ollama import Ollama, http_url
+from standpipe.http_client.client import BOUNDS, Client
+from standpipe.http_client.transport import Bounds
 from tests.engines.peers import Peer, Script, engine, run_on_uvloop, turns
 from tests.virtual import Collected
 from tests.virtual import run as run_virtually

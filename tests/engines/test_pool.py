@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from standpipe.chat.ask import Ask
 from standpipe.chat.errors import EngineFailed, InvalidAsk, NoEngine, UnknownModel
 from standpipe.chat.events import Finished, ReasoningDelta, Started, TextDelta, ToolCallDelta
-from standpipe.engines.base import Sink
+from standpipe.engines.engine import Sink
 from standpipe.engines.pool import Pool, Report
 from standpipe.policy.breaker import State
 from tests.engines.puppet import DONE, Puppet, answered, ask, failed, now, pool_of, raises, running, says, scripted

@@ -8,7 +8,7 @@ import pytest
 
 from standpipe.chat.errors import EngineFailed
 from standpipe.chat.events import Started, TextDelta
-from standpipe.engines.base import Health
+from standpipe.engines.engine import Health
 from standpipe.engines.pool import Pool, Report
 from standpipe.policy.breaker import State
 from tests.engines.puppet import DONE, Puppet, answered, failed, now, pool_of, running, says, scripted

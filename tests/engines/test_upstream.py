@@ -18,9 +18,9 @@ from standpipe.chat.errors import (
     Unsupported,
 )
 from standpipe.chat.events import Finished, FinishReason, Started, TextDelta, Usage
-from standpipe.engines.connection import LINGER, Bounds
-from standpipe.engines.http1 import BOUNDS, Client
 from standpipe.engines.upstream import LLAMA_CPP, Capabilities, Upstream
+from standpipe.http_client.client import BOUNDS, Client
+from standpipe.http_client.transport import LINGER, Bounds
 from tests.engines.peers import Peer, Script, engine, run_on_uvloop, turns
 from tests.virtual import Collected
 from tests.virtual import run as run_virtually

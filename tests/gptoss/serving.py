@@ -20,11 +20,11 @@ from msgspec.structs import replace
 
 from standpipe.chat.ask import Ask
 from standpipe.chat.events import Event
-from standpipe.dialects.harmony_prompt import prepare
-from standpipe.dialects.harmony_reader import HarmonyReader
-from standpipe.dialects.harmony_request import raw_request
-from standpipe.dialects.openai_stream import Decoder
-from standpipe.dialects.openai_upstream import LLAMA, request_body
+from standpipe.dialects.harmony.prompt import prepare
+from standpipe.dialects.harmony.reader import HarmonyReader
+from standpipe.dialects.harmony.request import raw_request
+from standpipe.dialects.openai.from_engine import Decoder
+from standpipe.dialects.openai.to_engine import LLAMA, request_body
 
 CHILD = Path(__file__).with_name("child.py")
 PATIENCE = 30.0

@@ -24,9 +24,9 @@ from standpipe.chat.ask import (
     ToolMode,
     ToolResult,
 )
-from standpipe.dialects.harmony import Fault
-from standpipe.dialects.harmony_markup import find
-from standpipe.policy.control_tokens import ControlTokens, Handling, judge, probe_texts
+from standpipe.dialects.harmony.markup import find
+from standpipe.dialects.harmony.parser import Fault
+from standpipe.engines.guard.control_tokens import ControlTokens, Handling, judge, probe_texts
 from tests.gptoss import tiny
 from tests.gptoss.corpus import Call, Damage, Meaning, load, meaning, tool
 from tests.gptoss.serving import Server, raw_body, serving

@@ -9,9 +9,10 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Self
 
 from standpipe.app.house import Standpipe
-from standpipe.edge.seam import BodyTooLarge, Flow, Headers
-from standpipe.engines.script import Script
-from standpipe.engines.scripted import Scripted
+from standpipe.edge.seam import BodyTooLarge, Headers
+from standpipe.engines.scripted.script import Script
+from standpipe.engines.scripted.scripted import Scripted
+from standpipe.flow import Flow
 from standpipe.observe import log
 from standpipe.settings import Settings
 from tests.virtual import run

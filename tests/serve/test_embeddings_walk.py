@@ -7,8 +7,8 @@ import pytest
 
 from standpipe.chat.embedding import EmbedAsk, Vectors
 from standpipe.chat.errors import ContextTooLong, EngineFailed, Failure, InvalidAsk
-from standpipe.engines.script import Script
-from standpipe.engines.scripted import Scripted
+from standpipe.engines.scripted.script import Script
+from standpipe.engines.scripted.scripted import Scripted
 from standpipe.store.memory import MemoryStore
 from tests.serve.driver import Reply, Tap
 from tests.virtual import run

@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from standpipe.engines.script import Fault, FaultKind, Script
+from standpipe.engines.scripted.script import Fault, FaultKind, Script
 from tests import openai_schema
 from tests.serve.driver import Reply, scene
 

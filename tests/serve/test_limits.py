@@ -6,7 +6,7 @@ import json
 import altcha
 import pytest
 
-from standpipe.engines.script import Script
+from standpipe.engines.scripted.script import Script
 from standpipe.observe.prometheus import page
 from standpipe.policy.identity import ClientKey
 from standpipe.policy.pace import Peek, Rate

@@ -6,7 +6,7 @@ import json
 import pytest
 
 from standpipe.chat.errors import Forbidden
-from standpipe.engines.script import Fault, FaultKind, Script
+from standpipe.engines.scripted.script import Fault, FaultKind, Script
 from tests.serve.driver import scene
 
 HELLO = [{"role": "user", "content": "Hello!"}]

@@ -6,8 +6,8 @@ import json
 import pytest
 
 from standpipe.chat.events import Started, TextDelta
-from standpipe.engines.script import Fault, FaultKind, Script
-from standpipe.engines.scripted import Scripted
+from standpipe.engines.scripted.script import Fault, FaultKind, Script
+from standpipe.engines.scripted.scripted import Scripted
 from tests.serve.driver import Reply, Tap, scene
 from tests.virtual import run
 

@@ -5,7 +5,7 @@ import io
 import pytest
 from rich.console import Console
 
-from standpipe.engines.script import Script
+from standpipe.engines.scripted.script import Script
 from standpipe.terminal import top
 from tests.serve.driver import Reply, Request, Tap
 from tests.virtual import run

@@ -11,8 +11,8 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from standpipe.serve.assets import text
-from standpipe.serve.documents import LABELS, fill
+from standpipe.site.assets import text
+from standpipe.site.documents import LABELS, fill
 
 _FENCE = re.compile(r"^```(\w+) (\w+)[^\n]*\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 SAMPLES = [(found[1], found[2], found[3]) for found in _FENCE.finditer(text("pages/index.md"))]

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from standpipe.serve.assets import files, modules, text
+from standpipe.site.assets import files, modules, text
 
 HERE = Path(__file__).parent
 ROOT = HERE.parent.parent

@@ -10,10 +10,10 @@ from rich.console import Console
 
 from standpipe.app.engines import open_engines
 from standpipe.chat.errors import EngineFailed
-from standpipe.engines.base import Engine, Probed
-from standpipe.engines.llama import LlamaFailed
+from standpipe.engines.engine import Engine, Probed
+from standpipe.engines.guard.control_tokens import Handling
+from standpipe.engines.llama.llama import LlamaFailed
 from standpipe.models.catalog import ModelUnavailable
-from standpipe.policy.control_tokens import Handling
 from standpipe.policy.identity import Trust
 from standpipe.settings import Settings, SettingsError
 from standpipe.terminal import progress

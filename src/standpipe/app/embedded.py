@@ -11,15 +11,15 @@ from typing import TypeVar, cast
 
 from msgspec import Struct
 
-from standpipe.engines.base import Engine
-from standpipe.engines.constrained import Constrained
-from standpipe.engines.guarded import Guarded
-from standpipe.engines.harmony import speaks_harmony
-from standpipe.engines.llama import Llama, Log, Options
+from standpipe.engines.engine import Engine
+from standpipe.engines.guard.constrained import Constrained
+from standpipe.engines.guard.control_tokens import ControlTokens
+from standpipe.engines.guard.guarded import Guarded
+from standpipe.engines.guard.harmony import speaks_harmony
+from standpipe.engines.llama.llama import Llama, Log, Options
 from standpipe.models import catalog, download, fit, gguf
 from standpipe.models.catalog import Shape
 from standpipe.models.fetch import Progress
-from standpipe.policy.control_tokens import ControlTokens
 from standpipe.settings import Settings
 
 T = TypeVar("T")

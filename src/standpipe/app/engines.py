@@ -11,19 +11,19 @@ from collections.abc import Callable, Sequence
 import msgspec
 from msgspec import Struct
 
-from standpipe.engines.base import Engine
-from standpipe.engines.connection import Bounds, HttpFault
-from standpipe.engines.constrained import Constrained
-from standpipe.engines.guarded import Guarded
-from standpipe.engines.http1 import Client
+from standpipe.engines.engine import Engine
+from standpipe.engines.guard.constrained import Constrained
+from standpipe.engines.guard.control_tokens import ControlTokens
+from standpipe.engines.guard.guarded import Guarded
 from standpipe.engines.named import Kind, Named, parse_engine
 from standpipe.engines.ollama import Ollama, http_url
-from standpipe.engines.script import read_script
-from standpipe.engines.scripted import Scripted
+from standpipe.engines.scripted.script import read_script
+from standpipe.engines.scripted.scripted import Scripted
 from standpipe.engines.upstream import Upstream
-from standpipe.engines.url import describe_url
+from standpipe.http_client.client import Client
+from standpipe.http_client.transport import Bounds, HttpFault
+from standpipe.http_client.url import describe_url
 from standpipe.models.fetch import Progress
-from standpipe.policy.control_tokens import ControlTokens
 from standpipe.settings import Settings, SettingsError
 
 OLLAMA = "http://127.0.0.1:11434"

@@ -13,11 +13,11 @@ from standpipe import __version__
 from standpipe.engines.pool import Pool
 from standpipe.serve.admission import Admission
 from standpipe.serve.exchange import Exchange
-from standpipe.serve.facts import Facts, links
-from standpipe.serve.pages import Site
 from standpipe.serve.routes import Route
-from standpipe.serve.status import StatusBoard
 from standpipe.settings import Settings, SettingsError
+from standpipe.site.facts import Facts, links
+from standpipe.site.pages import Site
+from standpipe.site.status import StatusBoard
 
 _TOP = 50
 """Clients that an operator is shown at a time."""

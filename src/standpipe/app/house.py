@@ -12,16 +12,18 @@ from typing import Any, Self
 
 from standpipe import __version__
 from standpipe.app.face import Face
-from standpipe.dialects import openai_chat, openai_completions, openai_responses
+from standpipe.dialects.openai import chat as openai_chat
+from standpipe.dialects.openai import completions as openai_completions
+from standpipe.dialects.openai.responses import dialect as openai_responses
 from standpipe.edge.server import Statistics as EdgeStatistics
-from standpipe.engines.base import Engine
+from standpipe.engines.engine import Engine
+from standpipe.engines.guard.control_tokens import Handling
 from standpipe.engines.pool import Pool
 from standpipe.observe.hooks import Hook
 from standpipe.observe.log import AskLog, ClientHash, Logger
 from standpipe.observe.metrics import Metrics
 from standpipe.policy.alarm import Alarm, Oddity
 from standpipe.policy.caps import Caps
-from standpipe.policy.control_tokens import Handling
 from standpipe.policy.identity import Identities, Identity, Trust
 from standpipe.policy.line import Line, Policy, Reach, Room, Rules
 from standpipe.policy.overload import SlotRange, Slots
@@ -30,13 +32,13 @@ from standpipe.serve import anthropic, limits, ollama
 from standpipe.serve.admission import Admission
 from standpipe.serve.embeddings import Embeddings
 from standpipe.serve.exchange import Exchange, Header
-from standpipe.serve.guard import Guard, host_rule
+from standpipe.serve.front import Guard, host_rule
 from standpipe.serve.kept import KeptResponses
-from standpipe.serve.reply import House, Walk
 from standpipe.serve.routes import Route, Routes
 from standpipe.serve.share import Shares
 from standpipe.serve.state import State
 from standpipe.serve.stream import Patience
+from standpipe.serve.walk import House, Walk
 from standpipe.settings import Settings, SettingsError
 from standpipe.store.kept import Bounds, MemoryKept
 from standpipe.store.memory import MemoryStore

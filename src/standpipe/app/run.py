@@ -21,16 +21,16 @@ from typing import Any, NamedTuple
 
 from standpipe.app.engines import open_engines
 from standpipe.app.house import Standpipe
+from standpipe.edge.config import Limits
 from standpipe.edge.http1 import Http1Shell
-from standpipe.edge.limits import Limits
 from standpipe.edge.listen import ListenError, Tls, inherited, local_only, open_tcp, open_unix, raise_descriptors
 from standpipe.edge.server import Server, Shell
-from standpipe.engines.llama import LlamaFailed
+from standpipe.engines.llama.llama import LlamaFailed
 from standpipe.models.catalog import ModelUnavailable
 from standpipe.observe import log as logs
 from standpipe.observe.log import Logger
 from standpipe.policy.identity import Trust
-from standpipe.serve.guard import Guard
+from standpipe.serve.front import Guard
 from standpipe.settings import Settings, SettingsError
 from standpipe.terminal import banner, progress
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections import Counter
 from enum import StrEnum
 
-from standpipe.edge.limits import Limits
+from standpipe.edge.config import Limits
 from standpipe.policy.address import parse
 from standpipe.policy.identity import UNIX, UNKNOWN, ClientKey, Trust, client_key
 

@@ -26,9 +26,9 @@ from typing import TYPE_CHECKING, cast
 
 from standpipe.edge import proxy_protocol
 from standpipe.edge.census import Entry, Visit
+from standpipe.edge.config import HIGH_WATER, LOW_WATER, Limits, Patience
 from standpipe.edge.head import Head, Rejected
 from standpipe.edge.intake import Incoming, Intake
-from standpipe.edge.limits import HIGH_WATER, LOW_WATER, Limits, Patience
 from standpipe.edge.reader import Reader
 from standpipe.edge.reply import Http1Reply, give, whole
 

@@ -13,8 +13,8 @@ from collections import Counter
 from msgspec import Struct
 
 from standpipe.edge.census import Visit
+from standpipe.edge.config import Limits
 from standpipe.edge.connection import Connection, allowances
-from standpipe.edge.limits import Limits
 from standpipe.edge.reply import Calendar
 from standpipe.edge.seam import Handler, Refuse
 

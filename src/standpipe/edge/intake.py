@@ -10,7 +10,7 @@ import asyncio
 import contextlib
 from collections.abc import Callable
 
-from standpipe.edge.limits import Limits, Patience
+from standpipe.edge.config import Limits, Patience
 from standpipe.edge.seam import BodyTooLarge, BodyTooSlow, Headers
 
 

@@ -20,7 +20,7 @@ from pathlib import Path
 
 from msgspec import Struct
 
-from standpipe.edge.limits import HIGH_WATER
+from standpipe.edge.config import HIGH_WATER
 
 BACKLOG = 4096
 """Connections that the kernel may hold ready for us; the kernel lowers it to its own bound."""

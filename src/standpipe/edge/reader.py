@@ -15,8 +15,8 @@ import re
 
 from httptools import HttpParserError, HttpParserInvalidMethodError, HttpParserUpgrade, HttpRequestParser
 
+from standpipe.edge.config import Limits
 from standpipe.edge.head import Head, Pair, Rejected, framing, target
-from standpipe.edge.limits import Limits
 from standpipe.edge.seam import Headers
 
 _BLANK = b"\r\n\r\n"

@@ -15,7 +15,8 @@ from enum import StrEnum
 from http import HTTPStatus
 from typing import Protocol
 
-from standpipe.edge.seam import Flow, Refusal, Reply
+from standpipe.edge.seam import Refusal, Reply
+from standpipe.flow import Flow
 
 Header = tuple[bytes, bytes]
 

@@ -22,13 +22,7 @@ from typing import Any, Protocol
 
 from msgspec import Struct
 
-
-class Flow(Protocol):
-    """A source of bytes that can be told to hold back."""
-
-    def pause(self) -> None: ...
-
-    def resume(self) -> None: ...
+from standpipe.flow import Flow
 
 
 class Headers:

@@ -15,9 +15,9 @@ from uvicorn import Config
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.server import ServerState
 
-from standpipe.edge.asgi import AsgiShell
+from standpipe.asgi import AsgiShell
 from standpipe.edge.census import Entry, Visit
-from standpipe.edge.limits import Limits, Patience
+from standpipe.edge.config import Limits, Patience
 from standpipe.edge.reply import Calendar
 from standpipe.edge.seam import Handler, Refuse
 

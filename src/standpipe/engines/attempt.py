@@ -17,7 +17,8 @@ from msgspec import Struct
 from standpipe.chat.ask import Ask
 from standpipe.chat.errors import EngineFailed, EngineTimeout
 from standpipe.chat.events import Event, Finished, Started, says_something
-from standpipe.engines.base import Engine, Flow, Sink
+from standpipe.engines.engine import Engine, Sink
+from standpipe.flow import Flow
 
 
 class Report(Struct):

@@ -11,9 +11,9 @@ import asyncio
 from msgspec import Struct
 
 from standpipe.chat.errors import EngineFailed
-from standpipe.engines.base import Engine, Health, Probed
+from standpipe.engines.engine import Engine, Health, Probed
+from standpipe.engines.guard.control_tokens import Handling
 from standpipe.policy.breaker import Breaker, State
-from standpipe.policy.control_tokens import Handling
 from standpipe.policy.retry import Budget
 
 REFRESH_PATIENCE = 10.0

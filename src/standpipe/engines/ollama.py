@@ -10,9 +10,9 @@ import secrets
 from typing import ClassVar
 
 from standpipe.chat.ask import Ask
-from standpipe.dialects.ollama_stream import Decoder
-from standpipe.dialects.ollama_upstream import request_body
-from standpipe.dialects.openai_faults import failure_in_stream
+from standpipe.dialects.ollama.from_engine import Decoder
+from standpipe.dialects.ollama.to_engine import request_body
+from standpipe.dialects.openai.faults import failure_in_stream
 from standpipe.engines.upstream import StreamDecoder, Upstream
 
 PORT = 11434

@@ -21,9 +21,9 @@ from msgspec.structs import replace
 from standpipe.chat.ask import Ask
 from standpipe.chat.embedding import EmbedAsk, Vectors
 from standpipe.chat.errors import EngineFailed, Failure, NoEngine, Unsupported
-from standpipe.dialects.openai_embeddings import NONE_HERE
+from standpipe.dialects.openai.embeddings import NONE_HERE
 from standpipe.engines.attempt import Attempt, Report, Silence
-from standpipe.engines.base import Embedder, Engine, Health, Sink
+from standpipe.engines.engine import Embedder, Engine, Health, Sink
 from standpipe.engines.member import EngineStatistics, Member
 from standpipe.policy.breaker import blames
 from standpipe.policy.retry import ATTEMPTS, GiveUp, classify

@@ -20,15 +20,16 @@ from standpipe.chat.ask import Ask
 from standpipe.chat.embedding import EmbedAsk, Vectors
 from standpipe.chat.errors import EngineFailed, EngineTimeout, Failure
 from standpipe.chat.events import Event
-from standpipe.dialects import openai_embeddings
-from standpipe.dialects.openai_faults import failure_from
-from standpipe.dialects.openai_stream import Decoder
-from standpipe.dialects.openai_upstream import LLAMA, Extras, request_body
+from standpipe.dialects.openai import embeddings as openai_embeddings
+from standpipe.dialects.openai.faults import failure_from
+from standpipe.dialects.openai.from_engine import Decoder
+from standpipe.dialects.openai.to_engine import LLAMA, Extras, request_body
 from standpipe.dialects.sse import frame
-from standpipe.engines.base import Flow, Health, Sink
-from standpipe.engines.connection import ConnectFailed, DeadlinePassed, HttpFault
-from standpipe.engines.http1 import AnswerTooLarge, Client, ClientStatistics
-from standpipe.engines.response import Headers
+from standpipe.engines.engine import Health, Sink
+from standpipe.flow import Flow
+from standpipe.http_client.client import AnswerTooLarge, Client, ClientStatistics
+from standpipe.http_client.response import Headers
+from standpipe.http_client.transport import ConnectFailed, DeadlinePassed, HttpFault
 
 HEALTH_PATIENCE = 3.0
 """Seconds within which an engine that is up lists its models."""

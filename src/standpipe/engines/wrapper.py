@@ -5,7 +5,7 @@ Knows nothing of what a wrapper does to an ask or to its answer.
 
 from __future__ import annotations
 
-from standpipe.engines.base import Embedder, Engine, Health
+from standpipe.engines.engine import Embedder, Engine, Health
 
 
 class Wrapper:

@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 from standpipe.chat.errors import EngineFailed, Failure
 from standpipe.chat.fold import Fold
-from standpipe.dialects.base import Dialect, Encoder, Parsed, Stamp
+from standpipe.dialects.dialect import Dialect, Encoder, Parsed, Stamp
 from standpipe.engines.pool import Pool, Report
 from standpipe.observe.hooks import Record
 from standpipe.policy.identity import ClientKey

@@ -13,13 +13,13 @@ from functools import partial
 import msgspec
 
 from standpipe.chat.ask import Ask
-from standpipe.dialects.anthropic import MESSAGES
+from standpipe.dialects.anthropic.messages import MESSAGES
 from standpipe.policy.estimate import Prompts, Sizes, texts
 from standpipe.policy.prompt import join
 from standpipe.serve.body import read
 from standpipe.serve.exchange import Exchange
-from standpipe.serve.reply import House, Walk
 from standpipe.serve.routes import Handler, Route
+from standpipe.serve.walk import House, Walk
 
 
 def routes(house: House, prompts: Prompts) -> dict[str, Route]:

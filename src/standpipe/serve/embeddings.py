@@ -11,14 +11,14 @@ from standpipe.chat.ask import Ask, Message, Role, Sampling, Text
 from standpipe.chat.embedding import EmbedAsk, Vectors
 from standpipe.chat.errors import EngineFailed, Failure, Internal
 from standpipe.chat.events import Usage
-from standpipe.dialects import openai_embeddings as dialect
+from standpipe.dialects.openai import embeddings as dialect
 from standpipe.engines.pool import Report
 from standpipe.observe.hooks import Record
 from standpipe.policy.identity import ClientKey
 from standpipe.serve.admission import Entry, Wish
 from standpipe.serve.body import read
 from standpipe.serve.exchange import Exchange
-from standpipe.serve.reply import CLIENT_LEFT, House
+from standpipe.serve.walk import CLIENT_LEFT, House
 
 NAME = "openai_embeddings"
 

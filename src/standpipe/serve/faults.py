@@ -7,7 +7,7 @@ import math
 import msgspec
 
 from standpipe.chat.errors import Failure, Internal, MethodNotAllowed
-from standpipe.dialects.base import Dialect
+from standpipe.dialects.dialect import Dialect
 from standpipe.serve.exchange import JSON, Exchange, Header
 
 _SHORTEST, _LONGEST = 1.0, 59.0

@@ -12,8 +12,8 @@ from collections.abc import Callable
 import msgspec
 
 from standpipe.chat.errors import NotFound, Unsupported
-from standpipe.dialects import openai_responses_kept as pure
-from standpipe.dialects.base import Parsed
+from standpipe.dialects.dialect import Parsed
+from standpipe.dialects.openai.responses import kept as pure
 from standpipe.policy.identity import ClientKey, Identity
 from standpipe.serve.exchange import Exchange
 from standpipe.store.kept import Kept

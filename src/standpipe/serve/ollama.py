@@ -11,15 +11,15 @@ from msgspec import Raw, Struct
 
 from standpipe import __version__
 from standpipe.chat.errors import Forbidden, UnknownModel
-from standpipe.dialects import ollama_models
-from standpipe.dialects.base import Dialect
-from standpipe.dialects.ollama import CHAT, GENERATE
+from standpipe.dialects.dialect import Dialect
+from standpipe.dialects.ollama import models as ollama_models
+from standpipe.dialects.ollama.native import CHAT, GENERATE
 from standpipe.dialects.reading import decode, fields
 from standpipe.edge.seam import Request
 from standpipe.serve.body import read
 from standpipe.serve.exchange import Exchange
-from standpipe.serve.reply import House, Walk
 from standpipe.serve.routes import Route
+from standpipe.serve.walk import House, Walk
 
 _SMALL = 4096
 """Bytes. A larger body asks something."""

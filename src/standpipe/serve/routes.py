@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from msgspec import Struct
 
 from standpipe.chat.errors import MethodNotAllowed, NotFound
-from standpipe.dialects.base import Dialect
+from standpipe.dialects.dialect import Dialect
 from standpipe.serve.exchange import Exchange
 
 Handler = Callable[[Exchange], Awaitable[None]]

@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 
 from standpipe.chat.errors import UnknownModel
-from standpipe.dialects import openai_models
+from standpipe.dialects.openai import models as openai_models
 from standpipe.engines.pool import Pool
 from standpipe.serve.exchange import Exchange
 

@@ -17,8 +17,8 @@ from msgspec import Struct
 from standpipe.chat.errors import Failure
 from standpipe.chat.events import Event, Failed, Waiting
 from standpipe.chat.fold import Fold
-from standpipe.dialects.base import Dialect, Encoder
-from standpipe.engines.base import Flow
+from standpipe.dialects.dialect import Dialect, Encoder
+from standpipe.flow import Flow
 from standpipe.serve.exchange import Exchange, Header
 from standpipe.serve.meter import Meter
 

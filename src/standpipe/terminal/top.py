@@ -16,8 +16,8 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from standpipe.engines.connection import HttpFault
-from standpipe.engines.http1 import AnswerTooLarge, Client
+from standpipe.http_client.client import AnswerTooLarge, Client
+from standpipe.http_client.transport import HttpFault
 
 EVERY = 1.0
 """Seconds between two pictures."""

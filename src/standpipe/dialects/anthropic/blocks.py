@@ -1,0 +1,191 @@
+"""Events to the blocks of a streamed message.
+
+A message is a row of blocks, and one is whole before the next begins: clients take the latest for the one that grows.
+Our events know no such order (the arguments of two calls may come in turns), so blocks stand in a row here, the first
+of it is written as it grows, and what comes for a later one waits. A text or a thought is whole as soon as something
+else follows, a call when its arguments are an object and something else follows; at the end everything is.
+
+All that is the same in every delta of a block is made once, so a token costs one quoted string and one join. A stream
+ends in `message_stop` exactly when the answer is whole. A failed one ends in an `error`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from standpipe.chat.errors import Failure
+from standpipe.chat.events import (
+    Event,
+    Failed,
+    Finished,
+    FinishReason,
+    ReasoningDelta,
+    Started,
+    TextDelta,
+    ToolCallDelta,
+    Waiting,
+)
+from standpipe.dialects.anthropic import wire
+from standpipe.dialects.anthropic.faults import failure_body
+from standpipe.dialects.call_arguments import is_object, no_object
+from standpipe.dialects.dialect import Stamp
+from standpipe.dialects.quote import quote
+
+_PING = b'event: ping\ndata: {"type":"ping"}\n\n'
+_STOP = b'event: message_stop\ndata: {"type":"message_stop"}\n\n'
+_DELTA = b'event: content_block_delta\ndata: {"type":"content_block_delta","index":%d,"delta":%b'
+_END = b"}}\n\n"
+_SIGNED = b'{"type":"signature_delta","signature":%b' % quote(wire.SIGNATURE)
+
+
+class _Kind(NamedTuple):
+    """How a block begins, and each of its deltas."""
+
+    start: bytes
+    delta: bytes
+
+
+_TEXT = _Kind(b'{"type":"text","text":"","citations":null}', b'{"type":"text_delta","text":')
+_THINKING = _Kind(b'{"type":"thinking","thinking":"","signature":""}', b'{"type":"thinking_delta","thinking":')
+
+
+class _Block:
+    """One block: what waits to be written of it and, of a call, all its arguments."""
+
+    __slots__ = ("arguments", "closed", "held", "kind")
+
+    def __init__(self, kind: _Kind) -> None:
+        self.kind = kind
+        self.held: list[str] = []
+        self.arguments: list[str] | None = None
+        self.closed = False
+
+    @property
+    def whole(self) -> bool:
+        return self.arguments is None or is_object("".join(self.arguments))
+
+
+class Blocks:
+    """The Encoder of one reply. With `thinking` false, reasoning is not told."""
+
+    __slots__ = ("_calls", "_delta", "_index", "_row", "_stamp", "_thinking")
+
+    def __init__(self, stamp: Stamp, *, thinking: bool) -> None:
+        self._stamp = stamp
+        self._thinking = thinking
+        self._row: list[_Block] = []  # the open block, and those that wait behind it
+        self._calls: dict[int, _Block] = {}
+        self._index = -1  # of the open block
+        self._delta = b""  # how each delta of the open block begins
+
+    def encode(self, events: Sequence[Event]) -> bytes:
+        pieces: list[bytes] = []
+        for event in events:
+            match event:
+                case TextDelta():
+                    self._say(_TEXT, event.text, pieces)
+                case ReasoningDelta():
+                    if self._thinking:
+                        self._say(_THINKING, event.text, pieces)
+                case ToolCallDelta():
+                    self._call(event, pieces)
+                case Waiting():
+                    pieces.append(_waiting(event))
+                case Started():
+                    pieces += (self._started(), _PING)
+                case Finished():
+                    self._finish(event, pieces)
+                case Failed():
+                    pieces.append(self._failed(event.failure))
+        return b"".join(pieces)
+
+    def _say(self, kind: _Kind, text: str, pieces: list[bytes]) -> None:
+        if not text:
+            return
+        row = self._row
+        if len(row) == 1 and row[0].kind is kind:  # as for nearly every token
+            pieces += (self._delta, quote(text), _END)
+            return
+        if not row or row[-1].kind is not kind:
+            self._append(_Block(kind), pieces)
+        self._grow(row[-1], text, pieces)
+
+    def _call(self, event: ToolCallDelta, pieces: list[bytes]) -> None:
+        block = self._calls.get(event.index)
+        if block is None:
+            start = b'{"type":"tool_use","id":%b,"name":%b,"input":{},"caller":{"type":"direct"}}' % (
+                quote(event.id),
+                quote(event.name),
+            )
+            block = self._calls[event.index] = _Block(_Kind(start, b'{"type":"input_json_delta","partial_json":'))
+            block.arguments = []
+            self._append(block, pieces)
+        if block.arguments is not None and not block.closed:  # only white space could follow
+            block.arguments.append(event.arguments)
+            self._grow(block, event.arguments, pieces)
+
+    def _append(self, block: _Block, pieces: list[bytes]) -> None:
+        self._row.append(block)
+        if len(self._row) == 1:
+            self._open(pieces)
+
+    def _grow(self, block: _Block, text: str, pieces: list[bytes]) -> None:
+        """More of a block that is not closed: written if it is the open one."""
+        if block is not self._row[0]:
+            block.held.append(text)
+        elif text:
+            pieces += (self._delta, quote(text), _END)
+        while len(self._row) > 1 and self._row[0].whole:
+            self._switch(pieces)
+
+    def _switch(self, pieces: list[bytes]) -> None:
+        """Close the open block and open the next, if there is one. Nothing else does either."""
+        block = self._row.pop(0)
+        block.closed = True
+        if block.kind is _THINKING:
+            pieces += (_DELTA % (self._index, _SIGNED), _END)
+        pieces.append(b'event: content_block_stop\ndata: {"type":"content_block_stop","index":%d}\n\n' % self._index)
+        if self._row:
+            self._open(pieces)
+
+    def _open(self, pieces: list[bytes]) -> None:
+        block = self._row[0]
+        self._index += 1
+        self._delta = _DELTA % (self._index, block.kind.delta)
+        pieces.append(
+            b'event: content_block_start\ndata: {"type":"content_block_start","index":%d,"content_block":%b}\n\n'
+            % (self._index, block.kind.start)
+        )
+        if held := "".join(block.held):
+            pieces += (self._delta, quote(held), _END)
+
+    def _started(self) -> bytes:
+        message = wire.WrittenMessage(
+            f"msg_{self._stamp.id}", "assistant", self._stamp.model, (), None, None, wire.message_usage(None)
+        )
+        return b'event: message_start\ndata: {"type":"message_start","message":%b}\n\n' % quote(message)
+
+    def _finish(self, event: Finished, pieces: list[bytes]) -> None:
+        """A call that was cut off goes out as it is: the reason tells. One without a word says nothing to its tool."""
+        said = ("".join(block.arguments or ()) for block in self._calls.values())
+        if event.reason is not FinishReason.LENGTH and not all(not text or is_object(text) for text in said):
+            pieces.append(self._failed(no_object()))
+            return
+        while self._row:
+            self._switch(pieces)
+        delta = wire.Ending(wire.stop_reason(event.reason, event.stop), event.stop)
+        told = {"type": "message_delta", "delta": delta, "usage": wire.usage(event.usage)}
+        pieces += (b"event: message_delta\ndata: ", quote(told), b"\n\n", _STOP)
+
+    def _failed(self, failure: Failure) -> bytes:
+        return b"event: error\ndata: %b\n\n" % failure_body(failure, self._stamp.id)
+
+
+def _waiting(event: Waiting) -> bytes:
+    """A ping, which every client drops; whoever knows looks at its `queue`."""
+    if event.position is None:
+        return _PING
+    eta = None if event.eta is None else round(event.eta, 1)
+    queue = quote({"position": event.position, "eta_seconds": eta})
+    return b'event: ping\ndata: {"type":"ping","queue":%b}\n\n' % queue

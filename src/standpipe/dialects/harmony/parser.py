@@ -1,0 +1,359 @@
+"""A streaming parser of Harmony, the format in which gpt-oss writes: pieces of text in, events out.
+
+A turn is a row of messages between control tokens. `analysis` is reasoning, `final` is the answer, `commentary` is a
+preamble to the reader, and a message with a recipient is a tool call. Models often write something else. The theory of
+this parser is that a turn is always worth something: it never fails, it reads what is there as what it can only mean,
+and what has no meaning is left out. No control token ever gets into any field.
+
+The parser knows where in the markup it is, `harmony_header` what a header says, `harmony_body` what becomes of a
+message. It gives text away as soon as its meaning is decided, and looks at every character a bounded number of times.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from enum import Enum, StrEnum, auto
+
+from msgspec import Struct
+
+from standpipe.chat.ask import Tool
+from standpipe.chat.events import Delta, FinishReason
+from standpipe.dialects.harmony import header, stripped
+from standpipe.dialects.harmony.body import Body, Close, Kind, Scribe, body_for
+from standpipe.dialects.harmony.header import Channel, Heading, Segment
+from standpipe.dialects.harmony.markup import ENDS_TURN, Cutter, Marker, strip
+
+
+class Fault(StrEnum):
+    """Why a whole turn is no answer. One more attempt is worth it, as long as nothing was sent to the client."""
+
+    EMPTY = "empty"
+    UNPARSABLE = "unparsable"
+    """A call was written that cannot be read."""
+    UNDECLARED_TOOL = "undeclared_tool"
+    NO_CALL = "no_call"
+    """A tool had to be called and was not."""
+
+
+class Turn(Struct, frozen=True):
+    """What a whole turn came to. `undeclared` names tools that were called and do not exist: for a log, at most."""
+
+    reason: FinishReason
+    fault: Fault | None = None
+    undeclared: tuple[str, ...] = ()
+
+
+class _At(Enum):
+    """Where in the markup the parser is."""
+
+    OUTSIDE = auto()
+    HEADER = auto()
+    BODY = auto()
+    PEEK = auto()
+    """Inside a body, behind a marker that may open the next message."""
+    DONE = auto()
+
+
+_IN_HEADERS = frozenset({Marker.MESSAGE, Marker.CHANNEL, Marker.CONSTRAIN})
+_LONGEST_NAME = 64
+
+
+class Parser:
+    """One turn. `feed` pieces, then `finish`; `turn` is there afterwards.
+
+    `tools` are those that may be called. `stem` is unique to this turn: the ids of its calls are made of it. `forced`:
+    a tool must be called, so an answer that is a call's JSON is one. `parallel`: more than one call may come.
+    """
+
+    __slots__ = (
+        "_complete", "_cutter", "_forced", "_only_calls", "_opened", "_parallel", "_peeked", "_peeked_at", "_scribe",
+        "_segments", "_state", "_stray", "_truncated", "_undeclared", "turn",
+    )  # fmt: skip
+
+    def __init__(self, tools: Iterable[Tool], stem: str, *, forced: bool = False, parallel: bool = False) -> None:
+        self.turn: Turn | None = None
+        self._forced = forced
+        self._parallel = parallel
+        self._cutter = Cutter()
+        self._scribe = Scribe(tools, stem)
+        self._state = _At.OUTSIDE
+        self._segments: list[tuple[Marker, list[str]]] = []
+        self._stray: list[str] = []
+        self._peeked: list[str] = []
+        self._peeked_at = Marker.START
+        self._opened = False
+        self._only_calls = False
+        self._complete = False
+        self._truncated = False
+        self._undeclared: list[str] = []
+
+    @property
+    def done(self) -> bool:
+        """Whether the turn is over: nothing that comes now says anything any more."""
+        return self._state is _At.DONE
+
+    def go_on(self, *, reasoning: str, text: str) -> None:
+        """What of this turn was given out already: the last characters of each, empty when there was none."""
+        self._scribe.go_on(reasoning=reasoning, text=text)
+
+    @property
+    def passes_text(self) -> bool:
+        """Whether a piece without `<` is answer text as it stands, and need not be fed."""
+        return self._state is _At.BODY and self._scribe.speaks and self._cutter.idle
+
+    def feed(self, piece: str) -> list[Delta]:
+        """Take a piece of what the model wrote; give what is decided."""
+        if self._state is not _At.DONE:
+            self._take(self._cutter.feed(piece))
+        return self._given()
+
+    def enter(self, channel: Channel, *, resumed: bool) -> list[Delta]:
+        """What comes now is the body of a message on this channel, by the word of an engine that read its header.
+
+        `resumed`: it goes on where something already given out left off.
+        """
+        kind = Kind.REASONING if channel is Channel.ANALYSIS else Kind.TEXT
+        self._let_go_tail()
+        if self._state in (_At.BODY, _At.PEEK) and not self._scribe.writes(kind):
+            self._close(ended=False, whole=True)
+        if self._state in (_At.OUTSIDE, _At.HEADER):
+            self._begin(Body(kind, final=channel is Channel.FINAL), resumed=resumed)
+        return self._given()
+
+    def finish(self, reason: FinishReason | None = None) -> list[Delta]:
+        """The model stopped, and why as far as the engine knows; give the rest, and set `turn`."""
+        self._let_go_tail()
+        self._end_turn(whole=reason in (FinishReason.STOP, FinishReason.TOOL_CALLS))
+        self.turn = Turn(self._reason(reason), self._fault(reason), tuple(self._undeclared))
+        return self._given()
+
+    def __repr__(self) -> str:
+        return f"<Parser {self._state.name} {self._scribe!r}>"
+
+    # What comes in, by where it comes.
+
+    def _given(self) -> list[Delta]:
+        out, self._scribe.out = self._scribe.out, []
+        return out
+
+    def _let_go_tail(self) -> None:
+        """What looked like the start of a marker was none."""
+        tail = self._cutter.flush()
+        if tail:
+            self._take([tail])
+
+    def _take(self, pieces: Iterable[str | Marker]) -> None:
+        for piece in pieces:
+            if isinstance(piece, Marker):
+                self._take_marker(piece)
+            else:
+                self._take_text(piece)
+
+    def _take_text(self, text: str) -> None:
+        match self._state:
+            case _At.OUTSIDE:
+                self._stray.append(text)
+            case _At.HEADER:
+                self._segments[-1][1].append(text)
+            case _At.BODY:
+                self._scribe.say(text)
+            case _At.PEEK:
+                self._peeked.append(text)
+                self._look(None)
+            case _At.DONE:
+                pass
+
+    def _take_marker(self, marker: Marker) -> None:
+        if self._state is _At.PEEK:
+            self._look(marker)
+        match self._state:
+            case _At.OUTSIDE:
+                self._marker_outside(marker)
+            case _At.HEADER:
+                self._marker_in_header(marker)
+            case _At.BODY:
+                self._marker_in_body(marker)
+            case _At.PEEK | _At.DONE:
+                pass
+
+    def _marker_outside(self, marker: Marker) -> None:
+        """Everything but a stray marker opens a header or ends the turn; `<|start|>` may have been forgotten."""
+        if marker in ENDS_TURN:
+            self._end_turn()
+        elif marker is Marker.START:
+            self._set_aside()
+            self._begin_header("")
+        elif marker in _IN_HEADERS:
+            text = "".join(self._stray)
+            lost_start = header.is_header(text, self._scribe.tools)
+            if not lost_start:
+                self._set_aside()
+            self._stray.clear()
+            self._begin_header(text if lost_start else "")
+            self._marker_in_header(marker)
+        elif self._opened and marker is Marker.END:
+            self._set_aside()
+
+    def _marker_in_header(self, marker: Marker) -> None:
+        match marker:
+            case Marker.MESSAGE:
+                self._open(self._heading())
+            case Marker.CHANNEL | Marker.CONSTRAIN:
+                self._segments.append((marker, []))
+            case Marker.START:
+                self._end_header(whole=True)
+                if not self.done:
+                    self._begin_header("")
+            case Marker.END:
+                self._end_header(whole=True)
+            case Marker.RETURN | Marker.CALL | Marker.ENDOFTEXT:
+                self._end_turn()
+            case Marker.OTHER:
+                pass
+
+    def _marker_in_body(self, marker: Marker) -> None:
+        match marker:
+            case Marker.START | Marker.CHANNEL:
+                self._state = _At.PEEK
+                self._peeked_at = marker
+            case Marker.END:
+                self._close(ended=True, whole=True)
+            case Marker.RETURN | Marker.CALL | Marker.ENDOFTEXT:
+                self._end_turn()
+            case Marker.MESSAGE | Marker.CONSTRAIN | Marker.OTHER:
+                pass
+
+    def _look(self, marker: Marker | None) -> None:
+        """Decide whether what follows a marker inside a body opens the next message; `marker` stands behind it."""
+        text = "".join(self._peeked)
+        if self._peeked_at is Marker.START:
+            opens = header.starts_message(text, self._scribe.tools, marked=marker is not None)
+        else:
+            opens = header.starts_channel(text, marked=marker in _IN_HEADERS)
+        if opens is None and marker is None:
+            return
+        self._peeked.clear()
+        if not opens:
+            self._state = _At.BODY
+            self._scribe.say(strip(text))
+            return
+        self._close(ended=False, whole=True)
+        if self._state is _At.DONE:
+            return
+        self._begin_header(text if self._peeked_at is Marker.START else "")
+        if self._peeked_at is Marker.CHANNEL:
+            self._segments.append((Marker.CHANNEL, [text]))
+
+    # Headers.
+
+    def _begin_header(self, role: str) -> None:
+        self._state = _At.HEADER
+        self._segments = [(Marker.START, [role])]
+
+    def _heading(self) -> Heading:
+        return header.read([Segment(marker, "".join(texts)) for marker, texts in self._segments], self._scribe.tools)
+
+    def _end_header(self, *, whole: bool) -> None:
+        """The header ends without `<|message|>`: what it holds may be the message."""
+        heading = self._heading()
+        self._state = _At.OUTSIDE
+        called = heading.tool is not None or heading.to not in (None, "assistant")
+        if heading.other_role:
+            self._end_turn()
+            return
+        if not heading.body and heading.loose:
+            heading = Heading(Channel.ANALYSIS, body=heading.loose)
+        if (called or whole) and (heading.body or (called and whole)):
+            self._open(heading)
+        if self._state is _At.BODY:
+            self._scribe.say(strip(heading.body))
+            self._close(ended=True, whole=whole)
+
+    def _open(self, heading: Heading) -> None:
+        """A message begins; or the turn ends, because it is not the assistant's, or no call where only calls follow."""
+        body = body_for(heading, forced=self._forced)
+        if heading.other_role or (self._only_calls and body.kind is not Kind.CALL):
+            self._state = _At.OUTSIDE
+            self._end_turn()
+            return
+        if body.kind is Kind.DROP and heading.to is not None:
+            self._undeclared.append(strip(heading.to)[:_LONGEST_NAME])
+        self._begin(body)
+
+    # Bodies, and the end.
+
+    def _begin(self, body: Body, *, resumed: bool = False) -> None:
+        self._set_aside()
+        self._scribe.begin(body, resumed=resumed)
+        self._state = _At.BODY
+        self._opened = True
+
+    def _close(self, *, ended: bool, whole: bool) -> None:
+        self._peeked.clear()
+        self._state = _At.OUTSIDE
+        close = self._scribe.close(ended=ended, whole=whole)
+        if close is Close.CUT:
+            self._truncated = True
+        elif close is Close.CALLED and self._parallel:
+            self._only_calls = True
+        elif close is not Close.OPEN:
+            self._complete = True
+            self._state = _At.DONE
+
+    def _set_aside(self) -> None:
+        """What stands outside any message waits for what follows."""
+        self._scribe.set_aside(strip("".join(self._stray)))
+        self._stray.clear()
+
+    def _end_turn(self, *, whole: bool = True) -> None:
+        """Nothing that follows belongs to this turn."""
+        if self._state is _At.HEADER:
+            self._truncated = not whole
+            self._end_header(whole=whole)
+        elif self._state in (_At.BODY, _At.PEEK):
+            self._close(ended=whole, whole=whole)
+        if self._state is _At.DONE:
+            return
+        if not self._opened:
+            self._end_unmarked(whole=whole)
+        elif not self._only_calls:
+            self._set_aside()
+            self._scribe.conclude()
+        self._state = _At.DONE
+
+    def _end_unmarked(self, *, whole: bool) -> None:
+        """A turn without any message in it is the answer, or one whose markers were stripped."""
+        text = strip("".join(self._stray))
+        self._stray.clear()
+        self._opened = True
+        begins = stripped.begins(text)
+        if begins or (begins is None and not whole):
+            self._take(Cutter().feed(stripped.restore(text)))
+            self._end_turn(whole=whole)
+        elif text.strip():
+            self._begin(Body(Kind.TEXT, final=True))
+            self._scribe.say(text)
+            self._close(ended=whole, whole=whole)
+
+    def _reason(self, reason: FinishReason | None) -> FinishReason:
+        if self._scribe.calls:
+            return FinishReason.TOOL_CALLS
+        if reason is FinishReason.CONTENT_FILTER:
+            return reason
+        if self._truncated and not self._complete:
+            return FinishReason.LENGTH
+        return FinishReason.LENGTH if reason is FinishReason.LENGTH and not self._complete else FinishReason.STOP
+
+    def _fault(self, reason: FinishReason | None) -> Fault | None:
+        """Numbered by precedence: 1. calls, or a whole answer, are good. 2. A limit of the client's own is no fault."""
+        if self._scribe.calls or (self._complete and not self._forced):
+            return None
+        if self._undeclared:
+            return Fault.UNDECLARED_TOOL
+        if reason in (FinishReason.LENGTH, FinishReason.CONTENT_FILTER):
+            return None
+        if self._scribe.unparsable:
+            return Fault.UNPARSABLE
+        if self._forced:
+            return Fault.NO_CALL
+        return None if self._scribe.answered else Fault.EMPTY

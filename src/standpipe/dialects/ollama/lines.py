@@ -1,0 +1,119 @@
+"""Events to the lines of a streamed answer, in the two shapes that Ollama has: a chat's and a completion's.
+
+All that is the same in every line of one reply is made once, so a token costs one quoted string and one join. Calls
+have objects for arguments, so they go out whole, when the answer is. A stream ends in a line that is `done` exactly
+when the answer is whole. A failed one ends in an `error`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import msgspec
+
+from standpipe.chat.ask import JsonObject
+from standpipe.chat.errors import EngineFailed, Failure
+from standpipe.chat.events import (
+    Event,
+    Failed,
+    Finished,
+    ReasoningDelta,
+    Started,
+    TextDelta,
+    ToolCallDelta,
+    Waiting,
+)
+from standpipe.chat.fold import Fold
+from standpipe.dialects.dialect import Stamp
+from standpipe.dialects.ndjson import frame
+from standpipe.dialects.ollama import wire
+from standpipe.dialects.quote import quote
+
+
+class Shape(NamedTuple):
+    """What stands before a text, and before a thought; what closes both; and a whole answer's text and what else it
+    says as fields."""
+
+    text: bytes
+    thought: bytes
+    close: bytes
+    whole: Callable[[str, JsonObject], JsonObject]
+
+
+CHAT = Shape(
+    b'"message":{"role":"assistant","content":',
+    b'"message":{"role":"assistant","content":"","thinking":',
+    b"}",
+    lambda text, more: {"message": {"role": "assistant", "content": text, **more}},
+)
+COMPLETION = Shape(b'"response":', b'"response":"","thinking":', b"", lambda text, more: {"response": text, **more})
+
+
+def failure_body(failure: Failure) -> bytes:
+    """The JSON body of a failure, and the line that ends a failed stream."""
+    return msgspec.json.encode({"error": failure.message})
+
+
+class Lines:
+    """The Encoder of one reply. With `thinking` false, reasoning is not told."""
+
+    __slots__ = ("_calls", "_close", "_more", "_text", "_thinking", "_thought")
+
+    def __init__(self, stamp: Stamp, shape: Shape, *, thinking: bool) -> None:
+        head = b'{"model":%b,"created_at":%b,' % (quote(stamp.model), quote(wire.timestamp(stamp.created)))
+        self._thinking = thinking
+        self._text = head + shape.text
+        self._thought = head + shape.thought
+        self._close = shape.close + b","
+        self._more = self._close + b'"done":false}\n'
+        self._calls = Fold()
+
+    def encode(self, events: Sequence[Event]) -> bytes:
+        """One line for each event that says something, but calls: they go out together, before the end."""
+        pieces: list[bytes] = []
+        for event in events:
+            match event:
+                case TextDelta():
+                    if event.logprobs:
+                        pieces.append(
+                            self._line(event.text, {"done": False, "logprobs": wire.logprobs(event.logprobs)})
+                        )
+                    elif event.text:
+                        pieces += (self._text, quote(event.text), self._more)
+                case ReasoningDelta():
+                    if self._thinking and event.text:
+                        pieces += (self._thought, quote(event.text), self._more)
+                case ToolCallDelta():
+                    self._calls.add([event])
+                case Waiting():
+                    pieces.append(self._waiting(event))
+                case Started():
+                    pass  # this format has no word for it
+                case Finished():
+                    pieces.append(self._finished(event))
+                case Failed():
+                    pieces.append(frame(failure_body(event.failure)))
+        return b"".join(pieces)
+
+    def _line(self, text: str, rest: JsonObject) -> bytes:
+        return self._text + quote(text) + self._close + quote(rest).removeprefix(b"{") + b"\n"
+
+    def _waiting(self, event: Waiting) -> bytes:
+        """A line that every client takes for an empty piece of text; whoever knows looks at its `queue`."""
+        if event.position is None:
+            return self._line("", {"done": False})
+        eta = None if event.eta is None else round(event.eta, 1)
+        return self._line("", {"done": False, "queue": {"position": event.position, "eta_seconds": eta}})
+
+    def _finished(self, event: Finished) -> bytes:
+        self._calls.add([event])
+        answer = self._calls.answer
+        assert answer is not None
+        try:
+            calls = wire.calls(answer.tool_calls, event.reason)
+        except EngineFailed as failure:
+            return frame(failure_body(failure))
+        called = b'%b"","tool_calls":%b%b' % (self._text, quote(calls), self._more) if calls else b""
+        told = {"done": True, "done_reason": wire.done_reason(event.reason)}
+        return called + self._line("", {**told, **wire.metrics(event.usage, event.timings)})

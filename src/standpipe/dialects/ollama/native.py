@@ -1,0 +1,92 @@
+"""Ollama's native format as we offer it: a chat at `/api/chat`, and one question at `/api/generate`.
+
+Both stream unless told otherwise. `keep_alive` says nothing to a server that everybody shares, and of `options` only
+those count that say how to sample: the others would load a model anew. Thinking is told unless the client forbade it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Generic, TypeVar
+
+import msgspec
+from msgspec.json import Decoder
+
+from standpipe.chat.ask import Ask, JsonObject
+from standpipe.chat.errors import Failure
+from standpipe.chat.fold import Answer
+from standpipe.dialects.dialect import Encoder, Parsed, Stamp
+from standpipe.dialects.ollama import request as ollama_ask
+from standpipe.dialects.ollama import wire
+from standpipe.dialects.ollama.lines import CHAT as CHAT_SHAPE
+from standpipe.dialects.ollama.lines import COMPLETION, Lines, Shape, failure_body
+from standpipe.dialects.reading import decode, fields, unknown
+
+OPTIONS = frozenset(wire.Options.__struct_fields__)
+"""The `options` that are read."""
+IGNORED = frozenset({"keep_alive", "shift", "truncate"})
+"""The fields that say nothing to us, and change no answer."""
+
+R = TypeVar("R", bound=wire.Request)
+
+
+class Ollama(Generic[R]):
+    """The dialect of one of the two paths."""
+
+    stream_type = "application/x-ndjson"
+
+    def __init__(self, name: str, request: type[R], ask: Callable[[R], Ask], shape: Shape) -> None:
+        self.name = name
+        self.taken = frozenset(request.__struct_fields__)
+        """The fields that are read."""
+        self._request: Decoder[R] = Decoder(request)
+        self._ask = ask
+        self._shape = shape
+
+    def parse(self, body: bytes) -> Parsed:
+        """`Parsed.echo` is whether the answer shall tell thinking. `Parsed.dropped` has options as well."""
+        sent = fields(body)
+        request = decode(body, self._request)
+        dropped = unknown(sent, self.taken | IGNORED)
+        if request.options is not None:
+            dropped += tuple(f"options.{name}" for name in unknown(fields(bytes(sent["options"])), OPTIONS))
+        return Parsed(
+            ask=self._ask(request),
+            stream=request.stream is not False,
+            echo=request.think is not False,
+            dropped=dropped,
+        )
+
+    def encoder(self, parsed: Parsed, stamp: Stamp) -> Encoder:
+        return Lines(stamp, self._shape, thinking=parsed.echo)
+
+    def answer(self, parsed: Parsed, stamp: Stamp, answer: Answer) -> bytes:
+        """Raises EngineFailed for a call that no client could read."""
+        more: JsonObject = {}
+        if answer.reasoning and parsed.echo:
+            more["thinking"] = answer.reasoning
+        if calls := wire.calls(answer.tool_calls, answer.reason):
+            more["tool_calls"] = calls
+        body: JsonObject = {
+            "model": stamp.model,
+            "created_at": wire.timestamp(stamp.created),
+            **self._shape.whole(answer.text + answer.refusal, more),
+            "done": True,
+            "done_reason": wire.done_reason(answer.reason),
+            **wire.metrics(answer.usage, answer.timings),
+        }
+        if answer.logprobs:
+            body["logprobs"] = wire.logprobs(answer.logprobs)
+        return msgspec.json.encode(body)
+
+    def failure(self, failure: Failure, request_id: str) -> bytes:  # noqa: ARG002 -- the protocol's
+        return failure_body(failure)
+
+    def __repr__(self) -> str:
+        return f"<Ollama {self.name}>"
+
+
+CHAT = Ollama("ollama_chat", wire.ChatRequest, ollama_ask.chat, CHAT_SHAPE)
+"""POST /api/chat."""
+GENERATE = Ollama("ollama_generate", wire.GenerateRequest, ollama_ask.generate, COMPLETION)
+"""POST /api/generate."""

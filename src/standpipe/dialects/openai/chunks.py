@@ -1,0 +1,113 @@
+"""Events to the chunks of a streamed chat completion.
+
+This is where every token of every answer passes, so all that is the same in every chunk of one reply is made once,
+and a token costs one quoted string and one join. Each event keeps a frame of its own; the frames of one batch are one
+piece of bytes.
+
+A stream ends in `[DONE]` exactly when the answer is whole. A failed one ends in a frame with an `error`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from standpipe.chat.events import (
+    Event,
+    Failed,
+    Finished,
+    ReasoningDelta,
+    Started,
+    TextDelta,
+    ToolCallDelta,
+    Waiting,
+)
+from standpipe.dialects.dialect import Stamp
+from standpipe.dialects.openai.faults import failure_body
+from standpipe.dialects.openai.wire import logprobs, usage
+from standpipe.dialects.quote import quote
+from standpipe.dialects.sse import frame
+
+_DONE = frame(b"[DONE]")
+
+
+class Chunks:
+    """The Encoder of one reply.
+
+    With `include_usage`, every chunk has a `usage` of null but an extra last one, which has no choices and the usage,
+    if the engine told it.
+    """
+
+    __slots__ = ("_content", "_content_end", "_delta", "_delta_end", "_head", "_id", "_include_usage", "_tail")
+
+    def __init__(self, stamp: Stamp, *, include_usage: bool) -> None:
+        self._id = stamp.id
+        self._include_usage = include_usage
+        self._head = b'data: {"id":%b,"object":"chat.completion.chunk","created":%d,"model":%b,"choices":' % (
+            quote(f"chatcmpl-{stamp.id}"),
+            stamp.created,
+            quote(stamp.model),
+        )
+        self._tail = b',"usage":null}\n\n' if include_usage else b"}\n\n"
+        self._delta = self._head + b'[{"index":0,"delta":'
+        self._delta_end = b',"finish_reason":null}]' + self._tail
+        self._content = self._delta + b'{"content":'
+        self._content_end = b"}" + self._delta_end
+
+    def encode(self, events: Sequence[Event]) -> bytes:
+        """One frame for each event, and what closes the stream."""
+        pieces: list[bytes] = []
+        for event in events:
+            match event:
+                case TextDelta():
+                    if event.refusal or event.logprobs:
+                        pieces.append(self._marked_text(event))
+                    else:
+                        pieces += (self._content, quote(event.text), self._content_end)
+                case ReasoningDelta():
+                    text = quote(event.text)
+                    pieces += (self._delta, b'{"reasoning":', text, b',"reasoning_content":', text, self._content_end)
+                case ToolCallDelta():
+                    pieces += (self._delta, b'{"tool_calls":[', _call(event), b"]", self._content_end)
+                case Waiting():
+                    pieces.append(self._waiting(event))
+                case Started():
+                    pieces += (self._delta, b'{"role":"assistant","content":""', self._content_end)
+                case Finished():
+                    pieces.append(self._finished(event))
+                case Failed():
+                    pieces.append(frame(failure_body(event.failure, self._id)))
+        return b"".join(pieces)
+
+    def _marked_text(self, event: TextDelta) -> bytes:
+        name = b"refusal" if event.refusal else b"content"
+        delta = b'{"%b":%b}' % (name, quote(event.text))
+        if event.logprobs:
+            delta += b',"logprobs":' + quote(logprobs(event.logprobs, refusal=event.refusal))
+        return self._delta + delta + self._delta_end
+
+    def _waiting(self, event: Waiting) -> bytes:
+        """A chunk that every client takes for an empty piece of text; whoever knows looks at its `queue`."""
+        if event.position is None:
+            return self._content + b'""' + self._content_end
+        eta = None if event.eta is None else round(event.eta, 1)
+        queue = quote({"position": event.position, "eta_seconds": eta})
+        return b'%b""},"finish_reason":null}],"queue":%b%b' % (self._content, queue, self._tail)
+
+    def _finished(self, event: Finished) -> bytes:
+        chunks = b'%b{},"finish_reason":"%b"}]%b' % (self._delta, event.reason.encode(), self._tail)
+        if self._include_usage and event.usage is not None:
+            chunks += b'%b[],"usage":%b}\n\n' % (self._head, quote(usage(event.usage)))
+        return chunks + _DONE
+
+
+def _call(event: ToolCallDelta) -> bytes:
+    """Every delta has the index; only the first of a call has its id and name."""
+    arguments = quote(event.arguments)
+    if event.id is None and event.name is None:
+        return b'{"index":%d,"function":{"arguments":%b}}' % (event.index, arguments)
+    return b'{"index":%d,"id":%b,"type":"function","function":{"name":%b,"arguments":%b}}' % (
+        event.index,
+        quote(event.id),
+        quote(event.name),
+        arguments,
+    )

@@ -1,0 +1,246 @@
+"""OpenAI's legacy Completions as we offer them: one prompt as text, one answer.
+
+The engines behind are chat engines. A prompt is sent to them as a chat of one user message, under the engine's own chat
+template: so a model answers the prompt, it does not continue it word by word as a base model would. What only raw
+continuation could give is refused (`suffix`, `echo`, token lists), and so are several answers at once. Without
+`max_tokens` there is no limit but the operator's: the 16 tokens that OpenAI once chose would be spent before a
+reasoning model has said a word. Reasoning has no place in this format; it is left out of the text and counted in the
+usage.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import msgspec
+from msgspec import UNSET, Struct, UnsetType
+from msgspec.json import Decoder
+
+from standpipe.chat.ask import Ask
+from standpipe.chat.errors import Failure, InvalidAsk, Unsupported
+from standpipe.chat.events import (
+    Event,
+    Failed,
+    Finished,
+    FinishReason,
+    ReasoningDelta,
+    Started,
+    TextDelta,
+    TokenLogprob,
+    ToolCallDelta,
+    Waiting,
+)
+from standpipe.chat.fold import Answer
+from standpipe.dialects.bounds import check_range
+from standpipe.dialects.dialect import Encoder, Parsed, Stamp
+from standpipe.dialects.openai import wire as chat
+from standpipe.dialects.openai.faults import failure_body
+from standpipe.dialects.openai.request import TOP_LOGPROBS, Defaults, ask
+from standpipe.dialects.openai.words import COMPLETIONS as WORDS
+from standpipe.dialects.openai.words import renamed
+from standpipe.dialects.quote import quote
+from standpipe.dialects.reading import decode, fields, unknown
+from standpipe.dialects.sse import frame
+
+_DONE = frame(b"[DONE]")
+
+
+class Request(Struct):
+    """What is read. The fields below `suffix` are those of Chat Completions."""
+
+    prompt: str | list[Any]
+    logprobs: int | None = None
+    best_of: int | None = None
+    echo: bool | None = None
+    suffix: str | None = None
+    model: str | None = None
+    stream: bool | None = None
+    stream_options: chat.StreamOptions | None = None
+    temperature: float | None = None
+    top_p: float | None = None
+    max_tokens: int | None = None
+    n: int | None = None
+    stop: str | list[str] | None = None
+    seed: int | None = None
+    frequency_penalty: float | None = None
+    presence_penalty: float | None = None
+    logit_bias: dict[str, float] | None = None
+
+
+class _Logprobs(Struct, frozen=True):
+    tokens: list[str]
+    token_logprobs: list[float]
+    top_logprobs: list[dict[str, float]]
+    text_offset: list[int]
+
+
+class _Choice(Struct, frozen=True):
+    text: str
+    index: int
+    logprobs: _Logprobs | None
+    finish_reason: str | None
+
+
+class _Completion(Struct, frozen=True):
+    id: str
+    object: str
+    created: int
+    model: str
+    choices: tuple[_Choice, ...]
+    usage: chat.Usage | UnsetType = UNSET
+
+
+TAKEN = frozenset(Request.__struct_fields__)
+"""The fields that are read."""
+IGNORED = frozenset({"user"})
+"""The fields that say nothing to us, and change no answer."""
+
+_REQUEST = Decoder(Request)
+
+
+class OpenAICompletions:
+    """The dialect of POST /v1/completions."""
+
+    name = "openai_completions"
+    stream_type = "text/event-stream"
+
+    def parse(self, body: bytes) -> Parsed:
+        """`Parsed.echo` is whether the stream shall tell its usage."""
+        sent = fields(body)
+        request = decode(body, _REQUEST)
+        options = request.stream_options
+        return Parsed(
+            ask=_ask(request),
+            stream=bool(request.stream),
+            echo=bool(options and options.include_usage),
+            dropped=unknown(sent, TAKEN | IGNORED),
+        )
+
+    def encoder(self, parsed: Parsed, stamp: Stamp) -> Encoder:
+        return _Chunks(stamp, include_usage=parsed.echo)
+
+    def answer(self, parsed: Parsed, stamp: Stamp, answer: Answer) -> bytes:  # noqa: ARG002 -- the protocol's
+        """A `text_completion` with every field that OpenAI's schema requires."""
+        logprobs = _logprobs(answer.logprobs, 0) if answer.logprobs else None
+        choice = _Choice(answer.text + answer.refusal, 0, logprobs, _reason(answer.reason))
+        usage = UNSET if answer.usage is None else chat.usage(answer.usage)
+        return msgspec.json.encode(_completion(stamp, (choice,), usage))
+
+    def failure(self, failure: Failure, request_id: str) -> bytes:
+        return failure_body(renamed(WORDS, failure), request_id)
+
+    def __repr__(self) -> str:
+        return "<OpenAICompletions>"
+
+
+LEGACY = OpenAICompletions()
+"""POST /v1/completions."""
+
+
+def _ask(request: Request) -> Ask:
+    """The chat that stands for this completion. Raises InvalidAsk or Unsupported."""
+    if request.echo:
+        raise Unsupported("`echo` must be false: the prompt is not repeated.", param="echo")
+    if request.suffix:
+        raise Unsupported("`suffix` is not supported: nothing can be inserted before a text.", param="suffix")
+    if request.best_of not in {None, 1}:
+        raise Unsupported("`best_of` must be 1: one ask gets one answer.", param="best_of")
+    check_range(request.logprobs, 0, TOP_LOGPROBS, "logprobs")
+    return ask(
+        chat.Request(
+            messages=[chat.Message("user", _prompt(request.prompt))],
+            model=request.model,
+            temperature=request.temperature,
+            top_p=request.top_p,
+            max_tokens=request.max_tokens,
+            n=request.n,
+            stop=request.stop,
+            seed=request.seed,
+            frequency_penalty=request.frequency_penalty,
+            presence_penalty=request.presence_penalty,
+            logit_bias=request.logit_bias,
+            logprobs=request.logprobs is not None,
+            top_logprobs=request.logprobs,
+        ),
+        Defaults(),
+    )
+
+
+def _prompt(sent: str | list[Any]) -> str:
+    if isinstance(sent, str):
+        return sent
+    if any(isinstance(part, int | list) for part in sent):
+        raise Unsupported("`prompt` must be text: token ids differ from model to model.", param="prompt")
+    if len(sent) != 1 or not isinstance(sent[0], str):
+        raise InvalidAsk("`prompt` must be a string, or a list of one string.", param="prompt")
+    return sent[0]
+
+
+class _Chunks:
+    """The Encoder of one reply."""
+
+    def __init__(self, stamp: Stamp, *, include_usage: bool) -> None:
+        self._stamp = stamp
+        self._include_usage = include_usage
+        self._offset = 0  # characters written
+        head = quote(_completion(stamp, (), UNSET)).removesuffix(b"[]}")
+        self._head = b"data: %b" % head
+        self._text = self._head + b'[{"text":'
+        self._tail = b',"usage":null}\n\n' if include_usage else b"}\n\n"
+
+    def encode(self, events: Sequence[Event]) -> bytes:
+        """A frame for each event that has a place in this format, and what closes the stream."""
+        return b"".join(self._frames(events))
+
+    def _frames(self, events: Sequence[Event]) -> Iterator[bytes]:
+        for event in events:
+            match event:
+                case TextDelta(text, logprobs):
+                    yield self._chunk(text, _logprobs(logprobs, self._offset) if logprobs else None)
+                    self._offset += len(text)
+                case Waiting():
+                    yield self._waiting(event)
+                case Finished():
+                    yield self._chunk("", reason=_reason(event.reason))
+                    if self._include_usage and event.usage is not None:
+                        yield b'%b[],"usage":%b}\n\n' % (self._head, quote(chat.usage(event.usage)))
+                    yield _DONE
+                case Failed(failure):
+                    yield frame(failure_body(renamed(WORDS, failure), self._stamp.id))
+                case Started() | ReasoningDelta() | ToolCallDelta():
+                    pass
+
+    def _chunk(self, text: str, logprobs: _Logprobs | None = None, reason: str | None = None) -> bytes:
+        told = (quote(text), quote(logprobs), quote(reason))
+        return self._text + b'%b,"index":0,"logprobs":%b,"finish_reason":%b}]' % told + self._tail
+
+    def _waiting(self, event: Waiting) -> bytes:
+        """A chunk that every client takes for an empty piece of text; whoever knows looks at its `queue`."""
+        chunk = self._chunk("")
+        if event.position is None:
+            return chunk
+        eta = None if event.eta is None else round(event.eta, 1)
+        queue = quote({"position": event.position, "eta_seconds": eta})
+        return b'%b,"queue":%b%b' % (chunk.removesuffix(self._tail), queue, self._tail)
+
+
+def _completion(stamp: Stamp, choices: tuple[_Choice, ...], usage: chat.Usage | UnsetType) -> _Completion:
+    return _Completion(f"cmpl-{stamp.id}", "text_completion", stamp.created, stamp.model, choices, usage)
+
+
+def _reason(reason: FinishReason) -> str:
+    """There are no tools in this format: a model that stopped for one has stopped."""
+    return FinishReason.STOP if reason is FinishReason.TOOL_CALLS else reason
+
+
+def _logprobs(tokens: Sequence[TokenLogprob], offset: int) -> _Logprobs:
+    """The legacy spelling, whose offsets count characters from the beginning of the text."""
+    found = _Logprobs([], [], [], [])
+    for token in tokens:
+        found.tokens.append(token.token)
+        found.token_logprobs.append(token.logprob)
+        found.top_logprobs.append({rival.token: rival.logprob for rival in token.top})
+        found.text_offset.append(offset)
+        offset += len(token.token)
+    return found

@@ -1,0 +1,173 @@
+"""OpenAI's embeddings, both ways: a client's request and our answer, and the same towards an engine.
+
+Only text is embedded: token ids differ from model to model. An engine is always asked for numbers, because not every
+one knows base64; a client that asks for base64 gets the little-endian 32-bit floats that official clients unpack.
+"""
+
+from __future__ import annotations
+
+import base64
+import re
+import struct
+from typing import Any, Literal
+
+import msgspec
+from msgspec import Struct
+from msgspec.json import Decoder
+
+from standpipe.chat.embedding import EmbedAsk, Vectors
+from standpipe.chat.errors import EngineFailed, Failure, InvalidAsk, Unsupported
+from standpipe.dialects.bounds import check_count, check_range
+from standpipe.dialects.openai.faults import failure_from
+from standpipe.dialects.openai.words import EMBEDDINGS as WORDS
+from standpipe.dialects.openai.words import renamed
+from standpipe.dialects.reading import decode, fields, unknown
+
+INPUTS = 128
+"""Most texts of one ask."""
+DIMENSIONS = 65_536
+
+Encoding = Literal["float", "base64"]
+
+
+class Request(Struct):
+    """What is read."""
+
+    input: str | list[Any]
+    model: str | None = None
+    dimensions: int | None = None
+    encoding_format: str | None = None
+
+
+class ParsedEmbedding(Struct, frozen=True):
+    """A request as it was read: what to embed, and how the client wants its numbers."""
+
+    ask: EmbedAsk
+    encoding: Encoding
+    dropped: tuple[str, ...] = ()
+
+
+TAKEN = frozenset(Request.__struct_fields__)
+"""The fields that are read."""
+IGNORED = frozenset({"user"})
+"""The fields that say nothing to us, and change no answer."""
+
+_REQUEST = Decoder(Request)
+
+
+def parse(body: bytes) -> ParsedEmbedding:
+    """Raises InvalidAsk or Unsupported, with `param` naming the field."""
+    sent = fields(body)
+    request = decode(body, _REQUEST)
+    check_range(request.dimensions, 1, DIMENSIONS, "dimensions")
+    encoding = request.encoding_format or "float"
+    if encoding not in {"float", "base64"}:
+        raise InvalidAsk("`encoding_format` must be `float` or `base64`.", param="encoding_format")
+    return ParsedEmbedding(
+        EmbedAsk(_texts(request.input), request.model or None, request.dimensions),
+        "base64" if encoding == "base64" else "float",
+        unknown(sent, TAKEN | IGNORED),
+    )
+
+
+def _texts(sent: str | list[Any]) -> tuple[str, ...]:
+    texts = [sent] if isinstance(sent, str) else sent
+    check_count(texts, 1, INPUTS, "input")
+    for i, text in enumerate(texts):
+        param = "input" if isinstance(sent, str) else f"input[{i}]"
+        if isinstance(text, int | list):
+            raise Unsupported("`input` must be text: token ids differ from model to model.", param="input")
+        if not isinstance(text, str) or not text:
+            raise InvalidAsk(f"`{param}` must be a string that is not empty.", param=param)
+    return tuple(texts)
+
+
+class _Embedding(Struct, frozen=True):
+    index: int
+    embedding: str | tuple[float, ...]
+    object: str = "embedding"
+
+
+class _Usage(Struct, frozen=True):
+    prompt_tokens: int
+    total_tokens: int
+
+
+class _Embeddings(Struct, frozen=True):
+    data: tuple[_Embedding, ...]
+    model: str
+    usage: _Usage
+    object: str = "list"
+
+
+def answer(parsed: ParsedEmbedding, vectors: Vectors, model: str) -> bytes:
+    """The body of the answer. `usage` is required there: what the engine did not count is 0."""
+    tokens = vectors.prompt_tokens or 0
+    written = (_base64(vector) if parsed.encoding == "base64" else vector for vector in vectors.vectors)
+    data = tuple(_Embedding(i, vector) for i, vector in enumerate(written))
+    return msgspec.json.encode(_Embeddings(data, model, _Usage(tokens, tokens)))
+
+
+def _base64(vector: tuple[float, ...]) -> str:
+    try:
+        return base64.b64encode(struct.pack(f"<{len(vector)}f", *vector)).decode()
+    except OverflowError:
+        raise EngineFailed("The engine sent numbers that are no 32-bit floats.") from None
+
+
+def in_our_words(failure: Failure) -> Failure:
+    """A failure whose field may be one of a chat, naming the field of ours."""
+    return renamed(WORDS, failure)
+
+
+# Towards an engine --------------------------------------------------------------------------------------------------
+
+
+class _Vector(Struct, gc=False):
+    embedding: tuple[float, ...]
+    index: int | None = None
+
+
+class _Counted(Struct, gc=False):
+    prompt_tokens: int | None = None
+
+
+class _EngineAnswer(Struct):
+    data: list[_Vector]
+    model: str | None = None
+    usage: _Counted | None = None
+
+
+NONE_HERE = "No engine here makes embeddings."
+
+_ENGINE_ANSWER = Decoder(_EngineAnswer)
+_NO_SUCH_PATH = frozenset({404, 405, 501})
+_NO_EMBEDDINGS = re.compile(rb"\bnot support\w*\b.{0,40}\bembedding", re.IGNORECASE | re.DOTALL)
+
+
+def request_body(ask: EmbedAsk, model: str) -> bytes:
+    """The JSON body of POST /embeddings, for the engine's model of this name."""
+    body: dict[str, Any] = {"model": model, "input": ask.texts, "encoding_format": "float"}
+    if ask.dimensions is not None:
+        body["dimensions"] = ask.dimensions
+    return msgspec.json.encode(body)
+
+
+def refusal_from(status: int, body: bytes, retry_after: str | None) -> Failure:
+    """What an engine's HTTP error means; Unsupported where it, or its model, makes no embeddings at all."""
+    if status in _NO_SUCH_PATH or (status >= 400 and _NO_EMBEDDINGS.search(body[:1000])):
+        return Unsupported(NONE_HERE)
+    return failure_from(status, body, retry_after)
+
+
+def vectors_from(body: bytes, texts: int) -> Vectors:
+    """What an engine answered to so many texts. Raises EngineFailed for anything but one vector for each."""
+    try:
+        found = _ENGINE_ANSWER.decode(body)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        raise EngineFailed("The engine sent embeddings that cannot be read.") from None
+    ordered = sorted(found.data, key=lambda vector: vector.index or 0)
+    if len(ordered) != texts or len({len(vector.embedding) for vector in ordered}) > 1:
+        raise EngineFailed("The engine sent embeddings that do not fit what it was sent.")
+    tokens = None if found.usage is None else found.usage.prompt_tokens
+    return Vectors(tuple(vector.embedding for vector in ordered), found.model, tokens)

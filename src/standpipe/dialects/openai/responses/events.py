@@ -1,0 +1,260 @@
+"""Events to the stream of a response, in OpenAI's complete sequence.
+
+    created queued* in_progress (item added, part added, delta*, part done, item done)* (completed|incomplete|failed)
+
+Every frame has its type as its event's name and in its data, and a `sequence_number`, from 0. While the ask waits in
+line `response.queued` tells its place, in `queue` beside `response`. Later silence is filled with an empty delta of
+whatever is open, or with `response.in_progress`: official clients take all three for what they are, and nothing else
+would be harmless to all of them.
+
+A stream ends in `response.completed` exactly when the answer is whole. The final response is also what a whole answer
+is made of, so both always agree.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, TypeVar
+
+from msgspec import Raw
+from msgspec.structs import replace
+
+from standpipe.chat.ask import Message, Role
+from standpipe.chat.errors import Failure
+from standpipe.chat.events import (
+    Event,
+    Failed,
+    Finished,
+    FinishReason,
+    ReasoningDelta,
+    Started,
+    TextDelta,
+    TokenLogprob,
+    ToolCallDelta,
+    Waiting,
+)
+from standpipe.dialects.dialect import Parsed, Stamp
+from standpipe.dialects.openai.responses import wire
+from standpipe.dialects.openai.responses.kept import Echo, Turn
+from standpipe.dialects.openai.responses.output import Call, Kind, OutputItem, SaidPart, Speech, Status
+from standpipe.dialects.openai.words import RESPONSES, renamed
+from standpipe.dialects.quote import quote
+
+_INCOMPLETE = {
+    FinishReason.LENGTH: wire.Incomplete("max_output_tokens"),
+    FinishReason.CONTENT_FILTER: wire.Incomplete("content_filter"),
+}
+_EVENT = {
+    Kind.REASONING: "response.reasoning_text",
+    Kind.TEXT: "response.output_text",
+    Kind.REFUSAL: "response.refusal",
+}
+
+Growing = TypeVar("Growing", Speech, Call)
+
+
+class Events:
+    """The Encoder of one reply."""
+
+    def __init__(self, parsed: Parsed, stamp: Stamp) -> None:
+        echo: Echo = parsed.echo
+        outline = echo.outline
+        self._outline = replace(
+            outline, id=outline.id or f"resp_{stamp.id}", created_at=stamp.created, model=stamp.model
+        )
+        self._asked = parsed.ask.messages[bool(outline.instructions) :]
+        self._outbox = echo.outbox
+        self._mark = stamp.id
+        self.final = b""
+        """The whole response (JSON), once Finished has come."""
+        self._frames: list[bytes] = []
+        self._number = 0
+        self._created = self._answering = False
+        self._items: list[OutputItem] = []
+        self._calls: dict[int, Call] = {}
+        self._speech: Speech | None = None
+        self._part: SaidPart | None = None
+        self._delta = self._delta_end = b""
+
+    def encode(self, events: Sequence[Event]) -> bytes:
+        """The frames for these events; a delta that says nothing has none."""
+        for event in events:
+            match event:
+                case TextDelta(text, logprobs, refusal):
+                    if text or logprobs:
+                        self._say(Kind.REFUSAL if refusal else Kind.TEXT, text, logprobs)
+                case ReasoningDelta(text):
+                    if text:
+                        self._say(Kind.REASONING, text)
+                case ToolCallDelta():
+                    self._call(event)
+                case Waiting():
+                    self._wait(event)
+                case Started():
+                    self._start()
+                case Finished():
+                    self._finish(event)
+                case Failed(failure):
+                    self._fail(failure)
+        written = b"".join(self._frames)
+        self._frames.clear()
+        return written
+
+    # The response ---------------------------------------------------------------------------------------------------
+
+    def _create(self, status: Status) -> None:
+        if not self._created:
+            self._created = True
+            self._emit("response.created", response=replace(self._outline, status=status))
+
+    def _start(self) -> None:
+        self._create(Status.IN_PROGRESS)
+        self._answering = True
+        self._emit("response.in_progress", response=self._outline)
+
+    def _wait(self, event: Waiting) -> None:
+        if event.position is not None and not self._answering:
+            eta = None if event.eta is None else round(event.eta, 1)
+            self._create(Status.QUEUED)
+            response = replace(self._outline, status=Status.QUEUED)
+            self._emit("response.queued", response=response, queue=wire.Queue(event.position, eta))
+        elif self._part is not None:
+            self._write_delta("", ())
+        elif self._calls:
+            self._write_arguments(next(reversed(self._calls.values())), "")
+        else:
+            self._create(Status.IN_PROGRESS)
+            self._emit("response.in_progress", response=self._outline)
+
+    def _finish(self, event: Finished) -> None:
+        details = _INCOMPLETE.get(event.reason)
+        status = Status.COMPLETED if details is None else Status.INCOMPLETE
+        self._close_speech(status)
+        for call in self._calls.values():
+            self._close_call(call, status)
+        response = replace(
+            self._outline,
+            status=status,
+            incomplete_details=details,
+            output=self._output(),
+            usage=None if event.usage is None else wire.usage(event.usage),
+        )
+        self.final = quote(response)
+        self._emit(f"response.{status}", response=Raw(self.final))
+        if self._outbox is not None:
+            spoken = tuple(part for item in self._items for part in item.read())
+            answered = (Message(Role.ASSISTANT, spoken),) if spoken else ()
+            self._outbox.turn = Turn(self.final, (*self._asked, *answered))
+
+    def _fail(self, failure: Failure) -> None:
+        self._create(Status.IN_PROGRESS)
+        for item in self._items:
+            if item.status is Status.IN_PROGRESS:
+                item.status = Status.INCOMPLETE
+        error = wire.Error(_code(failure), renamed(RESPONSES, failure).message)
+        response = replace(self._outline, status=Status.FAILED, error=error, output=self._output())
+        self._emit("response.failed", response=response)
+
+    def _output(self) -> tuple[wire.WrittenItem, ...]:
+        return tuple(item.written() for item in self._items)
+
+    # Speech ---------------------------------------------------------------------------------------------------------
+
+    def _say(self, kind: Kind, text: str, logprobs: tuple[TokenLogprob, ...] = ()) -> None:
+        part = self._part
+        if part is None or part.kind is not kind:
+            part = self._open_part(kind)
+        part.pieces.append(text)
+        part.logprobs += logprobs
+        self._write_delta(text, logprobs)
+
+    def _open_part(self, kind: Kind) -> SaidPart:
+        thinking = kind is Kind.REASONING
+        if self._speech is not None and self._speech.thinking is thinking:
+            self._close_part(self._speech)
+        else:
+            self._close_speech(Status.COMPLETED)
+            self._speech = self._add(Speech(len(self._items), self._mark, thinking=thinking))
+        speech = self._speech
+        place = {"item_id": speech.id, "output_index": speech.index, "content_index": len(speech.parts)}
+        part = self._part = SaidPart(kind)
+        self._emit("response.content_part.added", **place, part=part.written())
+        speech.parts.append(part)
+        # What every delta of this part has in common is written once.
+        name = f"{_EVENT[kind]}.delta"
+        fields = quote({"type": name, **place})[:-1]
+        self._delta = b'event: %b\ndata: %b,"sequence_number":' % (name.encode(), fields)
+        self._delta_end = b',"logprobs":[]}\n\n' if kind is Kind.TEXT else b"}\n\n"
+        return part
+
+    def _write_delta(self, text: str, logprobs: tuple[TokenLogprob, ...]) -> None:
+        end = b',"logprobs":%b}\n\n' % quote(wire.logprobs(logprobs)) if logprobs else self._delta_end
+        self._frames.append(b'%b%d,"delta":%b%b' % (self._delta, self._next(), quote(text), end))
+
+    def _close_part(self, speech: Speech) -> None:
+        part, self._part = self._part, None
+        if part is None:
+            return
+        place = {"item_id": speech.id, "output_index": speech.index, "content_index": len(speech.parts) - 1}
+        said: dict[str, Any] = {"refusal" if part.kind is Kind.REFUSAL else "text": part.text}
+        if part.kind is Kind.TEXT:
+            said["logprobs"] = wire.logprobs(tuple(part.logprobs))
+        self._emit(f"{_EVENT[part.kind]}.done", **place, **said)
+        self._emit("response.content_part.done", **place, part=part.written())
+
+    def _close_speech(self, status: Status) -> None:
+        speech, self._speech = self._speech, None
+        if speech is not None:
+            self._close_part(speech)
+            self._done(speech, status)
+
+    # Calls ----------------------------------------------------------------------------------------------------------
+
+    def _call(self, event: ToolCallDelta) -> None:
+        call = self._calls.get(event.index)
+        if call is None:
+            self._close_speech(Status.COMPLETED)
+            number = len(self._items)
+            call = self._add(Call(number, self._mark, event.id or f"call_{self._mark}{event.index}", event.name or ""))
+            self._calls[event.index] = call
+        if event.arguments:
+            call.pieces.append(event.arguments)
+            self._write_arguments(call, event.arguments)
+
+    def _write_arguments(self, call: Call, delta: str) -> None:
+        self._emit("response.function_call_arguments.delta", item_id=call.id, output_index=call.index, delta=delta)
+
+    def _close_call(self, call: Call, status: Status) -> None:
+        name = "response.function_call_arguments.done"
+        self._emit(name, item_id=call.id, output_index=call.index, arguments=call.arguments)
+        self._done(call, status)
+
+    # Items and frames -----------------------------------------------------------------------------------------------
+
+    def _add(self, item: Growing) -> Growing:
+        self._items.append(item)
+        self._emit("response.output_item.added", output_index=item.index, item=item.written())
+        return item
+
+    def _done(self, item: OutputItem, status: Status) -> None:
+        item.status = status
+        self._emit("response.output_item.done", output_index=item.index, item=item.written())
+
+    def _emit(self, name: str, **fields: Any) -> None:
+        data = quote({"type": name, "sequence_number": self._next(), **fields})
+        self._frames.append(b"event: %b\ndata: %b\n\n" % (name.encode(), data))
+
+    def _next(self) -> int:
+        number = self._number
+        self._number += 1
+        return number
+
+    def __repr__(self) -> str:
+        return f"<openai_responses.Events {len(self._items)} items>"
+
+
+def _code(failure: Failure) -> str:
+    """The published codes are few, and most of them are of images."""
+    if failure.status == 429:
+        return "rate_limit_exceeded"
+    return "invalid_prompt" if failure.status < 500 else "server_error"

@@ -1,0 +1,128 @@
+"""What an engine is: whatever answers an ask, by pushing events into a sink.
+
+Events are pushed, not pulled: bytes that arrive on an engine's socket become events and then bytes on the client's
+socket inside one callback, with no queue and no task switch in between. An engine that is written as an async
+iterator joins through `relay`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Coroutine
+from typing import Any, Protocol, runtime_checkable
+
+from msgspec import Struct
+
+from standpipe.chat.ask import Ask
+from standpipe.chat.embedding import EmbedAsk, Vectors
+from standpipe.chat.events import Event
+from standpipe.engines.guard.control_tokens import Handling
+from standpipe.flow import Flow
+
+
+class Sink(Protocol):
+    """Where one answer's events go."""
+
+    def connect(self, flow: Flow | None) -> None:
+        """From now on this flow is what to hold back; None when there is none any more. A new attempt connects
+        anew. A sink whose client is behind already pauses the new flow at once."""
+        ...
+
+    def take(self, events: list[Event]) -> None:
+        """Take one batch, never empty, in the legal order of `chat.events`. Called on the event loop, must not
+        block. Raising ends the answer: the engine stops its work and lets the exception through."""
+        ...
+
+
+class Health(Struct, frozen=True):
+    """What is known of an engine. `reason` is a public sentence when it is not up."""
+
+    up: bool
+    reason: str | None = None
+
+
+class Engine(Protocol):
+    """Whatever answers an ask."""
+
+    name: str
+    """Short and public: no credentials, no path."""
+    slots: int
+    """How many asks it really works on at a time. It is never given more."""
+
+    def answer(self, ask: Ask, sink: Sink) -> Coroutine[Any, Any, None]:
+        """Answer one ask: push Started, deltas and Finished (never Waiting, never Failed), then return, with the
+        engine's connection closed or given back.
+
+        Cancelling this stops the engine's work at once. Raises EngineFailed, EngineTimeout, or a client's fault
+        (InvalidAsk, Unsupported, UnknownModel) that the engine found.
+        """
+        ...
+
+    async def models(self) -> tuple[str, ...]:
+        """The names it serves, the default first. Raises EngineFailed."""
+        ...
+
+    async def health(self) -> Health:
+        """Ask whether it is up. Never raises."""
+        ...
+
+    async def close(self) -> None:
+        """Let go of everything. Idempotent."""
+        ...
+
+
+@runtime_checkable
+class Embedder(Protocol):
+    """An engine that may also turn texts into vectors. Most engines are none."""
+
+    async def embed(self, ask: EmbedAsk) -> Vectors:
+        """One vector for each text, in order. Cancelling this stops the engine's work at once.
+
+        Raises EngineFailed, EngineTimeout, a client's fault that the engine found, or Unsupported when the engine
+        turns out to make no embeddings.
+        """
+        ...
+
+
+@runtime_checkable
+class Probed(Protocol):
+    """An engine behind a guard that can measure what the engine does with control tokens in a client's text."""
+
+    @property
+    def handling(self) -> Handling | None:
+        """What was found; None before it was looked for."""
+        ...
+
+    async def probe(self) -> Handling:
+        """Find out, at the cost of three short prompts. Never raises a Failure."""
+        ...
+
+
+class _Gate:
+    """The Flow of an async iterator: the relay waits here between batches."""
+
+    def __init__(self) -> None:
+        self._open = asyncio.Event()
+        self._open.set()
+
+    def pause(self) -> None:
+        self._open.clear()
+
+    def resume(self) -> None:
+        self._open.set()
+
+    async def passed(self) -> None:
+        if not self._open.is_set():
+            await self._open.wait()
+
+
+async def relay(batches: AsyncIterator[list[Event]], sink: Sink) -> None:
+    """Push an async iterator's batches into a sink, holding back when told to."""
+    gate = _Gate()
+    sink.connect(gate)
+    try:
+        async for events in batches:
+            await gate.passed()
+            sink.take(events)
+    finally:
+        sink.connect(None)

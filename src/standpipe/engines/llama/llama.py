@@ -1,0 +1,214 @@
+"""The embedded engine: llama.cpp in a child process of ours, and an engine like any other towards the rest.
+
+Knows how one model is kept up: started, restarted, ended. What is asked and answered is `Upstream`'s business, one life
+of the child `llama_life`'s, whether another one follows `restart`'s.
+
+The theory: whatever a stranger's ask does to native code happens in another process, so the worst of it is a pause.
+While there is no child, asks fail at once in a way that lets them be tried again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections.abc import Sequence
+from contextlib import suppress
+from enum import StrEnum
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Final
+
+from msgspec import Struct
+from msgspec.structs import replace
+
+from standpipe.chat.ask import Ask
+from standpipe.chat.errors import EngineFailed
+from standpipe.engines.engine import Health, Sink
+from standpipe.engines.llama.folder import Folder
+from standpipe.engines.llama.life import Life, Log, Model, Options, Patience, launch
+from standpipe.engines.llama.process import ChildFailed, describe
+from standpipe.engines.llama.restart import End, Restarts
+
+__all__ = ["Llama", "LlamaFailed", "LlamaStatistics", "Log", "Options", "Patience", "State"]
+
+COMMAND: Final = (sys.executable, "-P", "-m", "standpipe.engines.llama.child")
+PATIENCE: Final = Patience()
+_LAST_WORDS: Final = 5
+
+
+class State(StrEnum):
+    """Where the engine is in its life. DOWN becomes UP again, FAILED does not."""
+
+    STARTING = "starting"
+    UP = "up"
+    DOWN = "down"
+    FAILED = "failed"
+    CLOSED = "closed"
+
+
+_REASONS: Final = {
+    State.STARTING: "The engine is starting. Please try again in a moment.",
+    State.DOWN: "The engine is being started again. Please try again in a moment.",
+    State.FAILED: "The engine has broken down and stays off.",
+    State.CLOSED: "The engine is shutting down.",
+}
+
+
+class LlamaFailed(Exception):
+    """The engine cannot be started. The message is for the operator, and ends with what the child said last."""
+
+
+class LlamaStatistics(Struct, frozen=True):
+    """`restarts` counts since the start. `pid` is the child's, None while there is none."""
+
+    state: State
+    restarts: int
+    pid: int | None
+
+
+class Llama:
+    """One model, embedded. `start` it before it is asked, `close` it in the end."""
+
+    def __init__(
+        self,
+        path: Path,
+        alias: str,
+        options: Options,
+        *,
+        log: Log,
+        name: str = "embedded",
+        patience: Patience = PATIENCE,
+        command: Sequence[str] = COMMAND,
+    ) -> None:
+        """Starts nothing yet.
+
+        `path` is a GGUF file (the first, if there are several) that is known to fit into memory, `alias` the model's
+        public name. `log` takes the child's lines and ours; none has anything of an ask in it.
+        """
+        self.name = name
+        self.slots = options.slots
+        self._model = Model(path, alias)
+        self._options = options
+        self._patience = patience
+        self._command = tuple(command)
+        self._log = log
+        self._state = State.STARTING
+        self._restarts = 0
+        self._life: Life | None = None
+        self._folder: Folder | None = None
+        self._supervision: asyncio.Task[None] | None = None
+
+    async def start(self) -> None:
+        """Load the model; returns when it is ready to be asked. Call it once. Raises LlamaFailed."""
+        if self._command == COMMAND and find_spec("xllamacpp") is None:
+            raise LlamaFailed(
+                "The embedded engine needs the package xllamacpp: pip install 'standpipe[embedded]'. Or use another "
+                "engine: --engine http://host:8000/v1."
+            )
+        try:
+            self._folder = Folder()
+            self._life = await self._launch(self._folder.path)
+            await self._life.warm()
+        except ChildFailed as failed:
+            await self.close()
+            words = "".join(f"\n    {line}" for line in failed.lines[-_LAST_WORDS:])
+            raise LlamaFailed(f"The embedded engine could not load {self._model.alias}: {failed}.{words}") from failed
+        except BaseException:
+            await self.close()
+            raise
+        self._state = State.UP
+        self._supervision = asyncio.create_task(
+            self._supervise(self._life, self._folder.path), name=f"keeps {self.name} up"
+        )
+
+    async def answer(self, ask: Ask, sink: Sink) -> None:
+        if self._life is None or self._state is not State.UP:
+            raise EngineFailed(_REASONS.get(self._state, "The engine is down."), retry_after=2.0)
+        await self._life.upstream.answer(self._bounded(ask), sink)
+
+    async def models(self) -> tuple[str, ...]:
+        return (self._model.alias,)
+
+    async def health(self) -> Health:
+        return Health(up=self._state is State.UP, reason=_REASONS.get(self._state))
+
+    async def close(self) -> None:
+        """End the child, asks that run and all. Idempotent."""
+        self._state = State.CLOSED
+        supervision, self._supervision = self._supervision, None
+        if supervision is not None:
+            supervision.cancel()
+            with suppress(asyncio.CancelledError):
+                await supervision
+        life, self._life = self._life, None
+        if life is not None:
+            await life.end()
+        if self._folder is not None:
+            self._folder.close()
+
+    async def template(self) -> str:
+        """The model's chat template, empty when it does not tell one, or is not up."""
+        return "" if self._life is None else await self._life.template()
+
+    def describe(self) -> str:
+        """A line for people: what is loaded, and how."""
+        options, size = self._options, self._model.bytes
+        slots = f"{options.slots} slot{'s' * (options.slots != 1)} of {options.context} tokens"
+        threads = f"{options.threads} thread{'s' * (options.threads != 1)}"
+        weight = f"{size / 1e9:.1f} GB" if size >= 1e9 else f"{size / 1e6:.0f} MB"
+        return f"{self._model.alias}, {slots}, {threads}, {weight}"
+
+    def statistics(self) -> LlamaStatistics:
+        life = self._life if self._state is State.UP else None
+        return LlamaStatistics(self._state, self._restarts, None if life is None else life.child.pid)
+
+    async def _launch(self, folder: Path) -> Life:
+        return await launch(
+            self.name,
+            self._model,
+            self._options,
+            folder=folder,
+            command=self._command,
+            patience=self._patience,
+            log=self._log,
+        )
+
+    async def _supervise(self, life: Life, folder: Path) -> None:
+        """Start the child again whenever it ends, until that is hopeless or we are cancelled."""
+        restarts, loop = Restarts(), asyncio.get_running_loop()
+        while True:
+            since = loop.time()
+            code = await life.watch()
+            end = End(code, served=max(loop.time() - since, 1e-9))
+            self._state = State.DOWN
+            self._log("error", f"the embedded engine is gone: {describe(code)}")
+            await life.end()
+            self._life = None
+            following: Life | None = None
+            while following is None:
+                restarts, delay = restarts.after(end)
+                if delay is None:
+                    self._state = State.FAILED
+                    self._log("error", "the embedded engine breaks down whenever it starts; it stays off")
+                    return
+                await asyncio.sleep(delay)
+                try:
+                    following = await self._launch(folder)
+                    await following.warm()
+                except ChildFailed as failed:
+                    self._log("error", f"the embedded engine did not start: {failed}")
+                    end = End(1 if failed.code is None else failed.code)
+            self._life = life = following
+            self._state = State.UP
+            self._restarts += 1
+            self._log("info", "the embedded engine is up again")
+
+    def _bounded(self, ask: Ask) -> Ask:
+        """The ask with an end in sight: the engine by itself knows none but its context's."""
+        wanted, most = ask.sampling.max_tokens, self._options.most_tokens
+        if wanted is not None and wanted <= most:
+            return ask
+        return replace(ask, sampling=replace(ask.sampling, max_tokens=most))
+
+    def __repr__(self) -> str:
+        return f"<Llama {self._model.alias} {self._state} {self._life.child if self._life else 'no child'}>"

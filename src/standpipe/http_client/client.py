@@ -1,0 +1,289 @@
+"""The HTTP/1.1 client that engines use: a pool of kept connections to one place, and nothing else.
+
+Pushes an answer's bytes into callables as they arrive (see `engines.connection`), or fetches a small whole answer.
+Bodies that are sent are JSON. HTTP proxies are not supported, whatever the environment says: an engine is reached
+directly, and whoever needs a proxy puts one in the engine's place. Knows no chat: its faults are renamed by whoever
+uses it.
+
+A request on a kept connection that dies before any byte of an answer is sent once more, on a new connection: engines
+close connections that they still advertise, and nothing of an answer was there to lose.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from collections.abc import Iterable, Mapping
+from typing import Literal
+
+from msgspec import Struct
+
+from standpipe.flow import Flow
+from standpipe.http_client.response import Headers
+from standpipe.http_client.transport import (
+    Bounds,
+    ConnectFailed,
+    Connection,
+    ConnectionBroken,
+    DeadlinePassed,
+    HttpFault,
+    OnBody,
+    OnHead,
+)
+from standpipe.http_client.url import EngineUrl, parse_url
+
+Method = Literal["GET", "POST"]
+
+BOUNDS = Bounds()
+"""The defaults."""
+
+
+class AnswerTooLarge(HttpFault):
+    """A fetched body is larger than its limit."""
+
+
+class Answer(Struct, frozen=True):
+    """A whole answer, whatever its status."""
+
+    status: int
+    headers: Headers
+    body: bytes
+
+
+class ClientStatistics(Struct, frozen=True):
+    """`open` and `kept` are connections now, kept ones unused among the open ones; the others count since the start.
+
+    `opened` are new connections, `reused` requests on kept ones, `retried` those of them that had to be sent again.
+    """
+
+    open: int
+    kept: int
+    opened: int
+    reused: int
+    retried: int
+
+
+class Client:
+    """Sends requests to one engine. Belongs to the event loop on which it is first used."""
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        key: str | None = None,
+        headers: Mapping[str, str] | None = None,
+        ssl_context: ssl.SSLContext | None = None,
+        bounds: Bounds = BOUNDS,
+    ) -> None:
+        """Connects to nothing yet.
+
+        Args:
+            url: `http://host:8000/v1`, `https://...` or `http+unix:///path/to/socket:/v1`. Its path comes before the
+                path of every request; its user information becomes Basic authorization.
+            key: sent as a Bearer token with every request, instead of the URL's user information.
+            headers: further headers of every request.
+            ssl_context: for https; by default certificates are verified against the system's authorities.
+            bounds: deadlines and limits.
+
+        Raises ValueError for a malformed URL, key or header, and repeats none of their values.
+        """
+        self._url: EngineUrl = parse_url(url)
+        self._bounds = bounds
+        self._ssl = (ssl_context or _verifying()) if self._url.secure else None
+        authorization = self._url.authorization if key is None else f"Bearer {key}"
+        fixed = {"host": self._url.authority, "user-agent": "standpipe", "accept-encoding": "identity"}
+        if authorization is not None:
+            fixed["authorization"] = authorization
+        self._fixed = _head_lines((fixed | dict(headers or {})).items())
+        self._open: set[Connection] = set()
+        self._kept: dict[Connection, float] = {}
+        """Unused connections and since when (loop's time), in that order: the newest is used first."""
+        self._sweeper: asyncio.TimerHandle | None = None
+        self._closed: asyncio.Future[None] | None = None
+        self._opened = self._reused = self._retried = 0
+
+    async def request(
+        self,
+        method: Method,
+        path: str,
+        *,
+        on_head: OnHead,
+        on_body: OnBody,
+        body: bytes = b"",
+        headers: Iterable[tuple[str, str]] = (),
+        keep: bool = True,
+    ) -> None:
+        """Send a request and push its answer, of any status, into `on_head` and `on_body`; returns when it is whole.
+
+        `path` begins with a slash and may have a query. With `keep` false the connection is closed after the answer.
+        Cancelling this closes the connection at once. What the callables raise comes out here, with the connection
+        closed. Raises ConnectFailed, ConnectionBroken, DeadlinePassed.
+        """
+        request = self._compose(method, path, headers, body)
+        del body  # an answer may last for minutes, and one copy of a long prompt is enough
+        connection = self._take()
+        if connection is not None:
+            try:
+                await connection.exchange(request, on_head, on_body)
+            except ConnectionBroken as broken:
+                if broken.begun:
+                    raise
+                self._retried += 1
+                connection = None
+        if connection is None:
+            connection = await self._connect()
+            await connection.exchange(request, on_head, on_body)
+        if keep and connection.reusable:
+            self._put(connection)
+        else:
+            connection.abort()
+
+    async def fetch(
+        self, method: Method, path: str, *, body: bytes = b"", limit: int = 1_048_576, within: float = 10.0
+    ) -> Answer:
+        """Send a request and collect its answer, of any status, as long as its body has at most `limit` bytes and is
+        there within so many seconds. Raises AnswerTooLarge and what `request` raises.
+        """
+        head: list[tuple[int, Headers]] = []
+        pieces: list[bytes] = []
+        size = 0
+
+        def on_head(status: int, headers: Headers, _: Flow) -> None:
+            head.append((status, headers))
+
+        def on_body(data: bytes) -> bool:
+            nonlocal size
+            size += len(data)
+            if size > limit:
+                raise AnswerTooLarge(f"more than {limit} bytes from {self._url}")
+            pieces.append(data)
+            return False
+
+        try:
+            async with asyncio.timeout(within):
+                await self.request(method, path, on_head=on_head, on_body=on_body, body=body)
+        except TimeoutError:
+            raise DeadlinePassed("whole answer", within) from None
+        return Answer(*head[0], b"".join(pieces))
+
+    async def close(self) -> None:
+        """Close every connection, busy ones too, and wait until their sockets are. Idempotent."""
+        if self._closed is None:
+            self._closed = asyncio.get_running_loop().create_future()
+        self._stop_sweeping()
+        for connection in list(self._open):
+            connection.abort()
+        if not self._open and not self._closed.done():
+            self._closed.set_result(None)
+        await asyncio.shield(self._closed)
+
+    def statistics(self) -> ClientStatistics:
+        return ClientStatistics(len(self._open), len(self._kept), self._opened, self._reused, self._retried)
+
+    def __repr__(self) -> str:
+        return f"<Client {self._url} {len(self._open)} open, {len(self._kept)} of them kept>"
+
+    def _compose(self, method: Method, path: str, headers: Iterable[tuple[str, str]], body: bytes) -> bytes:
+        if not path.startswith("/") or not path.isascii() or not path.isprintable() or " " in path:
+            raise ValueError("the path of a request begins with a slash and has printable ASCII characters only")
+        head = f"{method} {self._url.base}{path} HTTP/1.1\r\n{self._fixed}"
+        if headers:
+            head += _head_lines(headers)
+        if body:
+            head += f"content-type: application/json\r\ncontent-length: {len(body)}\r\n"
+        elif method == "POST":
+            head += "content-length: 0\r\n"
+        return f"{head}\r\n".encode("latin-1") + body
+
+    async def _connect(self) -> Connection:
+        loop, url, bounds = asyncio.get_running_loop(), self._url, self._bounds
+        self._refuse_when_closed()
+
+        def protocol() -> Connection:
+            return Connection(loop, bounds, self._lost)
+
+        try:
+            async with asyncio.timeout(bounds.connect):
+                if url.socket is not None:
+                    _, connection = await loop.create_unix_connection(protocol, url.socket)
+                else:
+                    _, connection = await loop.create_connection(protocol, url.host, url.port, ssl=self._ssl)
+        except TimeoutError:
+            raise DeadlinePassed("connection", bounds.connect) from None
+        except OSError as error:
+            raise ConnectFailed(f"no connection to {url}: {error.strerror or error}") from error
+        self._opened += 1
+        if connection.open:  # else it may have been lost already, which is told only once
+            self._open.add(connection)
+        try:
+            self._refuse_when_closed()
+        except ConnectFailed:
+            connection.abort()
+            raise
+        return connection
+
+    def _refuse_when_closed(self) -> None:
+        if self._closed is not None:
+            raise ConnectFailed(f"the client of {self._url} is closed")
+
+    def _take(self) -> Connection | None:
+        """The kept connection that was used last, if it is still fresh and open."""
+        if not self._kept:
+            return None
+        oldest = asyncio.get_running_loop().time() - self._bounds.keep
+        while self._kept:
+            connection, since = self._kept.popitem()
+            if since > oldest and connection.reusable:
+                self._reused += 1
+                return connection
+            connection.abort()
+        return None
+
+    def _put(self, connection: Connection) -> None:
+        if len(self._kept) >= self._bounds.kept or self._closed is not None:
+            connection.abort()
+            return
+        loop = asyncio.get_running_loop()
+        self._kept[connection] = loop.time()
+        if self._sweeper is None:
+            self._sweeper = loop.call_later(self._bounds.keep, self._sweep)
+
+    def _sweep(self) -> None:
+        """Close what was kept for too long; come back when the next one will have been."""
+        self._sweeper = None
+        loop = asyncio.get_running_loop()
+        while self._kept:
+            connection, since = next(iter(self._kept.items()))
+            if since + self._bounds.keep > loop.time():
+                self._sweeper = loop.call_at(since + self._bounds.keep, self._sweep)
+                return
+            del self._kept[connection]
+            connection.abort()
+
+    def _stop_sweeping(self) -> None:
+        if self._sweeper is not None:
+            self._sweeper.cancel()
+            self._sweeper = None
+
+    def _lost(self, connection: Connection) -> None:
+        self._open.discard(connection)
+        self._kept.pop(connection, None)
+        if not self._open and self._closed is not None and not self._closed.done():
+            self._closed.set_result(None)
+
+
+def _verifying() -> ssl.SSLContext:
+    context = ssl.create_default_context()
+    context.set_alpn_protocols(["http/1.1"])
+    return context
+
+
+def _head_lines(headers: Iterable[tuple[str, str]]) -> str:
+    lines = []
+    for name, value in headers:
+        if not (name.isascii() and name.replace("-", "").isalnum()):
+            raise ValueError("a header's name has letters, digits and hyphens only")
+        if not value.isascii() or not value.isprintable():
+            raise ValueError(f"the value of the header {name} has printable ASCII characters only")
+        lines.append(f"{name}: {value}\r\n")
+    return "".join(lines)

@@ -1,0 +1,205 @@
+"""Pages: what the site says, put together from templates, Markdown and the facts of this tap.
+
+A page is made anew when a fact on it changes, and kept until then. The policy lets a page load what is ours and nothing
+else.
+"""
+
+from __future__ import annotations
+
+import html
+import re
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+import msgspec
+
+from standpipe.serve.exchange import Exchange, Header
+from standpipe.serve.routes import Route
+from standpipe.site import documents, openapi, sentences, status, theme
+from standpipe.site.assets import FRESH, Assets, Content, File, files, modules, text
+from standpipe.site.facts import Facts
+
+_POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; font-src 'self'; connect-src 'self'; "
+    "manifest-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'; "
+    "require-trusted-types-for 'script'; trusted-types {}"
+)
+"""Only scripts of ours, none inline; and of texts, only the two libraries that are trusted to may make HTML."""
+
+POLICY = _POLICY.format("'none'").encode()
+CHAT_POLICY = _POLICY.format("lit-html dompurify").encode()
+
+
+def page_headers(policy: bytes = POLICY) -> tuple[Header, ...]:
+    """What every page of ours carries."""
+    return (
+        FRESH,
+        (b"content-security-policy", policy),
+        (b"cross-origin-opener-policy", b"same-origin"),
+        (b"permissions-policy", b"camera=(), microphone=(), geolocation=()"),
+    )
+
+
+class Made:
+    """The handler of something that is made of the facts, and kept until they change."""
+
+    def __init__(
+        self, make: Callable[[Facts], str], kind: str, facts: Callable[[], Facts], policy: bytes = POLICY
+    ) -> None:
+        self._make = make
+        self._kind = kind
+        self._facts = facts
+        self._headers = page_headers(policy) if kind == "html" else (FRESH,)
+        self._made: tuple[Facts, Content] | None = None
+
+    async def __call__(self, exchange: Exchange) -> None:
+        facts = self._facts()
+        if self._made is None or self._made[0] != facts:
+            self._made = facts, Content(self._make(facts).encode(), self._kind)
+        self._made[1].send(exchange, *self._headers)
+
+
+def _fill(template: str, values: Mapping[str, str]) -> str:
+    """Put values into a template: `{{name}}` escaped, `{{&name}}` as it is."""
+    return re.sub(r"\{\{(&?)(\w+)\}\}", lambda m: values[m[2]] if m[1] else html.escape(values[m[2]]), template)
+
+
+_NAVIGATION = (("/", "Docs"), ("/chat", "Chat"), ("/status", "Status"))
+_LOGO = (
+    '<svg class="logo" viewBox="0 0 24 24" aria-hidden="true">'
+    '<path class="pipe" d="M4 21h8M8 21v-8.5a5 5 0 0 1 5-5h.5a3.5 3.5 0 0 1 3.5 3.5v1M10.5 3.5h5M13 3.5v4"/>'
+    '<path class="water" d="M17 14.6c1.5 2 2.2 3.2 2.2 4.2a2.2 2.2 0 0 1-4.4 0c0-1 .7-2.2 2.2-4.2z"/></svg>'
+)
+
+
+_STATE = (
+    '<p class="state" id="state"><span class="dot"></span> <span data-model></span> <span data-line></span> '
+    '<a href="/status">Status</a></p>'
+)
+"""Where the documentation's script tells how the tap is now."""
+
+
+class Site:
+    """The routes of the site, for the facts and the status as they are at each request."""
+
+    def __init__(
+        self, facts: Callable[[], Facts], told: Callable[[], dict[str, Any]], paths: Callable[[], Iterable[str]]
+    ) -> None:
+        """`told` gives the status, as `serve.status` tells it; `paths` all that is served, for the description."""
+        self._facts = facts
+        self._told = told
+        self._paths = paths
+        styles = Content(theme.css(facts().accent).encode(), "css")
+        self._assets = Assets({**files("css"), **files("js"), **files("vendor"), "theme.css": styles})
+
+    def routes(self) -> dict[str, Route]:
+        """Paths of pages, of their twins in Markdown, and of what browsers and programs look for."""
+        made = {
+            "/": (self._index, "html"),
+            "/index.md": (self._index_twin, "md"),
+            "/chat": (self._chat, "html"),
+            "/privacy": (self._privacy, "html"),
+            "/privacy.md": (self._privacy_twin, "md"),
+            "/llms.txt": (self._llms, "txt"),
+            "/openapi.json": (self._openapi, "json"),
+        }
+        routes = {
+            path: Route({"GET": Made(make, kind, self._facts, CHAT_POLICY if path == "/chat" else POLICY)})
+            for path, (make, kind) in made.items()
+        }
+        routes["/status"] = Route({"GET": self._status})
+        routes["/status.md"] = Route({"GET": self._status_twin})
+        for name, content in files("files").items():
+            routes[f"/{name.removeprefix('files/')}"] = Route({"GET": File(content)})
+        routes["/assets/*"] = Route({"GET": self._assets})
+        return routes
+
+    def shell(self, facts: Facts, path: str, sheet: str, *, title: str, description: str, body: str, twin: str) -> str:
+        """A page in the frame that all pages but the chat have."""
+        here = [
+            f'<a href="{link}"{" aria-current=page" if link == path else ""}>{label}</a>' for link, label in _NAVIGATION
+        ]
+        values = {
+            **self._values(facts, path, title, description),
+            "sheet": sheet,
+            "nav": "".join(here),
+            "body": body,
+            "twin": twin,
+            "links": " ".join(
+                f'<a href="{html.escape(link.url)}">{html.escape(link.label)}</a>' for link in facts.links
+            ),
+            "preload": self._preload(sheet),
+        }
+        return _fill(text("pages/shell.html"), values)
+
+    def _values(self, facts: Facts, path: str, title: str, description: str) -> dict[str, str]:
+        values = {
+            "name": facts.name,
+            "address": facts.address,
+            "version": facts.version,
+            "assets": self._assets.prefix,
+            "logo": _LOGO,
+            "path": path,
+            "title": title,
+            "description": description,
+        }
+        return {**values, "head": _fill(text("pages/head.html"), values)}
+
+    def _document(self, facts: Facts, path: str, source: str, description: str) -> str:
+        document = documents.to_html(text(source), sentences.words(facts))
+        entries = "".join(f'<li><a href="#{name}">{html.escape(title)}</a></li>' for name, title in document.contents)
+        contents = f'<details class="contents" open><summary>On this page</summary><ol>{entries}</ol></details>'
+        content = document.body.replace("</p>", f"</p>{_STATE}", 1) if path == "/" else document.body
+        body = (
+            f'<div class="page"><nav aria-label="On this page">{contents}</nav>'
+            f'<main id="content" class="prose">{content}</main></div>'
+        )
+        title = document.title if path == "/" else f"{document.title} · {facts.name}"
+        twin = "/index.md" if path == "/" else f"{path}.md"
+        return self.shell(facts, path, "docs", title=title, description=description, body=body, twin=twin)
+
+    def _index(self, facts: Facts) -> str:
+        return self._document(facts, "/", "pages/index.md", sentences.summary(facts))
+
+    def _index_twin(self, facts: Facts) -> str:
+        return documents.to_markdown(text("pages/index.md"), sentences.words(facts))
+
+    def _privacy(self, facts: Facts) -> str:
+        return self._document(
+            facts, "/privacy", "pages/privacy.md", f"What {facts.name} keeps of you, and what it does not."
+        )
+
+    def _privacy_twin(self, facts: Facts) -> str:
+        return documents.to_markdown(text("pages/privacy.md"), sentences.words(facts))
+
+    async def _status(self, exchange: Exchange) -> None:
+        facts, told = self._facts(), self._told()
+        page = self.shell(
+            facts,
+            "/status",
+            "status",
+            title=f"Status · {facts.name}",
+            description=f"Whether {facts.name} is up, how long the line is, and how the last hour was.",
+            body=_fill(text("pages/status.html"), status.places(told)),
+            twin="/status.md",
+        )
+        Content(page.encode(), "html").send(exchange, *page_headers())
+
+    async def _status_twin(self, exchange: Exchange) -> None:
+        Content(status.to_markdown(self._told()).encode(), "md").send(exchange, FRESH)
+
+    def _llms(self, facts: Facts) -> str:
+        return documents.fill(text("pages/llms.txt"), sentences.words(facts))
+
+    def _openapi(self, facts: Facts) -> str:
+        samples = documents.samples(text("pages/index.md"), sentences.words(facts))
+        return msgspec.json.encode(openapi.document(facts, self._paths(), samples.__getitem__)).decode()
+
+    def _chat(self, facts: Facts) -> str:
+        values = self._values(facts, "/chat", f"Chat · {facts.name}", sentences.summary(facts))
+        return _fill(text("pages/chat.html"), {**values, "welcome": facts.welcome, "preload": self._preload("chat")})
+
+    def _preload(self, script: str) -> str:
+        """What a page's script imports, told at once, so that it is not found out one file after the other."""
+        names = modules(f"js/{script}/main.js")
+        return "".join(f'<link rel="modulepreload" href="{self._assets.prefix}/{name}">\n' for name in names)

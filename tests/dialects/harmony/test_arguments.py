@@ -1,0 +1,79 @@
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from standpipe.dialects.harmony.arguments import guess, is_object, read, signatures
+from tests.gptoss.corpus import tool
+
+DECLARED = signatures(
+    [tool("bash", ["command"]), tool("shell", ["command"]), tool("grep", ["path", "pattern"]), tool("now")]
+)
+
+
+def arguments(text: str, name: str = "bash", *, says_json: bool = True, whole: bool = True) -> str | None:
+    return read(text, name, DECLARED[name], says_json=says_json, whole=whole)
+
+
+@pytest.mark.parametrize("text", ['{"command":"ls"}', '{\n  "command": "ls {}"\n}', '{"command":"a\\u00e9\\""}', "{}"])
+def test_an_object_is_given_as_it_was_written(text: str) -> None:
+    assert arguments(text) == text
+    assert arguments(f"\n {text} ] and more") == text
+
+
+@pytest.mark.parametrize(
+    ("text", "mended"),
+    [
+        ('{"command":"ls"]', '{"command":"ls"}'),
+        ('{"command":["a","b"}]', '{"command":["a","b"]}'),
+        ('[{"command":"ls"}]', '{"command":"ls"}'),
+        ('```json\n{"command":"ls"}\n```', '{"command":"ls"}'),
+        ('json{"command":"ls"}', '{"command":"ls"}'),
+        ('{"name":"bash","parameters":{"command":"ls"}}', '{"command":"ls"}'),
+        ('{"name":"functions.bash","arguments":"{\\"command\\":\\"ls\\"}"}', '{"command":"ls"}'),
+        ('{"command":"two\nlines"}', '{"command":"two\\nlines"}'),
+    ],
+)
+def test_what_can_only_mean_one_thing_is_mended(text: str, mended: str) -> None:
+    assert arguments(text) == mended
+
+
+@pytest.mark.parametrize(
+    "text", ['{"command":"l', '{"command":', "{", '{"command":NaN}', "[1,2]", '"ls"', "3", "[" * 9999]
+)
+def test_what_is_no_whole_object_is_no_arguments(text: str) -> None:
+    assert arguments(text) is None
+
+
+def test_bare_code_is_wrapped_for_a_tool_that_takes_one_text() -> None:
+    assert arguments("ls -l", says_json=False) == '{"command": "ls -l"}'
+    assert arguments("ls -l") is None
+    assert arguments("ls -l", says_json=False, whole=False) is None
+    assert arguments("x", "grep", says_json=False) is None
+
+
+def test_nothing_is_enough_for_a_tool_that_needs_nothing() -> None:
+    assert arguments(" ", "now") == "{}"
+    assert arguments(" ", "bash") is None
+    assert arguments("", "now", whole=False) is None
+
+
+def test_a_call_without_a_recipient_is_of_the_one_tool_that_fits() -> None:
+    assert guess('{"path":"/","pattern":"x"}', DECLARED) == ("grep", '{"path":"/","pattern":"x"}')
+    assert guess('{"name":"shell","arguments":{"command":"ls"}}', DECLARED) == ("shell", '{"command":"ls"}')
+    for text in ('{"command":"ls"}', "{}", '{"other":1}', "no", '{"path":"/"}'):
+        assert guess(text, DECLARED) is None
+
+
+def test_schemas_of_any_shape_are_taken() -> None:
+    from standpipe.chat.ask import Tool
+
+    odd = [Tool("a"), Tool("b", None, {"properties": 3, "required": "x"}), Tool("c", None, {"required": [1, "k"]})]
+    assert signatures(odd)["c"].needed == {"k"}
+
+
+def test_brackets_nested_beyond_reason_are_refused_not_crashed_on() -> None:
+    deep = '{"a":' * 100_000
+    assert not is_object(deep)
+    assert json.loads(arguments('{"command":' + "[" * 50 + "]" * 50 + "}") or "")

@@ -1,0 +1,76 @@
+from typing import Any
+
+import msgspec
+import pytest
+
+from standpipe.chat.ask import Message, Reasoning, Role, Text, ToolCall, ToolResult
+from standpipe.chat.errors import InvalidAsk, PreviousNotFound
+from standpipe.dialects.dialect import Parsed
+from standpipe.dialects.openai.responses.dialect import OpenAIResponses
+from standpipe.dialects.openai.responses.kept import Turn, joined, not_found, pack, previous, unpack
+
+DIALECT = OpenAIResponses(keeps=True)
+EARLIER = Turn(
+    b'{"id":"resp_1"}',
+    (
+        Message(Role.USER, (Text("What is the weather?"),)),
+        Message(Role.ASSISTANT, (Reasoning("Hm."), ToolCall("call_1", "get_weather", "{}"))),
+    ),
+)
+
+
+def parse(**body: Any) -> Parsed:
+    return DIALECT.parse(msgspec.json.encode({"input": "Hello!", **body}))
+
+
+def test_a_conversation_goes_on_from_what_was_kept():
+    result = {"type": "function_call_output", "call_id": "call_1", "output": "7 °C"}
+    went_on = joined(parse(input=[result], previous_response_id="resp_1"), EARLIER, "x")
+    assert went_on.ask.messages == (*EARLIER.messages, Message(Role.TOOL, (ToolResult("call_1", "7 °C"),)))
+
+
+def test_instructions_are_those_of_the_new_ask_and_stay_first():
+    went_on = joined(parse(instructions="Be brief.", previous_response_id="resp_1"), EARLIER, "x")
+    assert went_on.ask.messages == (
+        Message(Role.SYSTEM, (Text("Be brief."),)),
+        *EARLIER.messages,
+        Message(Role.USER, (Text("Hello!"),)),
+    )
+
+
+def test_what_is_kept_has_its_own_id_and_says_so():
+    kept = joined(parse(), None, "0123abcd")
+    assert (kept.echo.outline.id, kept.echo.outline.store) == ("resp_0123abcd", True)
+    passing = joined(parse(store=False), None, "0123abcd")
+    assert (passing.echo.outline.id, passing.echo.outline.store, passing.echo.outbox) == ("", False, None)
+
+
+def test_a_conversation_is_bounded():
+    long = Turn(b"{}", EARLIER.messages * 256)
+    with pytest.raises(InvalidAsk) as caught:
+        joined(parse(previous_response_id="resp_1"), long, "x")
+    assert caught.value.param == "previous_response_id"
+    assert joined(parse(previous_response_id="resp_1"), Turn(b"{}", long.messages[1:]), "x").ask.messages
+
+
+def test_an_id_that_can_be_none_is_not_looked_for_and_not_repeated():
+    assert previous(parse()) is None
+    assert previous(parse(previous_response_id="resp_1")) == "resp_1"
+    with pytest.raises(PreviousNotFound) as caught:
+        previous(parse(previous_response_id="resp_<script>"))
+    assert caught.value.message == "Previous response not found."
+
+
+def test_what_is_not_there_is_said_in_openais_words():
+    failure = not_found("resp_1")
+    assert msgspec.json.decode(DIALECT.failure(failure, "7Yd2k"))["error"] == {
+        "message": "Previous response with id 'resp_1' not found.",
+        "type": "invalid_request_error",
+        "param": "previous_response_id",
+        "code": "previous_response_not_found",
+    }
+    assert failure.status == 400
+
+
+def test_a_turn_can_be_put_away_as_bytes():
+    assert unpack(pack(EARLIER)) == EARLIER

@@ -1,0 +1,239 @@
+from typing import Any
+
+import msgspec
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from openai.types import Completion
+from openai.types.completion_create_params import CompletionCreateParams
+
+from standpipe.chat.ask import Message, Role, Sampling, Text
+from standpipe.chat.errors import ContextTooLong, EngineFailed, Failure, InvalidAsk, TooLarge, Unsupported
+from standpipe.chat.events import (
+    Event,
+    Failed,
+    Finished,
+    FinishReason,
+    ReasoningDelta,
+    Started,
+    TextDelta,
+    TokenLogprob,
+    Usage,
+    Waiting,
+)
+from standpipe.chat.fold import Answer, Fold
+from standpipe.dialects import sse
+from standpipe.dialects.dialect import Dialect, Parsed, Stamp
+from standpipe.dialects.openai.completions import IGNORED, LEGACY, TAKEN
+from tests import golden, openai_schema
+from tests.streams import cut, legal_streams
+
+STAMP = Stamp("7Yd2k", 1_700_000_000, "gpt-oss:latest")
+LOGPROBS = (TokenLogprob("Hi", -0.25, (72, 105), (TokenLogprob("Yo", -1.5), TokenLogprob("Hey", -2.5))),)
+
+
+def parse(**body: Any) -> Parsed:
+    return LEGACY.parse(msgspec.json.encode({"prompt": "Once upon", **body}))
+
+
+def stream(batches: list[list[Event]], *, include_usage: bool = False) -> bytes:
+    encoder = LEGACY.encoder(parse(stream_options={"include_usage": include_usage}), STAMP)
+    return b"".join(encoder.encode(batch) for batch in batches)
+
+
+def test_it_is_a_dialect():
+    dialect: Dialect = LEGACY
+    assert (dialect.name, dialect.stream_type) == ("openai_completions", "text/event-stream")
+
+
+@pytest.mark.parametrize("prompt", ["Once upon", ["Once upon"]])
+def test_a_prompt_is_a_chat_of_one_message(prompt):
+    parsed = parse(prompt=prompt)
+    assert parsed.ask.messages == (Message(Role.USER, (Text("Once upon"),)),)
+    assert parsed.ask.sampling == Sampling()
+    assert not parsed.stream
+
+
+def test_null_means_not_set():
+    assert parse(**dict.fromkeys(TAKEN - {"prompt"})) == parse()
+
+
+def test_sampling_is_read_whole():
+    assert parse(
+        temperature=1,
+        top_p=0.5,
+        max_tokens=10,
+        n=1,
+        best_of=1,
+        echo=False,
+        suffix="",
+        stop=["a"],
+        seed=7,
+        frequency_penalty=1,
+        presence_penalty=-1,
+        logit_bias={"50256": -100},
+        logprobs=3,
+    ).ask.sampling == Sampling(
+        temperature=1,
+        top_p=0.5,
+        max_tokens=10,
+        stop=("a",),
+        seed=7,
+        frequency_penalty=1,
+        presence_penalty=-1,
+        logit_bias={"50256": -100},
+        logprobs=True,
+        top_logprobs=3,
+    )
+
+
+def test_no_rivals_are_still_log_probabilities():
+    assert parse(logprobs=0).ask.sampling == Sampling(logprobs=True, top_logprobs=0)
+
+
+def test_unknown_fields_are_dropped_and_told():
+    parsed = parse(grammar="root ::= x", user="me", messages=[])
+    assert parsed.ask == parse().ask
+    assert parsed.dropped == ("grammar", "messages")
+
+
+def bad(param: str, kind: type[Failure] = InvalidAsk, **body: Any) -> Any:
+    return pytest.param(body, param, kind, id=f"{param} {len(str(body))}")
+
+
+@pytest.mark.parametrize(
+    ("body", "param", "kind"),
+    [
+        bad("prompt", prompt=None),
+        bad("prompt", prompt=5),
+        bad("prompt", prompt=[]),
+        bad("prompt", prompt=["a", "b"]),
+        bad("prompt", prompt=[{"text": "a"}]),
+        bad("prompt", Unsupported, prompt=[1, 2, 3]),
+        bad("prompt", Unsupported, prompt=[[1, 2], [3]]),
+        bad("echo", Unsupported, echo=True),
+        bad("suffix", Unsupported, suffix="The end."),
+        bad("best_of", Unsupported, best_of=3),
+        bad("n", Unsupported, n=2),
+        bad("logprobs", logprobs=6),
+        bad("logprobs", logprobs=-1),
+        bad("logprobs", logprobs=True),
+        bad("temperature", temperature=3),
+        bad("max_tokens", max_tokens=0),
+        bad("stop", stop=["a"] * 5),
+        bad("logit_bias", logit_bias={"x": 1}),
+        bad("stream_options.include_usage", stream_options={"include_usage": 1}),
+    ],
+)
+def test_every_fault_names_its_field(body, param, kind):
+    with pytest.raises(Failure) as caught:
+        parse(**body)
+    assert (caught.value.param, type(caught.value)) == (param, kind)
+
+
+STREAMS: dict[str, list[list[Event]]] = {
+    "text": [
+        [Started(), ReasoningDelta("Hm.")],
+        [TextDelta(" a time,"), TextDelta(" 👋")],
+        [Finished(FinishReason.STOP, Usage(9, 3, reasoning_tokens=1))],
+    ],
+    "waiting": [
+        [Waiting(3, 12.44)],
+        [Waiting()],
+        [Started(), TextDelta("Hi"), Finished(FinishReason.LENGTH)],
+    ],
+    "logprobs": [
+        [Started(), TextDelta("Hi", LOGPROBS), TextDelta("Hi", LOGPROBS)],
+        [Finished(FinishReason.TOOL_CALLS)],
+    ],
+    "failed": [
+        [Started(), TextDelta("Half an ans")],
+        [Failed(EngineFailed("The engine broke off."))],
+    ],
+}
+
+
+@pytest.mark.parametrize("name", STREAMS)
+def test_a_stream_is_written_as_its_transcript(name):
+    golden.check(f"openai_completions/{name}.sse", stream(STREAMS[name]))
+
+
+@pytest.mark.parametrize("name", ["text", "waiting"])
+def test_a_stream_with_usage_is_written_as_its_transcript(name):
+    golden.check(f"openai_completions/{name}.usage.sse", stream(STREAMS[name], include_usage=True))
+
+
+ANSWERS = {
+    "text": Answer(" a time,", "Hm.", "", (), FinishReason.STOP, usage=Usage(9, 3, reasoning_tokens=1)),
+    "refusal": Answer("", "", "I cannot help.", (), FinishReason.CONTENT_FILTER),
+    "logprobs": Answer("HiHi", "", "", (), FinishReason.LENGTH, logprobs=LOGPROBS * 2),
+}
+
+
+@pytest.mark.parametrize("name", ANSWERS)
+def test_an_answer_is_written_as_its_transcript(name):
+    written = LEGACY.answer(parse(), STAMP, ANSWERS[name])
+    openai_schema.hold(Completion, written)
+    golden.check(f"openai_completions/{name}.json", msgspec.json.format(written, indent=2) + b"\n")
+
+
+def read(data: bytes) -> tuple[str, list[str | None], list[Any]]:
+    """What a stream says: its text, the reasons for its end, and the offsets of its tokens."""
+    *frames, last = sse.Frames().feed(data)
+    if last != b"[DONE]":
+        frames.append(last)
+    text, reasons, offsets = "", [], []
+    for frame in frames:
+        chunk = msgspec.json.decode(frame)
+        for choice in chunk.get("choices", ()):
+            if choice["logprobs"]:
+                offsets += choice["logprobs"]["text_offset"]
+            text += choice["text"]
+            reasons.append(choice["finish_reason"])
+    return text, reasons, offsets
+
+
+def test_offsets_count_characters_from_the_beginning():
+    assert read(stream(STREAMS["logprobs"])) == ("HiHi", [None, None, "stop"], [0, 2])
+
+
+def test_a_failed_stream_has_nothing_that_looks_whole():
+    written = stream(STREAMS["failed"])
+    assert b"[DONE]" not in written
+    assert b'"finish_reason":"' not in written
+
+
+@settings(deadline=None)
+@given(legal_streams(failing=False), st.booleans(), st.data())
+def test_a_stream_says_what_the_whole_answer_says(events, usage, data):
+    written = stream([[event] for event in events], include_usage=usage)
+    frames = sse.Frames()
+    assert [frame for piece in data.draw(cut(written)) for frame in frames.feed(piece)][-1] == b"[DONE]"
+    fold = Fold()
+    fold.add(events)
+    assert fold.answer is not None
+    whole = msgspec.json.decode(LEGACY.answer(parse(), STAMP, fold.answer))
+    text, reasons, _ = read(written)
+    assert len(text) == len(whole["choices"][0]["text"])
+    assert set(reasons[:-1]) <= {None}
+    assert reasons[-1] == whole["choices"][0]["finish_reason"]
+
+
+@settings(deadline=None)
+@given(st.dictionaries(st.sampled_from(sorted(TAKEN)), st.none() | st.integers() | st.text(max_size=3) | st.just([])))
+def test_whatever_is_sent_is_an_ask_or_the_clients_fault(body):
+    try:
+        parsed = LEGACY.parse(msgspec.json.encode(body))
+    except (InvalidAsk, Unsupported, TooLarge):
+        return
+    assert parsed.ask.messages
+
+
+def test_a_failure_names_the_prompt():
+    failure = ContextTooLong("`messages` do not fit.", param="messages")
+    error = msgspec.json.decode(LEGACY.failure(failure, "7Yd2k"))["error"]
+    assert (error["param"], error["message"]) == ("prompt", "`prompt` do not fit.")
+
+
+def test_every_field_that_official_clients_can_send_is_known():
+    assert openai_schema.fields_sent(CompletionCreateParams) == TAKEN | IGNORED

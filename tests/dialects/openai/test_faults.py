@@ -1,0 +1,163 @@
+from typing import Any
+
+import msgspec
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from standpipe.chat.errors import ContextTooLong, EngineFailed, InvalidAsk, TooLarge, Unsupported
+from standpipe.dialects.openai.faults import failure_from, failure_in_stream
+
+
+def llama(message: str, code: int | str = 400, **fields: Any) -> bytes:
+    return msgspec.json.encode({"error": {"code": code, "message": message, "type": "invalid_request_error", **fields}})
+
+
+def vllm(message: str) -> bytes:
+    return msgspec.json.encode({"object": "error", "message": message, "type": "BadRequestError", "code": 400})
+
+
+LONG = (
+    "This model's maximum context length is 4096 tokens. However, you requested 5000 tokens (4990 in the messages, "
+    "10 in the completion). Please reduce the length of the messages or completion."
+)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        llama(
+            "request (5000 tokens) exceeds the available context size (4096 tokens), try increasing it",
+            type="exceed_context_size_error",
+            n_prompt_tokens=5000,
+            n_ctx=4096,
+        ),
+        llama("the request exceeds the available context size, try increasing it", n_ctx=4096),
+        vllm(LONG),
+        llama(LONG, code="context_length_exceeded"),
+        b"Input length (5000 tokens) exceeds the maximum allowed length (4096 tokens).",
+    ],
+)
+def test_a_prompt_beyond_the_context_is_named_with_the_limit(body):
+    failure = failure_from(400, body)
+    assert type(failure) is ContextTooLong
+    assert (failure.code, failure.param, failure.status) == ("context_length_exceeded", "messages", 400)
+    assert "4096" in failure.message
+
+
+def test_the_limit_need_not_be_told():
+    assert type(failure_from(400, b'{"error":"prompt too long"}')) is ContextTooLong
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "kind", "param"),
+    [
+        (400, llama("Conversation roles must alternate user/assistant/user/assistant/..."), InvalidAsk, "messages"),
+        (400, llama("Cannot continue an assistant message that contains tool calls."), InvalidAsk, "messages"),
+        (400, b'{"error":{"message":"registry.ollama.ai/x does not support tools"}}', Unsupported, "tools"),
+        (400, vllm('"auto" tool choice requires --enable-auto-tool-choice'), Unsupported, "tools"),
+        (400, llama("failed to parse grammar"), Unsupported, "response_format"),
+        (422, b'{"detail":"Invalid json_schema"}', Unsupported, "response_format"),
+        (400, vllm("Requested sample logprobs of 5, which is greater than max allowed"), Unsupported, "logprobs"),
+        (400, vllm("token_id(s) [99] in logit_bias contain out-of-vocab token ids"), InvalidAsk, "logit_bias"),
+        (400, b'{"error":"\\"m\\" does not support thinking"}', Unsupported, "reasoning_effort"),
+        (400, vllm("max_tokens must be at least 1, got 0."), InvalidAsk, "max_tokens"),
+        (
+            400,
+            vllm("'max_tokens' is too large: 5000. This model's maximum context length is 4096 tokens"),
+            InvalidAsk,
+            "max_tokens",
+        ),
+        (400, llama("image input is not supported"), Unsupported, "messages"),
+        (500, llama("image input is not supported - hint: provide the mmproj", 500), Unsupported, "messages"),
+        (500, llama("Failed to parse tool call arguments as JSON: [json.exception]", 500), InvalidAsk, "messages"),
+        (500, llama("Unexpected empty grammar stack after accepting piece: x", 500), Unsupported, "response_format"),
+        (
+            500,
+            llama("Message has tool role, but there was no previous assistant message with a tool call!", 500),
+            InvalidAsk,
+            "messages",
+        ),
+        (500, llama("\n------------\nWhile executing CallExpression at line 8, column 3", 500), InvalidAsk, "messages"),
+        (413, b"", TooLarge, "messages"),
+        (500, llama("JSON schema error at #: unrecognized type wizard", 500), Unsupported, None),
+        (400, llama("Cannot have 2 or more assistant messages at the end of the list."), InvalidAsk, "messages"),
+        (
+            400,
+            llama("Unable to generate parser for this template. While executing {{ raise_exception('x') }}"),
+            InvalidAsk,
+            "messages",
+        ),
+        (400, b"", InvalidAsk, None),
+        (400, b"<html>no</html>", InvalidAsk, None),
+        (422, b"[1, 2]", InvalidAsk, None),
+    ],
+)
+def test_a_clients_fault_is_told_from_an_engines(status, body, kind, param):
+    failure = failure_from(status, body)
+    assert (type(failure), failure.param) == (kind, param)
+    assert not failure.may_retry
+
+
+@pytest.mark.parametrize("status", [401, 403, 404, 405, 408, 409, 429, 500, 501, 502, 503, 504, 599])
+def test_any_other_status_is_the_engines_failure_and_is_kept(status):
+    failure = failure_from(status, b'{"error":{"message":"no"}}')
+    assert isinstance(failure, EngineFailed)
+    assert failure.upstream_status == status
+    assert failure.may_retry
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        "Context size has been exceeded.",
+        "The model produced output that does not match the expected peg-native format",
+        'Failed to parse input at pos 12: {"json_schema": "tool call arguments as JSON, image input is not supported"}',
+    ],
+)
+def test_what_the_model_wrote_or_the_pool_lacked_is_not_the_clients_fault(message):
+    failure = failure_from(500, llama(message, 500))
+    assert isinstance(failure, EngineFailed)
+    assert failure.upstream_status == 500
+
+
+@pytest.mark.parametrize(
+    ("header", "seconds"),
+    [
+        ("7", 7),
+        ("0.5", 0.5),
+        (None, None),
+        ("", None),
+        ("Wed, 21 Oct 2026 07:28:00 GMT", None),
+        ("-1", None),
+        ("inf", None),
+        ("nan", None),
+    ],
+)
+def test_only_seconds_count_as_a_time_to_come_back(header, seconds):
+    assert failure_from(503, b"", header).retry_after == seconds
+
+
+SECRET = "http://10.1.2.3:8000/srv/models"
+
+
+@settings(deadline=None)
+@given(
+    st.sampled_from([400, 401, 404, 413, 422, 429, 500, 503]),
+    st.sampled_from(["{}", "context length {}", "tools {}", "grammar {}", "While executing x at {}", "max_tokens {}"]),
+    st.sampled_from([llama, vllm, str.encode, lambda m: msgspec.json.encode({"error": m})]),
+)
+def test_no_word_of_an_engine_gets_out(status, text, shape):
+    for failure in (failure_from(status, shape(text.format(SECRET))), failure_in_stream(shape(text.format(SECRET)))):
+        assert "10.1" not in failure.message
+        assert "srv" not in failure.message
+        assert "http" not in failure.message
+
+
+@settings(deadline=None)
+@given(
+    st.integers(400, 599), st.binary(max_size=30) | st.sampled_from([b'{"error":' + b"[" * 50_000, b'{"error":null}'])
+)
+def test_any_body_means_something(status, body):
+    assert failure_from(status, body).message
+    assert failure_in_stream(body).message

@@ -1,0 +1,18 @@
+import msgspec
+
+from standpipe.dialects.openai import models as openai_models
+
+
+def test_models_are_listed_in_order():
+    assert msgspec.json.decode(openai_models.models_list(("gpt-oss:20b", "b"), 5)) == {
+        "object": "list",
+        "data": [
+            {"id": "gpt-oss:20b", "object": "model", "created": 5, "owned_by": "standpipe"},
+            {"id": "b", "object": "model", "created": 5, "owned_by": "standpipe"},
+        ],
+    }
+
+
+def test_one_model_is_as_in_the_list():
+    (listed,) = msgspec.json.decode(openai_models.models_list(["m"], 5))["data"]
+    assert msgspec.json.decode(openai_models.model("m", 5)) == listed

@@ -1,0 +1,487 @@
+"""The ASGI shell in a tiny server of our own: what it asks of any server, message by message, in virtual time."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+
+from standpipe.asgi import AsgiShell, UncleanEnd
+from standpipe.edge.config import HIGH_WATER, Limits
+from standpipe.edge.seam import BodyTooLarge, BodyTooSlow
+from tests.edge.rig import refuse
+from tests.virtual import run
+
+
+class Server:
+    """One request's side of an ASGI server. `sent` is what the application gave it; it stalls while `open` is unset."""
+
+    def __init__(self, *, method="GET", headers=((b"host", b"x"),), body=(), http_version="1.1", **scope):
+        self.scope: dict[str, Any] = {
+            "type": "http", "http_version": http_version, "method": method, "path": "/a b", "raw_path": b"/a%20b",
+            "query_string": b"q=1", "headers": list(headers), "client": ("192.0.2.7", 5000), **scope,
+        }  # fmt: skip
+        self.incoming: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
+        for piece in body:
+            self.put(piece)
+        if not body:
+            self.put(b"", more=False)
+        self.sent: list[dict[str, Any]] = []
+        self.received = 0
+        self.open = asyncio.Event()
+        self.open.set()
+
+    def put(self, piece, *, more=True):
+        self.incoming.put_nowait({"type": "http.request", "body": piece, "more_body": more})
+
+    def leave(self):
+        self.incoming.put_nowait({"type": "http.disconnect"})
+
+    async def receive(self):
+        self.received += 1
+        return await self.incoming.get()
+
+    async def send(self, message):
+        await self.open.wait()
+        self.sent.append(message)
+
+    async def serve(self, handler, limits=None):
+        await AsgiShell(handler, refuse, limits or Limits())(self.scope, self.receive, self.send)
+
+    @property
+    def status(self):
+        return self.sent[0]["status"]
+
+    @property
+    def body(self):
+        return b"".join(message["body"] for message in self.sent[1:])
+
+    @property
+    def whole(self):
+        return self.sent[-1].get("more_body") is False
+
+
+async def echo(request, reply):
+    body = await request.body(1000)
+    reply.start(200, [(b"x-path", request.path.encode()), (b"x-peer", str(request.peer).encode())])
+    reply.write(body)
+    reply.end()
+
+
+async def never(request, reply):
+    pytest.fail("it must not be asked")
+
+
+def test_a_request_and_its_answer():
+    async def scene():
+        server = Server(method="POST", body=(b"hel", b"lo"))
+        server.put(b"!", more=False)
+        await server.serve(echo)
+        assert server.status == 200
+        assert server.sent[0]["headers"] == [(b"x-path", b"/a b"), (b"x-peer", b"192.0.2.7")]
+        assert server.body == b"hello!"
+        assert server.whole
+
+    run(scene())
+
+
+def test_no_header_that_a_proxy_could_have_set_changes_the_peer():
+    async def scene():
+        server = Server(headers=[(b"host", b"x"), (b"x-forwarded-for", b"198.51.100.1")])
+        await server.serve(echo)
+        assert (b"x-peer", b"192.0.2.7") in server.sent[0]["headers"]
+
+    run(scene())
+
+
+def test_a_server_without_a_client_has_no_peer():
+    async def scene():
+        server = Server(client=None)
+        await server.serve(echo)
+        assert (b"x-peer", b"None") in server.sent[0]["headers"]
+
+    run(scene())
+
+
+@pytest.mark.parametrize(
+    ("change", "status"),
+    [
+        ({"headers": []}, 400),
+        ({"headers": [(b"host", b"x"), (b"host", b"x")]}, 400),
+        ({"headers": [(b"host", b"x"), (b"content-length", b"1"), (b"transfer-encoding", b"chunked")]}, 400),
+        ({"headers": [(b"host", b"x"), (b"expect", b"more")]}, 417),
+        ({"headers": [(b"host", b"x"), (b"x", b"y" * 17_000)]}, 431),
+        ({"headers": [(b"host", b"x"), *[(b"x", b"y")] * 100]}, 431),
+        ({"raw_path": b"/" + b"x" * 9000}, 414),
+    ],
+)
+def test_a_head_that_the_server_let_through_is_still_refused(change, status):
+    async def scene():
+        server = Server(**change)
+        await server.serve(never)
+        assert server.status == status
+        assert (b"connection", b"close") in server.sent[0]["headers"]
+        assert server.whole
+
+    run(scene())
+
+
+def test_http_2_needs_no_host_header():
+    async def scene():
+        server = Server(headers=[], http_version="2")
+        await server.serve(echo)
+        assert server.status == 200
+
+    run(scene())
+
+
+def test_the_body_is_not_asked_for_before_an_expectant_clients_handler_wants_it():
+    at = []
+
+    async def handler(request, reply):
+        await asyncio.sleep(1)
+        at.append(server.received)
+        await request.body(10)
+        at.append(server.received)
+        await echo(request, reply)
+
+    async def scene():
+        await server.serve(handler)
+
+    server = Server(headers=[(b"host", b"x"), (b"expect", b"100-continue")], body=[])
+    run(scene())
+    assert at == [0, 2]  # the body, and the wait for the client to leave
+
+
+def test_a_client_that_leaves_cancels_the_handler():
+    seen = []
+
+    async def handler(request, reply):
+        seen.append(reply)
+        await asyncio.sleep(3600)
+
+    async def scene():
+        server = Server()
+        asyncio.get_running_loop().call_later(5, server.leave)
+        await server.serve(handler)
+        assert asyncio.get_running_loop().time() == pytest.approx(5)
+        assert server.sent == []
+        assert seen[0].gone
+
+    run(scene())
+
+
+def test_a_client_that_leaves_in_its_body_cancels_the_handler():
+    async def scene():
+        server = Server(method="POST", body=(b"half",))
+        server.leave()
+        await server.serve(echo)
+        assert server.sent == []
+
+    run(scene())
+
+
+def test_a_server_that_fails_to_receive_or_to_send_has_lost_its_client():
+    async def handler(request, reply):
+        reply.start(200, [])
+        reply.write(b"x")
+        await asyncio.sleep(3600)
+
+    async def scene():
+        server = Server()
+
+        async def broken(_):
+            raise BrokenPipeError
+
+        await AsgiShell(handler, refuse, Limits())(server.scope, server.receive, broken)
+
+    run(scene())
+
+
+def test_a_server_that_stops_takes_its_handlers_along():
+    seen = []
+
+    async def handler(request, reply):
+        try:
+            await asyncio.sleep(3600)
+        finally:
+            seen.append(reply.gone)
+
+    async def scene():
+        serving = asyncio.create_task(Server().serve(handler))
+        await asyncio.sleep(1)
+        serving.cancel()
+        await asyncio.wait((serving,))
+        assert serving.cancelled()
+        assert seen == [True]
+
+    run(scene())
+
+
+def test_a_body_too_large_is_told_at_once():
+    async def handler(request, reply):
+        with pytest.raises(BodyTooLarge):
+            await request.body(5)
+        reply.start(413, [])
+        reply.end()
+
+    async def scene():
+        for headers in ([(b"host", b"x")], [(b"host", b"x"), (b"content-length", b"6")]):
+            server = Server(method="POST", headers=headers, body=(b"123", b"456"))
+            await server.serve(handler)
+            assert server.status == 413
+
+    run(scene())
+
+
+@pytest.mark.parametrize(("pause", "expected"), [(0.5, 20.0), (30, 5.0)])
+def test_a_slow_body_is_given_up_at_its_end_or_window(pause, expected):
+    async def handler(request, reply):
+        with pytest.raises(BodyTooSlow):
+            await request.body(10**9)
+        assert asyncio.get_running_loop().time() == pytest.approx(expected, abs=1)
+        reply.start(408, [])
+        reply.end()
+
+    async def scene():
+        server = Server(method="POST", body=(b"x",))
+
+        async def drip():
+            while True:
+                await asyncio.sleep(pause)
+                server.put(b"x" * 1024)
+
+        dripping = asyncio.create_task(drip())
+        await server.serve(handler)
+        dripping.cancel()
+        await asyncio.wait((dripping,))
+        assert server.status == 408
+
+    run(scene())
+
+
+def test_a_body_that_nobody_wants_is_not_read_beyond_the_bound():
+    async def handler(request, reply):
+        await asyncio.sleep(1)
+        assert server.received == 2
+        await echo(request, reply)
+
+    async def scene():
+        await server.serve(handler, Limits(read_ahead=150))
+        assert server.status == 200
+
+    server = Server(method="POST", body=[b"x" * 100] * 5)
+    server.put(b"", more=False)
+    run(scene())
+
+
+def test_what_waits_for_a_server_goes_out_in_one_piece():
+    async def handler(request, reply):
+        reply.start(200, [])
+        for piece in (b"one ", b"two ", b"three"):
+            reply.write(piece)
+        await asyncio.sleep(1)
+        reply.end()
+
+    async def scene():
+        server = Server()
+        await server.serve(handler)
+        assert [message.get("body") for message in server.sent] == [None, b"one two three", b""]
+
+    run(scene())
+
+
+def test_a_flow_is_held_back_above_64_kib_and_let_go_below():
+    moves = []
+
+    class Source:
+        def pause(self):
+            moves.append("pause")
+
+        def resume(self):
+            moves.append("resume")
+
+    async def handler(request, reply):
+        reply.start(200, [])
+        reply.throttle(Source())
+        reply.write(b"x" * HIGH_WATER)
+        await asyncio.sleep(1)
+        assert moves == []
+        reply.write(b"x")
+        assert moves == ["pause"]
+        server.open.set()
+        await asyncio.sleep(1)
+        assert moves == ["pause", "resume"]
+        reply.end()
+
+    async def scene():
+        server.open.clear()
+        await server.serve(handler)
+        assert server.body == b"x" * (HIGH_WATER + 1)
+
+    server = Server()
+    run(scene())
+
+
+@pytest.mark.parametrize("at_the_end", [True, False])
+def test_a_server_that_takes_nothing_for_too_long_loses_its_client(at_the_end):
+    cut: list[str] = []
+
+    async def handler(request, reply):
+        reply.start(200, [])
+        reply.write(b"x")
+        server.open.clear()
+        if at_the_end:
+            reply.end()
+            return
+        while True:
+            await asyncio.sleep(1)
+            reply.write(b"x")
+
+    async def scene():
+        await server.serve(handler)
+        assert asyncio.get_running_loop().time() == pytest.approx(30, abs=2)
+        assert cut == ["aborted"]
+
+    server = Server(extensions={"standpipe.abort": lambda: cut.append("aborted")})
+    run(scene())
+
+
+def test_a_server_that_keeps_taking_is_never_cut():
+    async def handler(request, reply):
+        reply.start(200, [])
+        for _ in range(100):
+            await asyncio.sleep(1)
+            reply.write(b"x")
+        reply.end()
+
+    async def scene():
+        server = Server()
+
+        async def hesitate():
+            while True:
+                server.open.clear()
+                await asyncio.sleep(20)
+                server.open.set()
+                await asyncio.sleep(0.1)
+
+        hesitating = asyncio.create_task(hesitate())
+        await server.serve(handler)
+        hesitating.cancel()
+        await asyncio.wait((hesitating,))
+        assert server.body == b"x" * 100
+
+    run(scene())
+
+
+@pytest.mark.parametrize("method", ["GET", "HEAD"])
+def test_a_head_requests_body_is_dropped(method):
+    async def handler(request, reply):
+        reply.start(200, [(b"content-length", b"4")])
+        reply.write(b"body")
+        reply.end()
+
+    async def scene():
+        server = Server(method=method)
+        await server.serve(handler)
+        assert server.body == (b"body" if method == "GET" else b"")
+        assert server.whole
+
+    run(scene())
+
+
+def test_half_an_answer_raises_where_the_server_has_no_other_word_for_it():
+    async def handler(request, reply):
+        reply.start(200, [])
+        reply.write(b"half")
+
+    async def scene():
+        server = Server()
+        with pytest.raises(UncleanEnd):
+            await server.serve(handler)
+        assert server.body == b"half"
+        assert not server.whole
+
+    run(scene())
+
+
+@pytest.mark.parametrize(("starts", "word"), [(True, "close"), (False, "abort")])
+def test_half_an_answer_is_ended_by_the_servers_own_word(starts, word):
+    said = []
+
+    async def handler(request, reply):
+        if starts:
+            reply.start(200, [])
+        reply.abort()
+
+    async def scene():
+        words = {f"standpipe.{name}": lambda name=name: said.append(name) for name in ("close", "abort")}
+        await Server(extensions=words).serve(handler)
+        assert said == [word]
+
+    run(scene())
+
+
+def test_a_handler_that_fails_first_gives_500_and_is_reported():
+    reported = []
+
+    async def handler(request, reply):
+        raise LookupError("on purpose")
+
+    async def scene():
+        asyncio.get_running_loop().set_exception_handler(lambda _, context: reported.append(context["exception"]))
+        server = Server()
+        await server.serve(handler)
+        assert (server.status, server.whole) == (500, True)
+
+    run(scene())
+    assert [type(error) for error in reported] == [LookupError]
+
+
+def test_lifespan_is_acknowledged():
+    async def scene():
+        messages = [{"type": "lifespan.startup"}, {"type": "lifespan.shutdown"}]
+        sent = []
+
+        async def receive():
+            return messages.pop(0)
+
+        async def send(message):
+            sent.append(message["type"])
+
+        await AsgiShell(never, refuse, Limits())({"type": "lifespan"}, receive, send)
+        assert sent == ["lifespan.startup.complete", "lifespan.shutdown.complete"]
+
+    run(scene())
+
+
+def test_a_websocket_is_declined():
+    async def scene():
+        server = Server(type="websocket")
+        await server.serve(never)
+        assert server.sent == [{"type": "websocket.close", "code": 1000}]
+
+    run(scene())
+
+
+def test_an_unknown_scope_is_an_error():
+    async def scene():
+        with pytest.raises(NotImplementedError):
+            await Server(type="smoke signals").serve(never)
+
+    run(scene())
+
+
+def test_statistics_count_what_is_being_answered():
+    async def scene():
+        server = Server()
+        shell = AsgiShell(lambda request, reply: asyncio.sleep(3600), refuse, Limits())
+        serving = asyncio.create_task(shell(server.scope, server.receive, server.send))
+        await asyncio.sleep(1)
+        assert shell.statistics() == {"asks": 1}
+        server.leave()
+        await serving
+        assert shell.statistics() == {"asks": 0}
+
+    run(scene())

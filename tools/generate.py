@@ -1,0 +1,41 @@
+"""Writes the pages of the documentation that are tables of the code: `python -m tools.generate`. A test holds them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from standpipe.settings import fields
+from tools import compatibility
+
+FOLDER = Path(__file__).resolve().parent.parent / "docs"
+
+
+def settings() -> str:
+    """docs/settings.md."""
+    rows = []
+    for field in fields():
+        default = " ".join(field.default) if field.many else field.default
+        shown = "nothing" if default == "" else f"`{str(default).lower() if field.type is bool else default}`"
+        unit = f" {field.unit}" if field.unit else ""
+        rows.append(f"| `{field.name}` | {shown}{unit} | {field.allowed} | {field.help} |")
+    return "\n".join(
+        [
+            "# Settings",
+            "",
+            "Every setting is a flag (`--pace-interval 1`), a variable (`STANDPIPE_PACE_INTERVAL=1`) and a key of",
+            "the TOML file that `--config` names (`pace_interval = 1`). A flag beats a variable, a variable beats the",
+            "file. Lists are repeated flags, texts separated by spaces in a variable, and arrays in TOML.",
+            "",
+            "| name | default | allowed | what it does |",
+            "|---|---|---|---|",
+            *rows,
+            "",
+        ]
+    )
+
+
+PAGES = {"settings.md": settings, "compatibility.md": compatibility.page}
+
+if __name__ == "__main__":
+    for name, page in PAGES.items():
+        (FOLDER / name).write_text(page(), encoding="utf-8")
