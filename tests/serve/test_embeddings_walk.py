@@ -9,7 +9,7 @@ from standpipe.chat.embedding import EmbedAsk, Vectors
 from standpipe.chat.errors import ContextTooLong, EngineFailed, Failure, InvalidAsk
 from standpipe.engines.scripted.script import Script
 from standpipe.engines.scripted.scripted import Scripted
-from standpipe.store.memory import MemoryStore
+from standpipe.store.paces import MemoryStore
 from tests.serve.driver import Reply, Tap
 from tests.virtual import run
 

@@ -40,8 +40,8 @@ from standpipe.serve.state import State
 from standpipe.serve.stream import Patience
 from standpipe.serve.walk import House, Walk
 from standpipe.settings import Settings, SettingsError
-from standpipe.store.kept import Bounds, MemoryKept
-from standpipe.store.memory import MemoryStore
+from standpipe.store.blobs import Bounds, MemoryKept
+from standpipe.store.paces import MemoryStore
 
 REFRESH = 10.0
 """Seconds between two looks at every engine's health."""

@@ -16,7 +16,7 @@ from standpipe.dialects.dialect import Parsed
 from standpipe.dialects.openai.responses import kept as pure
 from standpipe.policy.identity import ClientKey, Identity
 from standpipe.serve.exchange import Exchange
-from standpipe.store.kept import Kept
+from standpipe.store.blobs import Kept
 
 _PATH = "/v1/responses/"
 

@@ -1,6 +1,6 @@
 from standpipe.policy.identity import ClientKey
 from standpipe.policy.pace import Go, Rate, Refuse, Wait
-from standpipe.store.memory import MemoryStore
+from standpipe.store.paces import MemoryStore
 from tests.virtual import run
 
 RATE = Rate(500_000, 2)

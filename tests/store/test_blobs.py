@@ -3,7 +3,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from standpipe.policy.identity import ClientKey
-from standpipe.store.kept import Bounds, Kept, MemoryKept
+from standpipe.store.blobs import Bounds, Kept, MemoryKept
 from tests.virtual import run
 
 ALICE = ClientKey("192.0.2.1", "192.0.2.0/24")
