@@ -40,8 +40,8 @@ from standpipe.serve.state import State
 from standpipe.serve.stream import Patience
 from standpipe.serve.walk import House, Walk
 from standpipe.settings import Settings, SettingsError
-from standpipe.store.blobs import Bounds, MemoryKept
-from standpipe.store.paces import MemoryStore
+from standpipe.store.blobs import Blobs, Quota
+from standpipe.store.paces import Paces
 
 REFRESH = 10.0
 """Seconds between two looks at every engine's health."""
@@ -80,7 +80,7 @@ class Standpipe:
         self.line = Line(self._rules, min(self.pool.slots, settings.streams))
         self.admission = Admission(
             self.line,
-            MemoryStore(),
+            Paces(),
             rate=_rate(settings),
             wait_limit=settings.wait_limit,
             has_room=self.pool.has_room,
@@ -142,7 +142,7 @@ class Standpipe:
             self.admission.resize(self.pool.slots)
             self.admission.dispatch()
             if self.kept is not None:
-                self.kept.forget(asyncio.get_running_loop().time())
+                self.kept.expire(asyncio.get_running_loop().time())
 
     def _identify(self, exchange: Exchange) -> Identity:
         request = exchange.request
@@ -332,11 +332,11 @@ def _rate(settings: Settings) -> Rate | None:
     return Rate(int(settings.pace_interval * MICROSECONDS), settings.pace_waiting)
 
 
-def _kept(settings: Settings) -> MemoryKept | None:
+def _kept(settings: Settings) -> Blobs | None:
     if settings.keep_responses == 0:
         return None
-    return MemoryKept(
-        Bounds(
+    return Blobs(
+        Quota(
             seconds=settings.keep_responses,
             per_client=settings.kept_per_client,
             total_bytes=settings.kept_bytes,

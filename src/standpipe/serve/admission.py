@@ -25,7 +25,7 @@ from standpipe.policy.identity import ClientKey
 from standpipe.policy.line import Line, LineStatistics, Place, State
 from standpipe.policy.overload import Slots
 from standpipe.policy.pace import MICROSECONDS, Peek, Rate, Refuse, Wait, peek
-from standpipe.store.base import Store
+from standpipe.store.paces import Paces
 
 
 class Wish(Struct, frozen=True):
@@ -67,7 +67,7 @@ class Admission:
 
     Args:
         line: the line, with the slots of all engines.
-        store: where paces are kept.
+        paces: where paces are kept.
         rate: the pace; None when there is none.
         wait_limit: longest predicted wait that is accepted, in seconds.
         has_room: whether an engine that is up has a free slot; asks stay in line while it has none.
@@ -78,7 +78,7 @@ class Admission:
     def __init__(
         self,
         line: Line,
-        store: Store,
+        paces: Paces,
         *,
         rate: Rate | None,
         wait_limit: float,
@@ -87,7 +87,7 @@ class Admission:
         most: int = 4096,
     ) -> None:
         self.line = line
-        self.store = store
+        self.paces = paces
         self.rate = rate
         self.wait_limit = wait_limit
         self.prompts = Prompts()
@@ -209,7 +209,7 @@ class Entry:
         if admission.draining:
             raise admission.shutting_down()
         now = asyncio.get_running_loop().time()
-        eligible_at = await self._reserve(now)
+        eligible_at = self._reserve(now)
         line = admission.line
         fingerprint = hashlib.blake2s(self._body, digest_size=16).digest()
         place = line.join(
@@ -229,13 +229,13 @@ class Entry:
         if place.state is State.WAITING:
             self._judge(place, now)
 
-    async def _reserve(self, now: float) -> float:
+    def _reserve(self, now: float) -> float:
         """The instant before which this ask may not start. Raises PaceExceeded."""
         rate = self._admission.rate
         if rate is None:
             return now
         instant = int(now * MICROSECONDS)
-        verdict = await self._admission.store.reserve(self._client, instant, rate)
+        verdict = self._admission.paces.reserve(self._client, instant, rate)
         if isinstance(verdict, Refuse):
             seconds = verdict.retry_after / MICROSECONDS
             interval = rate.interval / MICROSECONDS
@@ -334,7 +334,7 @@ class Entry:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Let go of the slot, or of the place and the instant. The slot goes first: nothing before that suspends."""
+        """Let go of the slot, or of the place and the instant. Nothing here suspends."""
         place, self._place = self._place, None
         ran = False
         if place is not None:
@@ -346,7 +346,7 @@ class Entry:
                 self._admission.line.leave(place, now)
             self._admission.forget(place)
         if self._until is not None and not ran and self._admission.rate is not None:
-            await self._admission.store.cancel(self._client, self._until, self._admission.rate)
+            self._admission.paces.cancel(self._client, self._until, self._admission.rate)
 
     def __repr__(self) -> str:
         return f"<Entry {self._place}>"

@@ -16,7 +16,7 @@ from standpipe.dialects.dialect import Parsed
 from standpipe.dialects.openai.responses import kept as pure
 from standpipe.policy.identity import ClientKey, Identity
 from standpipe.serve.exchange import Exchange
-from standpipe.store.blobs import Kept
+from standpipe.store.blobs import Blobs
 
 _PATH = "/v1/responses/"
 
@@ -24,7 +24,7 @@ _PATH = "/v1/responses/"
 class KeptResponses:
     """Implements `reply.Memory`, and has the handlers."""
 
-    def __init__(self, kept: Kept, identify: Callable[[Exchange], Identity], new_token: Callable[[], str]) -> None:
+    def __init__(self, kept: Blobs, identify: Callable[[Exchange], Identity], new_token: Callable[[], str]) -> None:
         """`new_token` gives at least 128 bits of fresh randomness, as letters and digits."""
         self._kept = kept
         self._identify = identify
@@ -34,7 +34,7 @@ class KeptResponses:
         earlier: pure.Turn | None = None
         wanted = pure.previous(parsed)
         if wanted is not None:
-            packed = await self._kept.get(wanted, client, _now())
+            packed = self._kept.get(wanted, client, _now())
             if packed is None:
                 raise pure.not_found(wanted)
             earlier = pure.unpack(packed)
@@ -43,14 +43,14 @@ class KeptResponses:
     async def remember(self, parsed: Parsed, client: ClientKey) -> None:
         echo: pure.Echo = parsed.echo
         if echo.outbox is not None and echo.outbox.turn is not None:
-            await self._kept.put(echo.outline.id, client, pure.pack(echo.outbox.turn), _now())
+            self._kept.put(echo.outline.id, client, pure.pack(echo.outbox.turn), _now())
 
     async def get(self, exchange: Exchange) -> None:
         """The response as it was given."""
         if "stream=true" in exchange.request.query.split("&"):
             raise Unsupported("A kept response is given whole: `stream` must be false.", param="stream")
         wanted = exchange.request.path.removeprefix(_PATH)
-        packed = await self._kept.get(wanted, self._identify(exchange).key, _now())
+        packed = self._kept.get(wanted, self._identify(exchange).key, _now())
         if packed is None:
             raise _none(wanted)
         exchange.send(200, pure.unpack(packed).response, headers=((b"cache-control", b"no-store"),))
@@ -58,7 +58,7 @@ class KeptResponses:
     async def delete(self, exchange: Exchange) -> None:
         """Forget it."""
         wanted = exchange.request.path.removeprefix(_PATH)
-        if not await self._kept.delete(wanted, self._identify(exchange).key, _now()):
+        if not self._kept.delete(wanted, self._identify(exchange).key, _now()):
             raise _none(wanted)
         exchange.send(200, msgspec.json.encode({"id": wanted, "object": "response", "deleted": True}))
 

@@ -72,18 +72,18 @@ class WhyLimited:
         now = asyncio.get_running_loop().time()
         body = {
             "client": {"address": masked(identity.key), "seen_in": identity.via, "share": identity.key.share},
-            "pace": await self._pace(identity, now),
+            "pace": self._pace(identity, now),
             "asks": _asks(self._admission.line, identity, now),
             "caps": self._caps,
         }
         exchange.send(200, msgspec.json.encode(body), headers=((b"cache-control", b"no-store"),))
 
-    async def _pace(self, identity: Identity, now: float) -> dict[str, float] | None:
+    def _pace(self, identity: Identity, now: float) -> dict[str, float] | None:
         rate = self._admission.rate
         if rate is None:
             return None
         instant = int(now * MICROSECONDS)
-        peek = await self._admission.store.peek(identity.key, instant, rate)
+        peek = self._admission.paces.peek(identity.key, instant, rate)
         return {
             "interval_seconds": rate.interval / MICROSECONDS,
             "free_in_seconds": max(0, peek.free_at - instant) / MICROSECONDS,

@@ -1,31 +1,27 @@
-"""The store of a single Standpipe: a dict. Clients whose instant has passed are forgotten, so that it stays small."""
+"""The rate limiter's memory: one timestamp per client. Clients that may start at once anyway are forgotten.
+
+The arithmetic is `policy.pace`; times are integer microseconds on one clock that does not go back.
+"""
 
 from __future__ import annotations
-
-from msgspec import Struct
 
 from standpipe.policy import pace
 from standpipe.policy.identity import ClientKey
 from standpipe.policy.pace import Peek, Rate, Refuse, Verdict
 
 _SWEEP_AT_LEAST = 1024
-"""Entries. Below this there is nothing to win by forgetting."""
+"""Clients. Below this there is nothing to win by forgetting."""
 
 
-class Statistics(Struct, frozen=True):
-    """How many clients are remembered."""
-
-    clients: int
-
-
-class MemoryStore:
-    """Implements `store.base.Store`."""
+class Paces:
+    """The pace of every client that has one under way."""
 
     def __init__(self) -> None:
         self._tats: dict[str, int] = {}
         self._sweep_at = _SWEEP_AT_LEAST
 
-    async def reserve(self, client: ClientKey, now: int, rate: Rate) -> Verdict:
+    def reserve(self, client: ClientKey, now: int, rate: Rate) -> Verdict:
+        """Take the client's next free instant."""
         verdict = pace.reserve(self._tats.get(client.address, 0), now, rate)
         if not isinstance(verdict, Refuse):
             self._tats[client.address] = verdict.tat
@@ -33,21 +29,20 @@ class MemoryStore:
                 self._sweep(now)
         return verdict
 
-    async def cancel(self, client: ClientKey, until: int, rate: Rate) -> None:
+    def cancel(self, client: ClientKey, until: int, rate: Rate) -> None:
+        """Give back an instant that was reserved and not used, unless a later one was reserved after it."""
         tat = self._tats.get(client.address)
         if tat is not None:
             self._tats[client.address] = pace.cancel(tat, until, rate)
 
-    async def peek(self, client: ClientKey, now: int, rate: Rate) -> Peek:
+    def peek(self, client: ClientKey, now: int, rate: Rate) -> Peek:
+        """Look without reserving."""
         return pace.peek(self._tats.get(client.address, 0), now, rate)
 
     def _sweep(self, now: int) -> None:
-        """Forget everybody who may start at once anyway. Amortised: the next sweep waits until the rest doubles."""
+        """Forget the free. Amortised: the next sweep waits until those who remain have doubled."""
         self._tats = {address: tat for address, tat in self._tats.items() if tat > now}
         self._sweep_at = max(_SWEEP_AT_LEAST, 2 * len(self._tats))
 
-    def statistics(self) -> Statistics:
-        return Statistics(len(self._tats))
-
-    def __repr__(self) -> str:
-        return f"<MemoryStore {len(self._tats)} clients>"
+    def __len__(self) -> int:
+        return len(self._tats)
