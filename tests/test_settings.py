@@ -70,10 +70,9 @@ def test_certificate_and_key_go_together():
         load({"tls_cert": "a.pem"})
 
 
-def test_the_proxy_protocol_goes_with_neither_tls_nor_asgi():
-    for other in ({"edge": "asgi"}, {"tls_cert": "a", "tls_key": "b"}):
-        with pytest.raises(SettingsError, match="proxy_protocol"):
-            load({"proxy_protocol": "true"} | other)
+def test_the_proxy_protocol_excludes_tls():
+    with pytest.raises(SettingsError, match="proxy_protocol"):
+        load({"proxy_protocol": "true", "tls_cert": "a", "tls_key": "b"})
 
 
 def test_every_row_of_the_table_is_complete():

@@ -41,7 +41,7 @@ def _arguments(words: Sequence[str] | None) -> argparse.Namespace:
     rows, ours = [row.name for row in ROWS], [one.name for one in STANDPIPES]
     peers = [peer.gateway.name for peer in PEER_TABLE]
     parser = argparse.ArgumentParser(prog="scripts/bench overhead", description=report.__doc__)
-    parser.add_argument("--quick", action="store_true", help="one short round, our default shell only, under a minute")
+    parser.add_argument("--quick", action="store_true", help="one short round, our default loop only, under a minute")
     parser.add_argument("--only", type=_names, metavar="ROW,...", help=f"of {', '.join(rows)}")
     parser.add_argument("--gateways", type=_names, metavar="NAME,...", help=f"of {', '.join(ours)}")
     parser.add_argument(
@@ -119,8 +119,7 @@ def _print(found: report.Report, rows: Sequence[Row], slow: Iterable[str]) -> No
     for row in rows:
         print(report.row_table(row, names, slow, medians, base) + "\n")
     if ours:
-        shells = {name: name.endswith("asgi") for name in ours}
-        print(report.target_table(rows, shells, medians) + "\n")
+        print(report.target_table(rows, ours, medians) + "\n")
     print(report.own_cost(rows, medians))
     if wrong := report.faults(found.samples):
         print("\nwrong or unfinished answers:\n" + wrong)

@@ -1,4 +1,4 @@
-"""What stands between the generator and the mock engine: nothing, or Standpipe in one of its shells.
+"""What stands between the generator and the mock engine: nothing, or Standpipe on one of its loops.
 
 A gateway is a value: how to start it, what to say to it, and how far it can be loaded. Peers are made the same way, in
 `peers`. Standpipe's command line is written here and nowhere else.
@@ -67,18 +67,18 @@ UNBOUND = (
 """Pace off, and every cap out of the way of a single address that opens thousands of streams."""
 
 
-def _serve(place: Place, engine: str, edge: str, loop: str) -> list[str]:
+def _serve(place: Place, engine: str, loop: str) -> list[str]:
     program = str(ROOT / ".venv" / "bin" / "standpipe")
-    where = ("--host=127.0.0.1", f"--port={place.port}", "--admin-port=0", f"--edge={edge}", f"--loop={loop}")
+    where = ("--host=127.0.0.1", f"--port={place.port}", "--admin-port=0", f"--loop={loop}")
     return [program, "serve", *where, f"--engine={engine}", f"--slots={MOST}", "--log-format=json", *UNBOUND]
 
 
-def _standpipe(name: str, edge: str, loop: str) -> Gateway:
+def _standpipe(name: str, loop: str) -> Gateway:
     return Gateway(
         name=name,
-        version=lambda: f"{version('standpipe')} ({edge}, {loop})",
-        command=lambda place: _serve(place, f"http://127.0.0.1:{place.engine}/v1", edge, loop),
-        scripted=lambda place: _serve(place, "scripted:", edge, loop),
+        version=lambda: f"{version('standpipe')} ({loop})",
+        command=lambda place: _serve(place, f"http://127.0.0.1:{place.engine}/v1", loop),
+        scripted=lambda place: _serve(place, "scripted:", loop),
         probe="/api",
     )
 
@@ -86,7 +86,6 @@ def _standpipe(name: str, edge: str, loop: str) -> Gateway:
 DIRECT = Gateway(name="direct", version=lambda: "mock engine", exact=True)
 
 STANDPIPES = (
-    _standpipe("standpipe", "http1", "uvloop"),
-    _standpipe("standpipe-asyncio", "http1", "asyncio"),
-    _standpipe("standpipe-asgi", "asgi", "uvloop"),
+    _standpipe("standpipe", "uvloop"),
+    _standpipe("standpipe-asyncio", "asyncio"),
 )

@@ -104,21 +104,19 @@ def row_table(row: Row, gateways: Sequence[str], slow: Iterable[str], found: Med
     return f"{row.name}: {row.about}\n{layout(lines)}"
 
 
-def target_table(rows: Sequence[Row], shells: Mapping[str, bool], found: Medians) -> str:
-    """Each target and what was reached. `shells` maps our variants to whether they are the ASGI shell."""
-    lines = [["target", "wanted", *shells]]
+def target_table(rows: Sequence[Row], variants: Sequence[str], found: Medians) -> str:
+    """Each target and what each of our variants reached."""
+    lines = [["target", "wanted", *variants]]
     for row in rows:
         for metric in row.metrics:
-            if metric.target is None and metric.first_target is None:
+            if metric.target is None:
                 continue
             cells = []
-            for name, asgi in shells.items():
-                wanted = metric.first_target if asgi else metric.target
+            for name in variants:
                 value = found.get((name, row.name), {}).get(metric.name)
-                cells.append(_judged(metric, value, wanted))
+                cells.append(_judged(metric, value, metric.target))
             sign = ">=" if metric.more_is_better else "<="
-            limits = [_number(one, metric.digits) for one in (metric.target, metric.first_target) if one is not None]
-            lines.append([f"{row.name} {metric.title}", f"{sign} " + " / ".join(limits), *cells])
+            lines.append([f"{row.name} {metric.title}", f"{sign} {_number(metric.target, metric.digits)}", *cells])
     return layout(lines)
 
 
@@ -126,11 +124,9 @@ def reached(metric: Metric, value: float, wanted: float) -> bool:
     return value >= wanted if metric.more_is_better else value <= wanted
 
 
-def _judged(metric: Metric, value: float | None, wanted: float | None) -> str:
+def _judged(metric: Metric, value: float | None, wanted: float) -> str:
     if value is None:
         return "-"
-    if wanted is None:
-        return _number(value, metric.digits)
     return f"{_number(value, metric.digits)} {'ok' if reached(metric, value, wanted) else 'MISSED'}"
 
 

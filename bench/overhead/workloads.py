@@ -17,14 +17,13 @@ WHOLE_TEXT = 734
 
 
 class Metric(Struct, frozen=True):
-    """One number of a row. `target` is for our own HTTP shell, `first_target` for the ASGI shell."""
+    """One number of a row. `target` is what we aim at."""
 
     name: str
     title: str
     digits: int = 1
     more_is_better: bool = False
     target: float | None = None
-    first_target: float | None = None
 
 
 class Row(Struct, frozen=True):
@@ -64,7 +63,7 @@ ROWS = (
         about="whole answer of 1 KiB, 32 connections",
         load={"connections": 32, "text": WHOLE_TEXT},
         metrics=(
-            Metric("cpu_us", "us/request", target=75, first_target=350),
+            Metric("cpu_us", "us/request", target=75),
             Metric("per_second", "request/s", 0, more_is_better=True),
         ),
     ),
@@ -74,7 +73,7 @@ ROWS = (
         load={**_STREAM, "connections": 32},
         slow={"connections": 8},
         metrics=(
-            Metric("cpu_us", "us/stream", target=95, first_target=400),
+            Metric("cpu_us", "us/stream", target=95),
             Metric("per_second", "stream/s", 0, more_is_better=True),
         ),
     ),
@@ -84,7 +83,7 @@ ROWS = (
         load={**_STREAM, "connections": 32, "chunks": 200},
         slow={"connections": 4},
         metrics=(
-            Metric("cpu_us", "us/chunk", 2, target=8, first_target=12),
+            Metric("cpu_us", "us/chunk", 2, target=8),
             Metric("per_second", "chunk/s", 0, more_is_better=True),
         ),
     ),
@@ -94,7 +93,7 @@ ROWS = (
         load={**_PACED, "connections": 500, "ramp": 1000},
         slow={"connections": 10},
         metrics=(
-            Metric("cpu_us", "us/chunk", target=28, first_target=55),
+            Metric("cpu_us", "us/chunk", target=28),
             Metric("transit_p50_ms", "transit p50 ms", 2),
             Metric("transit_p99_ms", "p99"),
         ),
@@ -106,7 +105,7 @@ ROWS = (
         slow={"rate": 20},
         metrics=(
             Metric("first_p50_ms", "first p50 ms", 2),
-            Metric("added_p50_ms", "added p50 ms", 2, target=0.7, first_target=1.5),
+            Metric("added_p50_ms", "added p50 ms", 2, target=0.7),
             Metric("added_p99_ms", "p99 ms", 2, target=3),
         ),
     ),
@@ -129,16 +128,16 @@ ROWS = (
         about="2,000 open streams of one chunk/s",
         load={**_STREAM, "chunks": 60, "interval": 1000, "connections": 2000, "ramp": 2000, "duration": 8000},
         slow={"connections": 50, "ramp": 4000},
-        metrics=(Metric("kib_per_stream", "KiB/stream", target=8, first_target=30),),
+        metrics=(Metric("kib_per_stream", "KiB/stream", target=8),),
     ),
     Row(
         name="cancel",
         about="the client leaves: until the engine's connection is closed (-: never, within 1 s)",
         slow={},
         metrics=(
-            Metric("before_ms", "before 1st byte ms", target=20, first_target=250),
-            Metric("after_ms", "mid-stream ms", target=20, first_target=250),
-            Metric("whole_ms", "not streamed ms", target=20, first_target=250),
+            Metric("before_ms", "before 1st byte ms", target=20),
+            Metric("after_ms", "mid-stream ms", target=20),
+            Metric("whole_ms", "not streamed ms", target=20),
         ),
     ),
     Row(
@@ -146,8 +145,8 @@ ROWS = (
         about="cold start to the first answered ask, and memory then",
         slow={},
         metrics=(
-            Metric("cold_s", "cold s", 2, target=0.4, first_target=1),
-            Metric("idle_mib", "idle MiB", 0, target=40, first_target=70),
+            Metric("cold_s", "cold s", 2, target=0.4),
+            Metric("idle_mib", "idle MiB", 0, target=40),
         ),
     ),
 )

@@ -145,7 +145,6 @@ class Settings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     ] = 30.0
 
     # The wire
-    edge: Annotated[Literal["http1", "asgi"], _meta("HTTP shell: our own protocol, or ASGI under uvicorn")] = "http1"
     loop: Annotated[Literal["uvloop", "asyncio"], _meta("event loop")] = "uvloop"
     first_byte_timeout: Annotated[Seconds, _meta("a new connection's first byte", "s", gt=0, le=86_400)] = 5.0
     header_timeout: Annotated[Seconds, _meta("a request's complete head", "s", gt=0, le=86_400)] = 10.0
@@ -304,8 +303,8 @@ def load(
     settings = Settings(**values)
     if bool(settings.tls_cert) != bool(settings.tls_key):
         raise SettingsError("tls_cert and tls_key go together: give both, or neither")
-    if settings.proxy_protocol and (settings.tls_cert or settings.edge == "asgi"):
-        raise SettingsError("proxy_protocol works with edge = http1 and without tls_cert: the proxy ends TLS")
+    if settings.proxy_protocol and settings.tls_cert:
+        raise SettingsError("proxy_protocol works without tls_cert: the proxy ends TLS")
     return settings
 
 

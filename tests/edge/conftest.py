@@ -1,15 +1,9 @@
 import pytest
 
-from tests.edge.rig import OURS, SHELLS
+from tests.edge.rig import LOOPS
 
 
-@pytest.fixture(params=SHELLS)
-def shell(request):
-    """Every shell, each on a loop that it is used with."""
-    return request.param
-
-
-@pytest.fixture(params=OURS)
-def ours(request):
-    """Our own protocol, for what ASGI servers have no words for."""
+@pytest.fixture(params=LOOPS)
+def loop(request):
+    """The name of each event loop that can be chosen."""
     return request.param

@@ -1,12 +1,12 @@
-"""A rig for the edge: any shell on a real loopback socket, and a client that speaks and reads raw bytes.
+"""A rig for the edge: the server on a real loopback socket, and a client that speaks and reads raw bytes.
 
-def test_something(shell):
+def test_something(loop):
     async def scene(rig):
         client = await rig.connect()
         client.send(b"GET / HTTP/1.1\\r\\nHost: x\\r\\n\\r\\n")
         assert (await client.answer()).body == b"hello"
 
-    run(shell, hello, scene)
+    run(loop, hello, scene)
 """
 
 from __future__ import annotations
@@ -25,11 +25,9 @@ from standpipe.edge.http1 import Http1Shell
 from standpipe.edge.listen import Tls, open_tcp
 from standpipe.edge.seam import Refusal
 from standpipe.edge.server import Server
-from standpipe.edge.uvicorn_shell import UvicornShell
 from standpipe.policy.identity import Trust
 
-OURS = ("http1 uvloop", "http1 asyncio")
-SHELLS = (*OURS, "asgi uvloop")
+LOOPS = ("uvloop", "asyncio")
 PATIENCE = 5.0
 """Real seconds after which a scene hangs. Nothing waits for it."""
 
@@ -123,15 +121,11 @@ class Client:
 
 
 class Rig:
-    """One server with one shell, and everything that its handler failed with."""
+    """One server, and everything that its handler failed with."""
 
-    def __init__(self, kind, handler, limits, trust, tls, *, proxied):
-        self.kind = kind
+    def __init__(self, handler, limits, trust, tls, *, proxied):
         self.limits = limits
-        if kind.startswith("http1"):
-            self.shell: Any = Http1Shell(handler, refuse, limits, proxied=proxied)
-        else:
-            self.shell = UvicornShell(handler, refuse, limits)
+        self.shell = Http1Shell(handler, refuse, limits, proxied=proxied)
         self.server = Server(self.shell, limits, trust)
         self.tls = tls
         self.failures: list[BaseException] = []
@@ -173,7 +167,7 @@ class Rig:
 
 
 def run(
-    kind: str,
+    loop: str,
     handler: Any,
     scene: Callable[[Rig], Awaitable[Any]],
     *,
@@ -183,10 +177,10 @@ def run(
     proxied: bool = False,
     failures: tuple[type[BaseException], ...] = (),
 ) -> Any:
-    """Play one scene against one shell. Every task must be gone afterwards, and only `failures` have been reported."""
+    """Play one scene on one kind of loop. Every task must be gone afterwards, and only `failures` be reported."""
 
     async def play():
-        rig = Rig(kind, handler, limits or Limits(), trust or Trust(), tls, proxied=proxied)
+        rig = Rig(handler, limits or Limits(), trust or Trust(), tls, proxied=proxied)
         async with asyncio.timeout(PATIENCE), rig:
             result = await scene(rig)
         leftover = asyncio.all_tasks() - {asyncio.current_task()}
@@ -194,7 +188,7 @@ def run(
         assert [type(failure) for failure in rig.failures] == list(failures), rig.failures
         return result
 
-    with asyncio.Runner(loop_factory=uvloop.new_event_loop if "uvloop" in kind else None) as runner:
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop if loop == "uvloop" else None) as runner:
         return runner.run(play())
 
 

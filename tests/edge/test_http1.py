@@ -1,5 +1,5 @@
-"""What our own shell does and ASGI servers have no words for: deadlines before a request, caps, framing refused early,
-PROXY protocol, and partings that hold no memory."""
+"""What strangers meet before a handler does: deadlines, caps, framing refused early, PROXY protocol, and partings that
+hold no memory."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ async def refused(client, status):
 # Deadlines
 
 
-def test_a_head_that_takes_too_long_gets_408_however_it_trickles(ours):
+def test_a_head_that_takes_too_long_gets_408_however_it_trickles(loop):
     async def scene(rig):
         client = await rig.connect()
 
@@ -64,38 +64,38 @@ def test_a_head_that_takes_too_long_gets_408_however_it_trickles(ours):
         assert rig.shell.statistics().overdue == {"head": 1}
         assert rig.shell.statistics().rejected == {408: 1}
 
-    run(ours, never, scene, limits=Limits(head=0.05, linger=0.02))
+    run(loop, never, scene, limits=Limits(head=0.05, linger=0.02))
 
 
-def test_a_second_head_that_takes_too_long_gets_408_too(ours):
+def test_a_second_head_that_takes_too_long_gets_408_too(loop):
     async def scene(rig):
         client = await rig.connect()
         assert (await client.ask(GET + b"GET ")).status == 200
         await refused(client, 408)
 
-    run(ours, hello, scene, limits=Limits(head=0.04, linger=0.02))
+    run(loop, hello, scene, limits=Limits(head=0.04, linger=0.02))
 
 
-def test_a_new_connection_that_says_nothing_is_closed_without_a_word(ours):
+def test_a_new_connection_that_says_nothing_is_closed_without_a_word(loop):
     async def scene(rig):
         client = await rig.connect()
         assert await client.rest() == b""
         assert rig.shell.statistics().overdue == {"first_byte": 1}
 
-    run(ours, never, scene, limits=Limits(first_byte=0.03))
+    run(loop, never, scene, limits=Limits(first_byte=0.03))
 
 
-def test_an_idle_connection_is_closed_without_a_word(ours):
+def test_an_idle_connection_is_closed_without_a_word(loop):
     async def scene(rig):
         client = await rig.connect()
         assert (await client.ask(GET)).status == 200
         assert await client.rest() == b""
         assert rig.shell.statistics().overdue == {"idle": 1}
 
-    run(ours, hello, scene, limits=Limits(idle=0.03))
+    run(loop, hello, scene, limits=Limits(idle=0.03))
 
 
-def test_a_long_answer_outlasts_every_deadline_of_the_request(ours):
+def test_a_long_answer_outlasts_every_deadline_of_the_request(loop):
     async def handler(request, reply):
         await asyncio.sleep(0.05)
         await hello(request, reply)
@@ -103,13 +103,13 @@ def test_a_long_answer_outlasts_every_deadline_of_the_request(ours):
     async def scene(rig):
         assert (await (await rig.connect()).ask(GET)).status == 200
 
-    run(ours, handler, scene, limits=Limits(first_byte=0.01, head=0.01, body=0.01, idle=0.01, write_stall=0.01))
+    run(loop, handler, scene, limits=Limits(first_byte=0.01, head=0.01, body=0.01, idle=0.01, write_stall=0.01))
 
 
 # Caps on connections
 
 
-def test_over_all_connections_one_more_is_told_503_and_many_more_are_cut(ours):
+def test_over_all_connections_one_more_is_told_503_and_many_more_are_cut(loop):
     async def scene(rig):
         kept = [await rig.connect() for _ in range(4)]
         for client in kept:
@@ -124,11 +124,11 @@ def test_over_all_connections_one_more_is_told_503_and_many_more_are_cut(ours):
         assert (await (await rig.connect()).ask(GET)).status == 200
         assert rig.server.census.refused["connections"] == 2
 
-    run(ours, hello, scene, limits=Limits(connections=4, linger=0.02))
+    run(loop, hello, scene, limits=Limits(connections=4, linger=0.02))
 
 
 @pytest.mark.parametrize("cap", ["connections_per_client", "connections_per_block"])
-def test_over_a_clients_own_share_one_more_is_told_429(ours, cap):
+def test_over_a_clients_own_share_one_more_is_told_429(loop, cap):
     async def scene(rig):
         kept = [await rig.connect() for _ in range(2)]
         for client in kept:
@@ -138,18 +138,18 @@ def test_over_a_clients_own_share_one_more_is_told_429(ours, cap):
         await refused(over, 429)
         assert rig.server.statistics().refused == {cap: 1}
 
-    run(ours, hello, scene, limits=Limits(**{cap: 2}, linger=0.02))
+    run(loop, hello, scene, limits=Limits(**{cap: 2}, linger=0.02))
 
 
-def test_a_trusted_proxy_has_no_share_of_its_own(ours):
+def test_a_trusted_proxy_has_no_share_of_its_own(loop):
     async def scene(rig):
         for _ in range(5):
             assert (await (await rig.connect()).ask(GET)).status == 200
 
-    run(ours, hello, scene, limits=Limits(connections_per_client=2, connections_per_block=2), trust=LOOPBACK)
+    run(loop, hello, scene, limits=Limits(connections_per_client=2, connections_per_block=2), trust=LOOPBACK)
 
 
-def test_a_connection_ends_after_its_last_ask(ours):
+def test_a_connection_ends_after_its_last_ask(loop):
     async def scene(rig):
         client = await rig.connect()
         first, second = await client.ask(GET), await client.ask(GET + GET)
@@ -157,7 +157,7 @@ def test_a_connection_ends_after_its_last_ask(ours):
         assert second.headers["connection"] == "close"
         assert await client.rest() == b""
 
-    run(ours, hello, scene, limits=Limits(asks_per_connection=2, linger=0.02))
+    run(loop, hello, scene, limits=Limits(asks_per_connection=2, linger=0.02))
 
 
 # Caps on heads
@@ -166,33 +166,33 @@ SMALL = Limits(request_line=100, header_bytes=200, header_count=5, linger=0.02)
 
 
 @pytest.mark.parametrize("ending", [b"", b" HTTP/1.1\r\nHost: x\r\n\r\n"])
-def test_a_long_request_line_gets_414_complete_or_not(ours, ending):
+def test_a_long_request_line_gets_414_complete_or_not(loop, ending):
     async def scene(rig):
         client = await rig.connect()
         client.send(b"GET /" + b"x" * 100 + ending)
         await refused(client, 414)
 
-    run(ours, never, scene, limits=SMALL)
+    run(loop, never, scene, limits=SMALL)
 
 
 @pytest.mark.parametrize("ending", [b"", b"\r\n\r\n"])
-def test_a_large_header_gets_431_complete_or_not(ours, ending):
+def test_a_large_header_gets_431_complete_or_not(loop, ending):
     async def scene(rig):
         client = await rig.connect()
         client.send(b"GET / HTTP/1.1\r\nHost: x\r\nX: " + b"x" * 200 + ending)
         await refused(client, 431)
 
-    run(ours, never, scene, limits=SMALL)
+    run(loop, never, scene, limits=SMALL)
 
 
-def test_many_header_fields_get_431(ours):
+def test_many_header_fields_get_431(loop):
     async def scene(rig):
         client = await rig.connect()
         assert (await client.ask(b"GET / HTTP/1.1\r\nHost: x\r\n" + b"a:\r\n" * 4 + b"\r\n")).status == 200
         client.send(b"GET / HTTP/1.1\r\nHost: x\r\n" + b"a:\r\n" * 5 + b"\r\n")
         await refused(client, 431)
 
-    run(ours, hello, scene, limits=SMALL)
+    run(loop, hello, scene, limits=SMALL)
 
 
 @pytest.mark.parametrize(
@@ -205,26 +205,26 @@ def test_many_header_fields_get_431(ours):
         b"GET /\r\n \n",
     ],
 )
-def test_what_cannot_become_a_request_is_refused_at_once(ours, garbage):
+def test_what_cannot_become_a_request_is_refused_at_once(loop, garbage):
     async def scene(rig):
         client = await rig.connect()
         client.send(garbage)
         await refused(client, 400)
 
-    run(ours, never, scene)
+    run(loop, never, scene)
 
 
 # Versions, methods, targets
 
 
-def test_http_1_0_is_kept_alive_if_it_asks(ours):
+def test_http_1_0_is_kept_alive_if_it_asks(loop):
     async def scene(rig):
         client = await rig.connect()
         for _ in range(2):
             answer = await client.ask(b"GET / HTTP/1.0\r\nConnection: Keep-Alive\r\n\r\n")
             assert answer.headers["connection"] == "keep-alive"
 
-    run(ours, hello, scene)
+    run(loop, hello, scene)
 
 
 @pytest.mark.parametrize(
@@ -251,13 +251,13 @@ def test_http_1_0_is_kept_alive_if_it_asks(ours):
         (b"GET /\x00 HTTP/1.1", 400),
     ],
 )
-def test_a_request_line_has_one_form(ours, line, status):
+def test_a_request_line_has_one_form(loop, line, status):
     async def scene(rig):
         client = await rig.connect()
         client.send(line + b"\r\nHost: x\r\n\r\n")
         await refused(client, status)
 
-    run(ours, never, scene)
+    run(loop, never, scene)
 
 
 @pytest.mark.parametrize(
@@ -271,7 +271,7 @@ def test_a_request_line_has_one_form(ours, line, status):
         ("DELETE", "/%2e%2E/%ff", "/../�", ""),
     ],
 )
-def test_a_target_is_read_once(ours, method, target, path, query):
+def test_a_target_is_read_once(loop, method, target, path, query):
     seen = []
 
     async def handler(request, reply):
@@ -283,21 +283,21 @@ def test_a_target_is_read_once(ours, method, target, path, query):
             await (await rig.connect()).ask(f"{method} {target} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
         ).status == 200
 
-    run(ours, handler, scene)
+    run(loop, handler, scene)
     assert seen == [(method, path, query)]
 
 
-def test_what_the_parser_takes_for_a_close_is_one(ours):
+def test_what_the_parser_takes_for_a_close_is_one(loop):
     async def scene(rig):
         client = await rig.connect()
         answer = await client.ask(GET[:-2] + b"Proxy-Connection: close\r\n\r\n" + GET)
         assert answer.headers["connection"] == "close"
         assert await client.rest() == b""
 
-    run(ours, hello, scene, limits=Limits(linger=0.02))
+    run(loop, hello, scene, limits=Limits(linger=0.02))
 
 
-def test_blank_lines_before_a_request_are_forgiven(ours):
+def test_blank_lines_before_a_request_are_forgiven(loop):
     async def scene(rig):
         client = await rig.connect()
         assert (await client.ask(b"\r\n\r\n" + GET)).status == 200
@@ -305,13 +305,13 @@ def test_blank_lines_before_a_request_are_forgiven(ours):
         await asyncio.sleep(0)
         assert (await client.ask(b"\n" + GET)).status == 200
 
-    run(ours, hello, scene)
+    run(loop, hello, scene)
 
 
 # Partings
 
 
-def test_after_a_refusal_what_still_comes_is_thrown_away_so_that_the_refusal_can_be_read(ours):
+def test_after_a_refusal_what_still_comes_is_thrown_away_so_that_the_refusal_can_be_read(loop):
     async def scene(rig):
         client = await rig.connect()
         client.send(b"nonsense " + b"x" * 500_000)
@@ -319,20 +319,20 @@ def test_after_a_refusal_what_still_comes_is_thrown_away_so_that_the_refusal_can
         client.send(b"x" * 500_000)
         await refused(client, 400)
 
-    run(ours, never, scene)
+    run(loop, never, scene)
 
 
-def test_what_is_thrown_away_is_bounded_in_time(ours):
+def test_what_is_thrown_away_is_bounded_in_time(loop):
     async def scene(rig):
         client = await rig.connect()
         client.send(b"nonsense")
         assert (await client.answer()).status == 400
         await until(lambda: rig.shell.statistics().connections == 0)
 
-    run(ours, never, scene, limits=Limits(linger=0.02))
+    run(loop, never, scene, limits=Limits(linger=0.02))
 
 
-def test_what_is_thrown_away_is_bounded_in_bytes(ours):
+def test_what_is_thrown_away_is_bounded_in_bytes(loop):
     async def scene(rig):
         client = await rig.connect()
         client.send(b"nonsense")
@@ -340,11 +340,11 @@ def test_what_is_thrown_away_is_bounded_in_bytes(ours):
         client.send(b"x" * 50_000)
         await until(lambda: rig.shell.statistics().connections == 0)
 
-    run(ours, never, scene, limits=Limits(linger=60, linger_bytes=10_000))
+    run(loop, never, scene, limits=Limits(linger=60, linger_bytes=10_000))
 
 
 @pytest.mark.parametrize("at_once", [True, False])
-def test_more_than_may_be_read_ahead_is_thrown_away_and_the_connection_closes_after_the_answer(ours, at_once):
+def test_more_than_may_be_read_ahead_is_thrown_away_and_the_connection_closes_after_the_answer(loop, at_once):
     go = asyncio.Event()
 
     async def handler(request, reply):
@@ -363,10 +363,10 @@ def test_more_than_may_be_read_ahead_is_thrown_away_and_the_connection_closes_af
         assert await client.rest() == b""
         assert rig.shell.asks == 1
 
-    run(ours, handler, scene, limits=Limits(read_ahead=1000, linger=0.02))
+    run(loop, handler, scene, limits=Limits(read_ahead=1000, linger=0.02))
 
 
-def test_a_body_that_nobody_asks_for_is_not_kept_beyond_the_bound(ours):
+def test_a_body_that_nobody_asks_for_is_not_kept_beyond_the_bound(loop):
     go = asyncio.Event()
 
     async def handler(request, reply):
@@ -383,10 +383,10 @@ def test_a_body_that_nobody_asks_for_is_not_kept_beyond_the_bound(ours):
         go.set()
         assert (await client.answer()).status == 500, "hello takes less"
 
-    run(ours, handler, scene, limits=Limits(read_ahead=1000, linger=0.02), failures=(BodyTooLarge,))
+    run(loop, handler, scene, limits=Limits(read_ahead=1000, linger=0.02), failures=(BodyTooLarge,))
 
 
-def test_a_body_that_nobody_ever_asks_for_is_thrown_away_within_bounds(ours):
+def test_a_body_that_nobody_ever_asks_for_is_thrown_away_within_bounds(loop):
     go = asyncio.Event()
 
     async def handler(request, reply):
@@ -402,10 +402,10 @@ def test_a_body_that_nobody_ever_asks_for_is_thrown_away_within_bounds(ours):
         go.set()
         await until(lambda: rig.shell.statistics().connections == 0)
 
-    run(ours, handler, scene, limits=Limits(read_ahead=1000, linger=60, linger_bytes=1_000_000))
+    run(loop, handler, scene, limits=Limits(read_ahead=1000, linger=60, linger_bytes=1_000_000))
 
 
-def test_no_continue_is_said_in_the_middle_of_an_answer(ours):
+def test_no_continue_is_said_in_the_middle_of_an_answer(loop):
     async def handler(request, reply):
         reply.start(200, [])
         reply.write(b"so: ")
@@ -421,20 +421,20 @@ def test_no_continue_is_said_in_the_middle_of_an_answer(ours):
         client.send(body)
         assert b"".join([chunk async for chunk in client.chunks()]) == b"so: body"
 
-    run(ours, handler, scene)
+    run(loop, handler, scene)
 
 
-def test_somebody_who_says_nothing_does_not_hold_up_a_drain(ours):
+def test_somebody_who_says_nothing_does_not_hold_up_a_drain(loop):
     async def scene(rig):
         client = await rig.connect()
         await until(lambda: rig.shell.statistics().connections)
         assert await rig.server.drain(1)
         assert await client.rest() == b""
 
-    run(ours, never, scene, limits=Limits(first_byte=4, linger=0.02))
+    run(loop, never, scene, limits=Limits(first_byte=4, linger=0.02))
 
 
-def test_an_answer_given_before_the_body_came_closes_the_connection(ours):
+def test_an_answer_given_before_the_body_came_closes_the_connection(loop):
     async def handler(request, reply):
         reply.start(200, [(b"content-length", b"2")])
         reply.write(b"ok")
@@ -448,10 +448,10 @@ def test_an_answer_given_before_the_body_came_closes_the_connection(ours):
         assert await client.rest() == b""
         assert rig.shell.asks == 1
 
-    run(ours, handler, scene, limits=Limits(linger=0.02))
+    run(loop, handler, scene, limits=Limits(linger=0.02))
 
 
-def test_a_broken_body_cancels_its_handler_and_gets_400(ours):
+def test_a_broken_body_cancels_its_handler_and_gets_400(loop):
     seen = []
 
     async def handler(request, reply):
@@ -470,10 +470,10 @@ def test_a_broken_body_cancels_its_handler_and_gets_400(ours):
         assert seen == [True]
         assert rig.shell.asks == 1
 
-    run(ours, handler, scene, limits=Limits(linger=0.02))
+    run(loop, handler, scene, limits=Limits(linger=0.02))
 
 
-def test_a_broken_body_under_an_answer_that_has_begun_cuts_it(ours):
+def test_a_broken_body_under_an_answer_that_has_begun_cuts_it(loop):
     async def handler(request, reply):
         reply.start(200, [])
         reply.write(b"half")
@@ -486,10 +486,10 @@ def test_a_broken_body_under_an_answer_that_has_begun_cuts_it(ours):
         client.send(b"nonsense\r\n" + GET)
         assert await client.rest() == b"4\r\nhalf\r\n"
 
-    run(ours, handler, scene)
+    run(loop, handler, scene)
 
 
-def test_an_answer_longer_than_it_said_is_a_bug_and_not_whole(ours):
+def test_an_answer_longer_than_it_said_is_a_bug_and_not_whole(loop):
     async def handler(request, reply):
         reply.start(200, [(b"content-length", b"4")])
         reply.write(b"too long")
@@ -498,7 +498,7 @@ def test_an_answer_longer_than_it_said_is_a_bug_and_not_whole(ours):
         client = await rig.connect()
         assert not (await client.ask(GET)).whole
 
-    run(ours, handler, scene, failures=(RuntimeError,))
+    run(loop, handler, scene, failures=(RuntimeError,))
 
 
 # PROXY protocol
@@ -523,7 +523,7 @@ def version_2(address, extra=b"", command=0x21):
         (version_2("192.0.2.7", command=0x20), b"127.0.0.1"),
     ],
 )
-def test_a_trusted_proxy_vouches_for_its_client(ours, header, peer, at_once):
+def test_a_trusted_proxy_vouches_for_its_client(loop, header, peer, at_once):
     async def scene(rig):
         client = await rig.connect()
         for piece in (header + GET,) if at_once else [bytes([byte]) for byte in header + GET]:
@@ -533,33 +533,33 @@ def test_a_trusted_proxy_vouches_for_its_client(ours, header, peer, at_once):
         assert (await client.answer()).body == peer
         assert (await client.ask(GET)).body == peer
 
-    run(ours, who, scene, trust=LOOPBACK, proxied=True)
+    run(loop, who, scene, trust=LOOPBACK, proxied=True)
 
 
 @pytest.mark.parametrize(
     "data", [GET, b"PROXY TCP4 a b 1 2\r\n" + GET, b"PROXY " + b"x" * 200, version_2("192.0.2.7")[:-8] * 9]
 )
-def test_a_trusted_proxy_must_begin_with_its_header(ours, data):
+def test_a_trusted_proxy_must_begin_with_its_header(loop, data):
     async def scene(rig):
         client = await rig.connect()
         client.send(data)
         await refused(client, 400)
 
-    run(ours, never, scene, trust=LOOPBACK, proxied=True, limits=Limits(linger=0.02))
+    run(loop, never, scene, trust=LOOPBACK, proxied=True, limits=Limits(linger=0.02))
 
 
 @pytest.mark.parametrize("header", [b"PROXY TCP4 192.0.2.7 192.0.2.1 5000 80\r\n", version_2("192.0.2.7")])
-def test_nobody_else_vouches_for_anybody(ours, header):
+def test_nobody_else_vouches_for_anybody(loop, header):
     async def scene(rig):
         client = await rig.connect()
         client.send(header + GET)
         await refused(client, 400)
         assert (await (await rig.connect()).ask(GET)).body == b"127.0.0.1"
 
-    run(ours, who, scene, proxied=True, limits=Limits(linger=0.02))
+    run(loop, who, scene, proxied=True, limits=Limits(linger=0.02))
 
 
-def test_clients_behind_a_trusted_proxy_have_their_own_shares(ours):
+def test_clients_behind_a_trusted_proxy_have_their_own_shares(loop):
     async def scene(rig):
         async def knock(address):
             client = await rig.connect()
@@ -569,22 +569,22 @@ def test_clients_behind_a_trusted_proxy_have_their_own_shares(ours):
         assert [await knock(b"192.0.2.7") for _ in range(3)] == [200, 200, 429]
         assert await knock(b"198.51.100.8") == 200
 
-    run(ours, who, scene, trust=LOOPBACK, proxied=True, limits=Limits(connections_per_client=2))
+    run(loop, who, scene, trust=LOOPBACK, proxied=True, limits=Limits(connections_per_client=2))
 
 
-def test_a_proxy_header_has_the_deadline_of_a_first_byte(ours):
+def test_a_proxy_header_has_the_deadline_of_a_first_byte(loop):
     async def scene(rig):
         client = await rig.connect()
         client.send(b"PROXY TCP4 ")
         assert await client.rest() == b""
 
-    run(ours, never, scene, trust=LOOPBACK, proxied=True, limits=Limits(first_byte=0.03))
+    run(loop, never, scene, trust=LOOPBACK, proxied=True, limits=Limits(first_byte=0.03))
 
 
 # What it says of itself
 
 
-def test_statistics_tell_what_connections_do(ours):
+def test_statistics_tell_what_connections_do(loop):
     go = asyncio.Event()
 
     async def handler(request, reply):
@@ -603,14 +603,14 @@ def test_statistics_tell_what_connections_do(ours):
         go.set()
         await busy.answer()
 
-    run(ours, handler, scene)
+    run(loop, handler, scene)
 
 
-def test_a_client_that_goes_silent_in_a_body_is_told_by_its_handler(ours):
+def test_a_client_that_goes_silent_in_a_body_is_told_by_its_handler(loop):
     async def scene(rig):
         client = await rig.connect()
         client.send(b"POST / HTTP/1.1\r\n" + HOST + b"Content-Length: 10\r\n\r\n")
         assert (await client.answer()).status == 500
         assert await client.rest() == b""
 
-    run(ours, hello, scene, limits=Limits(body=0.03, linger=0.02), failures=(BodyTooSlow,))
+    run(loop, hello, scene, limits=Limits(body=0.03, linger=0.02), failures=(BodyTooSlow,))

@@ -39,17 +39,17 @@ def trusting(name):
 # TLS
 
 
-def test_requests_travel_over_tls(shell):
+def test_requests_travel_over_tls(loop):
     async def scene(rig):
         client = await rig.connect(**trusting("first"))
         for _ in range(3):
             assert (await client.ask(GET)).body == b"127.0.0.1"
         assert client.writer.get_extra_info("ssl_object").version() in {"TLSv1.2", "TLSv1.3"}
 
-    run(shell, who, scene, tls=FIRST)
+    run(loop, who, scene, tls=FIRST)
 
 
-def test_a_certificate_is_renewed_without_a_restart(shell, tmp_path):
+def test_a_certificate_is_renewed_without_a_restart(loop, tmp_path):
     tls = Tls(tmp_path / "crt", tmp_path / "key")
 
     def install(certificate, key):
@@ -69,10 +69,10 @@ def test_a_certificate_is_renewed_without_a_restart(shell, tmp_path):
         assert (await before.ask(GET)).status == 200
 
     install("first", "first")
-    run(shell, who, scene, tls=tls)
+    run(loop, who, scene, tls=tls)
 
 
-def test_whoever_does_not_finish_a_handshake_is_cut_and_forgotten(shell):
+def test_whoever_does_not_finish_a_handshake_is_cut_and_forgotten(loop):
     async def scene(rig):
         silent, plain = await rig.connect(), await rig.connect()
         plain.send(GET)
@@ -81,10 +81,10 @@ def test_whoever_does_not_finish_a_handshake_is_cut_and_forgotten(shell):
         await plain.rest()
         await until(lambda: rig.server.census.total == 0)
 
-    run(shell, who, scene, tls=FIRST, limits=Limits(head=0.04))
+    run(loop, who, scene, tls=FIRST, limits=Limits(head=0.04))
 
 
-def test_handshakes_count_for_their_client(shell):
+def test_handshakes_count_for_their_client(loop):
     async def scene(rig):
         for _ in range(5):
             await rig.connect()
@@ -92,10 +92,10 @@ def test_handshakes_count_for_their_client(shell):
         assert await cut.rest() == b""
         assert rig.server.census.total == 5
 
-    run(shell, who, scene, tls=FIRST, limits=Limits(connections_per_client=4))
+    run(loop, who, scene, tls=FIRST, limits=Limits(connections_per_client=4))
 
 
-def test_half_an_answer_until_close_is_not_whole_over_tls(ours):
+def test_half_an_answer_until_close_is_not_whole_over_tls(loop):
     async def handler(request, reply):
         reply.start(200, [])
         reply.write(b"half")
@@ -106,7 +106,7 @@ def test_half_an_answer_until_close_is_not_whole_over_tls(ours):
         with pytest.raises(ConnectionError):
             assert await client.reader.read() == b"an error"
 
-    run(ours, handler, scene, tls=FIRST)
+    run(loop, handler, scene, tls=FIRST)
 
 
 @pytest.mark.parametrize("name", ["no/such.crt", "first.key"])

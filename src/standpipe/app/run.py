@@ -24,13 +24,12 @@ from standpipe.app.house import Standpipe
 from standpipe.edge.config import Limits
 from standpipe.edge.http1 import Http1Shell
 from standpipe.edge.listen import ListenError, Tls, inherited, local_only, open_tcp, open_unix, raise_descriptors
-from standpipe.edge.server import Server, Shell
+from standpipe.edge.server import Server
 from standpipe.engines.llama.llama import LlamaFailed
 from standpipe.models.catalog import ModelUnavailable
 from standpipe.observe import log as logs
 from standpipe.observe.log import Logger
 from standpipe.policy.identity import Trust
-from standpipe.serve.front import Guard
 from standpipe.settings import Settings, SettingsError
 from standpipe.terminal import banner, progress
 
@@ -175,16 +174,9 @@ def _servers(settings: Settings, house: Standpipe) -> tuple[Server, Server]:
         connections_per_block=settings.connections_per_block,
     )
     trust = Trust.parse(settings.trusted_proxies, settings.client_header)
-    public = Server(_shell(settings, house.guard, limits), limits, trust)
+    shell = Http1Shell(house.guard, house.guard.refuse, limits, proxied=settings.proxy_protocol)
+    public = Server(shell, limits, trust)
     return public, Server(Http1Shell(house.admin, house.admin.refuse, Limits()), Limits(), Trust())
-
-
-def _shell(settings: Settings, guard: Guard, limits: Limits) -> Shell:
-    if settings.edge == "http1":
-        return Http1Shell(guard, guard.refuse, limits, proxied=settings.proxy_protocol)
-    from standpipe.edge.uvicorn_shell import UvicornShell  # noqa: PLC0415 - only who wants it pays for uvicorn
-
-    return UvicornShell(guard, guard.refuse, limits)
 
 
 class _Doors(NamedTuple):
