@@ -28,12 +28,12 @@ from standpipe.policy.identity import Identities, Identity, Trust
 from standpipe.policy.line import Line, Policy, Reach, Room, Rules
 from standpipe.policy.overload import SlotRange, Slots
 from standpipe.policy.pace import MICROSECONDS, Peek, Rate
-from standpipe.serve import anthropic, limits, ollama
+from standpipe.serve import anthropic, endpoints, limits
 from standpipe.serve.admission import Admission
 from standpipe.serve.embeddings import Embeddings
 from standpipe.serve.exchange import Exchange, Header
 from standpipe.serve.front import Guard, host_rule
-from standpipe.serve.kept import KeptResponses
+from standpipe.serve.conversations import KeptResponses
 from standpipe.serve.routes import Route, Routes
 from standpipe.serve.share import Shares
 from standpipe.serve.state import State
@@ -182,7 +182,7 @@ class Standpipe:
                 "/v1/models": Route({"GET": state.models}),
                 "/v1/models/*": Route({"GET": state.model}),
                 **anthropic.routes(walks, self.admission.prompts),
-                **ollama.routes(walks, since),
+                **endpoints.routes(walks, since),
             }
         )
         self.face.paths = routes.paths()

@@ -21,7 +21,7 @@ from standpipe.policy.caps import Caps, clamp
 from standpipe.policy.identity import ClientKey, Identity
 from standpipe.policy.pace import Peek
 from standpipe.policy.prompt import Mode, join
-from standpipe.serve.account import Account
+from standpipe.serve.trace import Account
 from standpipe.serve.admission import Admission, Entry, Wish
 from standpipe.serve.body import read
 from standpipe.serve.exchange import Exchange, Header
