@@ -30,10 +30,10 @@ from standpipe.policy.overload import SlotRange, Slots
 from standpipe.policy.pace import MICROSECONDS, Peek, Rate
 from standpipe.serve import anthropic, endpoints, limits
 from standpipe.serve.admission import Admission
+from standpipe.serve.conversations import KeptResponses
 from standpipe.serve.embeddings import Embeddings
 from standpipe.serve.exchange import Exchange, Header
 from standpipe.serve.front import Guard, host_rule
-from standpipe.serve.conversations import KeptResponses
 from standpipe.serve.routes import Route, Routes
 from standpipe.serve.share import Shares
 from standpipe.serve.state import State

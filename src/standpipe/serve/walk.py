@@ -21,13 +21,13 @@ from standpipe.policy.caps import Caps, clamp
 from standpipe.policy.identity import ClientKey, Identity
 from standpipe.policy.pace import Peek
 from standpipe.policy.prompt import Mode, join
-from standpipe.serve.trace import Account
 from standpipe.serve.admission import Admission, Entry, Wish
 from standpipe.serve.body import read
 from standpipe.serve.exchange import Exchange, Header
 from standpipe.serve.faults import bug
 from standpipe.serve.meter import Meter
 from standpipe.serve.stream import CapReached, Delivery, Patience, Streamed, Whole
+from standpipe.serve.trace import Account
 
 CLIENT_LEFT = 499
 """What nginx logs for a client that closed the connection before its answer."""
