@@ -90,6 +90,7 @@ _OLLAMA = {
     "think": True,
     "format": SCHEMA,
     "options": _OPTIONS,
+    "keep_alive": "5m",
     "logprobs": True,
     "top_logprobs": 2,
 }
@@ -97,12 +98,13 @@ _OLLAMA_NOTES = {
     "model": ANY_MODEL,
     "stream": "true unless said otherwise",
     "think": "`max` means `high`",
+    "keep_alive": "0 unloads the model in name, where nothing is asked; else it changes nothing",
 }
 
 OLLAMA_CHAT = Section(
     path="POST /api/chat",
     title="Ollama chat",
-    about="`keep_alive` says nothing to a server that everybody shares, and most `options` would load a model anew.",
+    about="A request without messages asks nothing, and is answered at once. Most `options` would load a model anew.",
     parse=parse(ollama.CHAT),
     struct=ollama_wire.ChatRequest,
     published=(ChatRequest,),
@@ -139,7 +141,7 @@ OLLAMA_CHAT = Section(
 OLLAMA_GENERATE = Section(
     path="POST /api/generate",
     title="Ollama generate",
-    about="One question, without a conversation.",
+    about="One question, without a conversation. A request without a prompt asks nothing, and is answered at once.",
     parse=parse(ollama.GENERATE),
     struct=ollama_wire.GenerateRequest,
     published=(GenerateRequest,),

@@ -38,7 +38,7 @@ from pydantic import BaseModel, TypeAdapter, ValidationError
 from standpipe.chat import errors
 from standpipe.chat.ask import Ask
 from standpipe.chat.embedding import EmbedAsk, Vectors
-from standpipe.chat.fold import Fold
+from standpipe.chat.fold import NOTHING, Fold
 from standpipe.dialects import ndjson, sse
 from standpipe.dialects.anthropic import messages as anthropic
 from standpipe.dialects.dialect import Dialect, Parsed, Stamp
@@ -326,8 +326,8 @@ def test_models_are_told_by_the_schemas():
     assert hold(ListResponse, ollama_models.tags(["a"], 1), OLLAMA) == {"name"}
     assert hold(ProcessResponse, ollama_models.running(["a"])) == set()
     assert hold(ShowResponse, ollama_models.show("gpt-oss", 1)) == set()
-    assert hold(ChatResponse, ollama_models.loaded("a", 1, chat=True)) == set()
-    assert hold(GenerateResponse, ollama_models.loaded("a", 1, chat=False)) == set()
+    assert hold(ChatResponse, ollama.CHAT.answer(ollama.CHAT.parse(b"{}"), STAMP, NOTHING)) == set()
+    assert hold(GenerateResponse, ollama.GENERATE.answer(ollama.GENERATE.parse(b"{}"), STAMP, NOTHING)) == set()
 
 
 REQUESTS = [

@@ -153,7 +153,7 @@ class Sampling(Struct, frozen=True):
 
 
 class Ask(Struct, frozen=True):
-    """Everything a model needs to answer once.
+    """Everything a model needs to answer once. Without messages, nothing is asked of it.
 
     `model` is the name as the client wrote it, or None. `tool_choice` None means the dialect's default (auto when
     there are tools). `parallel_tool_calls` and `effort` None mean: the engine's default.

@@ -36,6 +36,10 @@ class Answer(Struct, frozen=True):
     stop: str | None = None
 
 
+NOTHING = Answer("", "", "", (), FinishReason.STOP)
+"""The answer to an ask without messages."""
+
+
 class Fold:
     """Takes events as they come; `answer` is there once Finished has come.
 

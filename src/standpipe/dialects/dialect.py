@@ -20,6 +20,7 @@ from standpipe.chat.fold import Answer
 class Parsed(Struct, frozen=True):
     """A request as a dialect read it.
 
+    An `ask` without messages asks nothing: no engine is needed for its answer, which is that of an empty `Answer`.
     `stream` tells whether the client wants events. `echo` is whatever this dialect needs to remember for its own
     answer (`stream_options`, fields that the answer repeats); nobody else looks inside. `dropped` names top-level
     fields that were sent and are not on the allow-list, at most 16 of them, for a response header.

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from standpipe.chat.errors import EngineFailed, Failure
-from standpipe.chat.fold import Fold
+from standpipe.chat.fold import NOTHING, Fold
 from standpipe.dialects.dialect import Dialect, Encoder, Parsed, Stamp
 from standpipe.engines.pool import Pool, Report
 from standpipe.observe.hooks import Record
@@ -64,6 +64,11 @@ class Account:
             raise EngineFailed("The engine ended its answer without finishing it.")
         assert self.parsed is not None
         return self._dialect.answer(self.parsed, self._stamp(self.parsed), answer)
+
+    def nothing(self) -> bytes:
+        """The body of the answer to an ask without messages."""
+        assert self.parsed is not None
+        return self._dialect.answer(self.parsed, self._stamp(self.parsed), NOTHING)
 
     def _stamp(self, parsed: Parsed) -> Stamp:
         """The answer's mark. Its headers tell how long it waited and how often it was tried."""

@@ -102,6 +102,9 @@ class Walk:
         if self._memory is not None:
             parsed = account.parsed = await self._memory.recall(parsed, client)
         exchange.tell_dropped(parsed.dropped)
+        if not parsed.ask.messages:
+            exchange.send(200, account.nothing())
+            return None
         ask = join(clamp(parsed.ask, house.caps), house.system_prompt, house.system_prompt_mode)
         wish = Wish.read(exchange.request.headers)
         exchange.request.forget()

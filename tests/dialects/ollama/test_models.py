@@ -37,10 +37,3 @@ def test_the_version_is_one_that_clients_talk_to_and_ours_stands_beside_it():
     body = msgspec.json.decode(ollama_models.version("0.1.0"))
     assert tuple(map(int, body["version"].split("."))) >= (0, 6, 4)
     assert body["standpipe"] == "0.1.0"
-
-
-@pytest.mark.parametrize("chat", [True, False])
-def test_a_model_is_loaded_already(chat):
-    body = msgspec.json.decode(ollama_models.loaded("m", SINCE, chat=chat))
-    assert (body["model"], body["done"], body["done_reason"]) == ("m", True, "load")
-    assert (body["message"]["content"] if chat else body["response"]) == ""

@@ -19,7 +19,8 @@ from standpipe.chat.ask import (
     ToolResult,
 )
 from standpipe.chat.errors import InvalidAsk, TooLarge, Unsupported
-from standpipe.dialects.dialect import Parsed
+from standpipe.chat.fold import NOTHING
+from standpipe.dialects.dialect import Parsed, Stamp
 from standpipe.dialects.ollama.native import CHAT, GENERATE, IGNORED, OPTIONS
 from standpipe.dialects.openai.to_engine import LLAMA, request_body
 from tests.strangers import bodies
@@ -143,6 +144,23 @@ def test_every_role_is_read_whatever_its_case():
     )
 
 
+@pytest.mark.parametrize(
+    ("keep_alive", "done"),
+    [(None, "load"), ("5m", "load"), (-1, "load"), (0, "unload"), (0.0, "unload"), ("0", "unload"), ("0s", "unload")],
+)
+def test_without_a_question_nothing_is_asked_but_that_a_model_be_there_or_not(keep_alive, done):
+    for dialect, parsed in (
+        (CHAT, chat(messages=[], keep_alive=keep_alive)),
+        (CHAT, chat(messages=None, keep_alive=keep_alive)),
+        (GENERATE, generate(prompt="", system="Be brief.", keep_alive=keep_alive)),
+        (GENERATE, generate(prompt=None, keep_alive=keep_alive)),
+    ):
+        assert parsed.ask.messages == ()
+        body = msgspec.json.decode(dialect.answer(parsed, Stamp("id", 0, "m"), NOTHING))
+        assert (body["model"], body["done"], body["done_reason"]) == ("m", True, done)
+        assert (body["message"]["content"] if dialect is CHAT else body["response"]) == ""
+
+
 def test_a_system_prompt_stands_before_the_question():
     assert generate(system="Be brief.").ask.messages == (
         Message(Role.SYSTEM, (Text("Be brief."),)),
@@ -199,8 +217,6 @@ def test_the_calls_of_two_turns_have_different_ids():
 
 
 FAULTS = [
-    ({"messages": None}, "messages", InvalidAsk),
-    ({"messages": []}, "messages", InvalidAsk),
     ({"messages": [HELLO] * 129}, "messages", InvalidAsk),
     ({"messages": [{"content": "x"}]}, "messages[0].role", InvalidAsk),
     ({"messages": [{"role": "king", "content": "x"}]}, "messages[0].role", InvalidAsk),
@@ -253,8 +269,6 @@ def test_a_fault_of_a_chat_names_its_field(sent, param, kind):
 @pytest.mark.parametrize(
     ("sent", "param", "kind"),
     [
-        ({"prompt": None}, "prompt", InvalidAsk),
-        ({"prompt": ""}, "prompt", InvalidAsk),
         ({"prompt": ["a"]}, "prompt", InvalidAsk),
         ({"suffix": "}"}, "suffix", Unsupported),
         ({"template": "{{ .Prompt }}"}, "template", Unsupported),

@@ -59,12 +59,6 @@ def version(own: str) -> bytes:
     return encode({"version": API_VERSION, "standpipe": own})
 
 
-def loaded(name: str, now: int, *, chat: bool) -> bytes:
-    """The answer to a request that asks nothing, with which clients load a model before they use it."""
-    said: JsonObject = {"message": {"role": "assistant", "content": ""}} if chat else {"response": ""}
-    return encode({"model": name, "created_at": timestamp(now), **said, "done": True, "done_reason": "load"})
-
-
 def is_gpt_oss(name: str) -> bool:
     """Whether a model's name says so: `gpt-oss:20b`, `someone/gpt-oss-120b`."""
     return name.rpartition("/")[2].lower().startswith("gpt-oss")

@@ -1,13 +1,15 @@
 """Ollama's native format as we offer it: a chat at `/api/chat`, and one question at `/api/generate`.
 
-Both stream unless told otherwise. `keep_alive` says nothing to a server that everybody shares, and of `options` only
-those count that say how to sample: the others would load a model anew. Thinking is told unless the client forbade it.
+Both stream unless told otherwise. Of `options`, only those count that say how to sample: the others would load a model
+anew. Thinking is told unless the client forbade it. A request that asks nothing is how clients load a model, or unload
+it with `keep_alive` 0, which says nothing else here; its answer says that it is done.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 import msgspec
 from msgspec.json import Decoder
@@ -24,8 +26,10 @@ from standpipe.dialects.reading import decode, fields, unknown
 
 OPTIONS = frozenset(wire.Options.__struct_fields__)
 """The `options` that are read."""
-IGNORED = frozenset({"keep_alive", "shift", "truncate"})
+IGNORED = frozenset({"shift", "truncate"})
 """The fields that say nothing to us, and change no answer."""
+
+_NO_TIME = re.compile(r"0+(\.0*)?[a-zµ]{0,2}")
 
 R = TypeVar("R", bound=wire.Request)
 
@@ -44,16 +48,20 @@ class Ollama(Generic[R]):
         self._shape = shape
 
     def parse(self, body: bytes) -> Parsed:
-        """`Parsed.echo` is whether the answer shall tell thinking. `Parsed.dropped` has options as well."""
+        """`Parsed.echo` is whether the answer shall tell thinking, or the reason for which one to nothing is done.
+
+        `Parsed.dropped` has options as well.
+        """
         sent = fields(body)
         request = decode(body, self._request)
         dropped = unknown(sent, self.taken | IGNORED)
         if request.options is not None:
             dropped += tuple(f"options.{name}" for name in unknown(fields(bytes(sent["options"])), OPTIONS))
+        ask = self._ask(request)
         return Parsed(
-            ask=self._ask(request),
+            ask=ask,
             stream=request.stream is not False,
-            echo=request.think is not False,
+            echo=request.think is not False if ask.messages else _done_nothing(request.keep_alive),
             dropped=dropped,
         )
 
@@ -72,7 +80,7 @@ class Ollama(Generic[R]):
             "created_at": wire.timestamp(stamp.created),
             **self._shape.whole(answer.text + answer.refusal, more),
             "done": True,
-            "done_reason": wire.done_reason(answer.reason),
+            "done_reason": parsed.echo if isinstance(parsed.echo, str) else wire.done_reason(answer.reason),
             **wire.metrics(answer.usage, answer.timings),
         }
         if answer.logprobs:
@@ -84,6 +92,11 @@ class Ollama(Generic[R]):
 
     def __repr__(self) -> str:
         return f"<Ollama {self.name}>"
+
+
+def _done_nothing(keep_alive: Any) -> str:
+    """No time at all, as a number of seconds or a duration in Go's spelling, is the wish to unload the model."""
+    return "unload" if keep_alive is not None and _NO_TIME.fullmatch(str(keep_alive)) else "load"
 
 
 CHAT = Ollama("ollama_chat", wire.ChatRequest, ollama_ask.chat, CHAT_SHAPE)

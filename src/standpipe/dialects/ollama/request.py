@@ -33,7 +33,6 @@ from standpipe.dialects.bounds import (
     check_range,
     check_schemas,
     check_tools,
-    filled,
     one_of,
     present,
     stops,
@@ -67,19 +66,19 @@ _EFFORTS: dict[bool | str, Effort] = {
 
 
 def chat(request: wire.ChatRequest) -> Ask:
-    """Raises InvalidAsk, Unsupported or TooLarge."""
+    """Without messages, nothing is asked. Raises InvalidAsk, Unsupported or TooLarge."""
     sent = request.messages or []
-    check_count(sent, 1, MESSAGES, "messages")
+    check_count(sent, 0, MESSAGES, "messages")
     return _ask(request, tuple(_Conversation().read(sent)), _tools(request.tools or ()))
 
 
 def generate(request: wire.GenerateRequest) -> Ask:
-    """One question, without a conversation. Raises InvalidAsk, Unsupported or TooLarge."""
+    """One question, without a conversation; no prompt asks nothing. Raises InvalidAsk, Unsupported or TooLarge."""
     for name, message in REFUSED.items():
         if getattr(request, name):
             raise Unsupported(message, param=name)
-    messages = [Message(Role.USER, (Text(filled(request.prompt, "prompt")),))]
-    if request.system:
+    messages = [Message(Role.USER, (Text(request.prompt),))] if request.prompt else []
+    if request.system and messages:
         messages.insert(0, Message(Role.SYSTEM, (Text(request.system),)))
     return _ask(request, tuple(messages), ())
 

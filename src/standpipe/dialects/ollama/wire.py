@@ -75,6 +75,7 @@ class Request(Struct):
     options: Options | None = None
     logprobs: bool | None = None
     top_logprobs: int | None = None
+    keep_alive: Any = None
 
 
 class ChatRequest(Request):
