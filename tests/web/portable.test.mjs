@@ -24,7 +24,7 @@ test('a file brings back what was written, branches included', () => {
 
 test('a file that does not fit is refused in words', () => {
   assert.throws(() => fromJson('{', newId, 1), /not JSON/);
-  assert.throws(() => fromJson('{"messages":[]}', newId, 1), /not exported/);
+  assert.throws(() => fromJson('{"messages":[]}', newId, 1), /not an export/);
   const broken = (change) => {
     const file = JSON.parse(toJson([TALK]));
     change(file.conversations[0]);
@@ -32,8 +32,8 @@ test('a file that does not fit is refused in words', () => {
   };
   assert.throws(broken((talk) => (talk.tree.nodes.a.role = 'root')), /Conversation 1 .* unknown role/);
   assert.throws(broken((talk) => (talk.tree.nodes.a.text = 5)), /text is missing/);
-  assert.throws(broken((talk) => (talk.tree.children.c = ['a'])), /do not hang together/);
-  assert.throws(broken((talk) => (talk.tree.children[''] = ['__proto__'])), /do not hang together/);
+  assert.throws(broken((talk) => (talk.tree.children.c = ['a'])), /are not connected/);
+  assert.throws(broken((talk) => (talk.tree.children[''] = ['__proto__'])), /are not connected/);
 });
 
 test('what a file says too much is left out', () => {

@@ -142,5 +142,5 @@ test('conversations are grouped by age', () => {
   const day = 86_400_000;
   const at = (updated) => ({ updated });
   const groups = byAge([at(10 * day + 5), at(10 * day - 1), at(5 * day), at(0)], 10 * day);
-  assert.deepEqual(groups.map(([name, list]) => [name, list.length]), [['Today', 1], ['Yesterday', 1], ['Last seven days', 1], ['Earlier', 1]]);
+  assert.deepEqual(groups.map(([name, list]) => [name, list.length]), [['Today', 1], ['Yesterday', 1], ['Last 7 days', 1], ['Older', 1]]);
 });

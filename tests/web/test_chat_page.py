@@ -38,7 +38,7 @@ def test_an_answer_streams_with_its_thoughts_and_its_figures(visit, serving):
     assert len(text(page).split()) == 60
     assert page.input_value("#draft") == ""
     facts = answer.locator(".facts").first.inner_text()
-    assert re.search(r"120 tokens · [\d.,]+ tokens/s · first after [\d.]+ s", facts), facts
+    assert re.search(r"120 tokens · [\d.,]+ tokens/s · first token after [\d.]+ s", facts), facts
     assert answer.locator(".facts.model").inner_text() == "gpt-oss:latest"
     one.until("document.getElementById('announcer').textContent === 'Answer complete.'")
     assert page.locator("#announcer").get_attribute("role") == "status"
@@ -62,7 +62,7 @@ def test_editing_and_asking_again_make_versions(visit, quick):
     one = visit(quick)
     page = one.open()
     one.ask("First question")
-    page.click("[aria-label='Answer again']")
+    page.click("[aria-label=Regenerate]")
     answer = one.answered()
     assert answer.locator(".branches > span").inner_text() == "2/2"
     page.hover(".mine")
@@ -72,7 +72,7 @@ def test_editing_and_asking_again_make_versions(visit, quick):
     one.answered()
     mine = page.locator(".mine")
     assert mine.locator(".bubble").inner_text() == "Second question"
-    mine.locator("[aria-label='Earlier version']").click()
+    mine.locator("[aria-label='Previous version']").click()
     page.get_by_text("First question").first.wait_for()
     assert page.locator(".answer .branches > span").inner_text() == "2/2"
 
@@ -83,8 +83,8 @@ def test_who_waits_sees_the_place_in_line(visit, slow):
     first.ask("Keep the slot", wait=False).locator("standpipe-prose p").wait_for()
     second.open()
     answer = second.ask("And now me", wait=False)
-    answer.get_by_text("Place 1 in line").wait_for()
-    second.page.get_by_text("1 in line").first.wait_for()
+    answer.get_by_text("Position 1 in the queue").wait_for()
+    second.page.get_by_text("1 queued").first.wait_for()
     first.page.keyboard.press("Escape")
     answer.locator("standpipe-prose p").wait_for()
     second.page.keyboard.press("Escape")
@@ -108,8 +108,8 @@ def test_parameters_reach_the_server(visit, quick):
     body = asked.value.post_data_json
     assert body.pop("messages") == [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Hello"}]
     assert body == {"temperature": 0.3, "top_p": 1, "max_tokens": 7, "reasoning_effort": "low", "stream": False}
-    expect(answer.get_by_text("The answer reached its length limit.")).to_be_visible()
-    page.get_by_text("Back to the defaults").click()
+    expect(answer.get_by_text("The answer hit the length limit.")).to_be_visible()
+    page.get_by_text("Reset to defaults").click()
     expect(page.locator("#parameter-temperature")).to_have_value("0.8")
 
 
@@ -169,7 +169,7 @@ def test_what_is_deleted_can_be_undone_once_and_all_after_a_question(visit, quic
     page.locator(".talks .open").wait_for()
     page.get_by_role("button", name="Delete all").first.click()
     page.locator("#question").get_by_role("button", name="Delete all").click()
-    page.get_by_text("Conversations are kept in this browser only").wait_for()
+    page.get_by_text("Conversations are stored only in this browser. They").wait_for()
     page.reload()
     page.wait_for_selector(".live .dot[data-up]")
     assert page.locator(".talks .open").count() == 0
@@ -190,7 +190,7 @@ def test_conversations_leave_and_come_back_as_a_file(visit, quick, tmp_path):
     broken = tmp_path / "broken.json"
     broken.write_text('{"format": "something else"}')
     other.page.set_input_files("#import", broken)
-    other.page.get_by_text("was not exported from a page like this one").first.wait_for()
+    other.page.get_by_text("is not an export from this chat page").first.wait_for()
 
 
 def test_a_link_carries_the_conversation_and_no_server_sees_it(visit, quick):
@@ -226,7 +226,7 @@ def test_a_refusal_counts_down_and_is_tried_again(visit, serving):
     one.open()
     one.ask("One")
     answer = one.ask("Two", wait=False)
-    answer.get_by_text(re.compile("Trying again in")).wait_for()
+    answer.get_by_text(re.compile("Retrying in")).wait_for()
     one.answered()
     answer.locator("standpipe-prose p").wait_for()
     assert len(one.page.locator(".answer > standpipe-prose").last.inner_text().split()) == 5
@@ -238,7 +238,7 @@ def test_an_answer_that_breaks_off_says_so_and_can_be_asked_again(visit, serving
     answer = one.ask("Hello")
     # Chromium may drop a stream's last event when the connection breaks right behind it: either sentence is true.
     expect(answer.locator(".trouble p")).to_have_text(
-        re.compile(r"broke off in mid-answer|before the answer was whole")
+        re.compile(r"broke off in mid-answer|before the answer was complete")
     )
     assert 1 <= len(text(page).split()) <= 5
     answer.get_by_role("button", name="Try again").click()

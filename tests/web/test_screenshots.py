@@ -58,6 +58,6 @@ def test_every_page_is_drawn(framed):
     page.locator("#parameter-temperature").wait_for()
     shoot("chat-settings")
     page.click("[aria-label=Close]")
-    page.click("text=Keys")
+    page.click("text=Shortcuts")
     page.locator("#sheet[open]").wait_for()
     shoot("chat-keys")

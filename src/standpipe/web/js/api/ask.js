@@ -54,5 +54,5 @@ async function follow(body, onRaw, onEvents) {
     ended ||= batch.some((event) => event.type === 'whole' || event.type === 'failed');
     if (batch.length) onEvents(batch);
   }
-  if (!ended) onEvents([{ type: 'failed', message: 'The connection broke before the answer was whole.', code: 'broken' }]);
+  if (!ended) onEvents([{ type: 'failed', message: 'The connection was lost before the answer was complete.', code: 'broken' }]);
 }

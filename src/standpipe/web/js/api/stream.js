@@ -35,7 +35,7 @@ export class Frames {
 export function events(data) {
   if (data === '[DONE]') return [{ type: 'whole' }];
   const chunk = parse(data);
-  if (chunk === undefined) return [{ type: 'failed', message: 'The answer came in a form that cannot be read.' }];
+  if (chunk === undefined) return [{ type: 'failed', message: 'The server sent something this page cannot read.' }];
   if (chunk.error) return [{ type: 'failed', message: sentence(chunk.error), code: chunk.error.code ?? null }];
   const found = [];
   if (chunk.model) found.push({ type: 'model', model: chunk.model });
@@ -51,7 +51,7 @@ export function events(data) {
 export function whole(body) {
   const answer = parse(body);
   const choice = answer?.choices?.[0];
-  if (!choice) return [{ type: 'failed', message: 'The answer came in a form that cannot be read.' }];
+  if (!choice) return [{ type: 'failed', message: 'The server sent something this page cannot read.' }];
   const found = [{ type: 'model', model: answer.model }];
   said(choice.message ?? {}, choice.finish_reason, found);
   if (answer.usage) found.push(usage(answer.usage));

@@ -116,7 +116,7 @@ export function actions({ state, dispatch, run, runner, keeper, open, notify, fe
       const link = `${location.origin}/chat#${await toFragment(state().talk)}`;
       await copy(link);
       const long = link.length > 8000;
-      notify(long ? 'Link copied. It is long: some programs may cut it.' : 'Link copied. Whoever has it can read this conversation.');
+      notify(long ? 'Link copied. It is very long, so some programs may cut it off.' : 'Link copied. Anyone who has it can read this conversation.');
     },
     exportOne: () => download(fileName(state().talk, 'json'), toJson([state().talk]), 'application/json'),
     exportMarkdown: () => download(fileName(state().talk, 'md'), toMarkdown(state().talk), 'text/markdown'),

@@ -64,8 +64,8 @@ export function byAge(list, midnight) {
   const groups = [
     ['Today', midnight],
     ['Yesterday', midnight - DAY],
-    ['Last seven days', midnight - 7 * DAY],
-    ['Earlier', -Infinity],
+    ['Last 7 days', midnight - 7 * DAY],
+    ['Older', -Infinity],
   ].map(([name, since]) => [name, since, []]);
   for (const talk of list) groups.find(([, since]) => talk.updated >= since)[2].push(talk);
   return groups.filter(([, , members]) => members.length).map(([name, , members]) => [name, members]);

@@ -87,7 +87,7 @@ function run(action) {
   if (!state.running) return;
   fetchProse();
   follow();
-  announce('Asked.');
+  announce('Sent.');
   void keeper.save();
   void runner.start();
 }
@@ -154,7 +154,7 @@ async function arrive() {
     const shared = await fromFragment(fragment, newId, Date.now());
     if (shared) {
       open(shared);
-      notify('This conversation came with a link. It is kept here once you go on with it.');
+      notify('This conversation came from a link. It is saved here once you continue it.');
     }
   } catch (error) {
     notify(error.message, { bad: true });
@@ -172,7 +172,7 @@ async function start() {
   act.show({ now: Date.now(), language: recall('localStorage', 'standpipe.language') });
   draw();
   document.getElementById('draft').focus({ preventScroll: true });
-  watch('/api', 10_000, (tap) => act.show({ tap: tap ?? { status: 'down', model: 'not reached' } }));
+  watch('/api', 10_000, (tap) => act.show({ tap: tap ?? { status: 'down', model: 'server not reachable' } }));
   await keeper.open();
   const last = recall('sessionStorage', OPEN);
   const talk = !location.hash && last ? await keeper.get(last) : undefined;

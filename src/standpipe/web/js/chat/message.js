@@ -28,7 +28,7 @@ function editor(node, editing, act) {
     }
   };
   return html`<form class="message mine editing" @submit=${(event) => act.finishEdit(event.target.elements.text.value, event)}>
-    <label class="hidden" for="edited">Change your message</label>
+    <label class="hidden" for="edited">Edit your message</label>
     <textarea id="edited" name="text" rows="3" .value=${editing.text} @keydown=${keys}></textarea>
     <div class="row end">
       <button type="button" class="quiet" @click=${act.cancelEdit}>Cancel</button>
@@ -40,14 +40,14 @@ function editor(node, editing, act) {
 function answer(node, context) {
   const { state, act } = context;
   const busy = node.state === 'waiting' || node.state === 'answering';
-  const again = tool('again', 'Answer again', () => act.regenerate(node));
+  const again = tool('again', 'Regenerate', () => act.regenerate(node));
   return html`<article class="message answer" aria-label="Answer" aria-busy=${busy}>
     ${node.reasoning ? thinking(node) : nothing}
     ${node.text || !busy ? html`<standpipe-prose .source=${[node.text, !busy]}></standpipe-prose>` : nothing}
     ${node.state === 'waiting' ? waiting(node, state.now) : nothing}
     ${node.error ? trouble(node, state, act) : nothing}
     ${node.state === 'stopped' ? html`<p class="note">Stopped.</p>` : nothing}
-    ${node.facts.finish === 'length' ? html`<p class="note">The answer reached its length limit.</p>` : nothing}
+    ${node.facts.finish === 'length' ? html`<p class="note">The answer hit the length limit.</p>` : nothing}
     ${busy ? nothing : tools(node, state, act, html`${node.text ? copy(node, act) : nothing}${again}`, facts(node))}
   </article>`;
 }
@@ -57,7 +57,7 @@ function thinking(node) {
   const open = node.state === 'answering' && node.text === '';
   const { first, spoke, last } = node.facts;
   const spent = first === undefined ? null : (spoke ?? last) - first;
-  const label = open ? 'Thinking…' : spent >= 1000 ? `Thought for ${seconds(spent)}` : 'Thoughts';
+  const label = open ? 'Thinking…' : spent >= 1000 ? `Thought for ${seconds(spent)}` : 'Reasoning';
   return html`<details class="thinking" ?open=${open}>
     <summary>${label}</summary>
     <standpipe-prose .source=${[node.reasoning, !open]}></standpipe-prose>
@@ -69,8 +69,8 @@ function waiting({ queue, facts }, now) {
   const since = now - facts.asked;
   const place =
     queue?.position != null
-      ? html`<strong>Place ${queue.position} in line</strong>${left === null ? nothing : html`<span>, about ${seconds(Math.max(1000, left))}</span>`}`
-      : html`<span>${since < 1500 ? 'Asking…' : 'Waiting for the first word…'}</span>`;
+      ? html`<strong>Position ${queue.position} in the queue</strong>${left === null ? nothing : html`<span>, about ${seconds(Math.max(1000, left))}</span>`}`
+      : html`<span>${since < 1500 ? 'Sending…' : 'Waiting for the first word…'}</span>`;
   return html`<p class="waiting"><span class="drop" aria-hidden="true"></span><span>${place}</span></p>`;
 }
 
@@ -81,8 +81,8 @@ function trouble(node, state, act) {
     <p>${text}</p>
     <div class="row">
       ${counting
-        ? html`<span class="countdown">Trying again in ${seconds(Math.max(0, retryAt - state.now))}</span>
-            <button type="button" class="quiet" @click=${act.retryNow}>Now</button>
+        ? html`<span class="countdown">Retrying in ${seconds(Math.max(0, retryAt - state.now))}</span>
+            <button type="button" class="quiet" @click=${act.retryNow}>Retry now</button>
             <button type="button" class="quiet" @click=${act.stop}>Cancel</button>`
         : html`<button type="button" class="quiet" ?disabled=${state.running} @click=${() => act.regenerate(node)}>Try again</button>`}
     </div>
@@ -94,9 +94,9 @@ function facts(node) {
   const parts = [
     tokens ? `${count(tokens)} token${tokens === 1 ? '' : 's'}` : '',
     rate ? `${decimal(rate)} tokens/s` : '',
-    first === null ? '' : `first after ${seconds(first)}`,
-    waited >= 0.1 ? `waited ${seconds(waited * 1000)}` : '',
-    total === null ? '' : `${seconds(total)} in all`,
+    first === null ? '' : `first token after ${seconds(first)}`,
+    waited >= 0.1 ? `queued ${seconds(waited * 1000)}` : '',
+    total === null ? '' : `${seconds(total)} total`,
   ];
   return html`<span class="facts">${parts.filter(Boolean).join(' · ')}</span>
     ${node.model ? html`<span class="facts model">${node.model}</span>` : nothing}`;
@@ -106,15 +106,15 @@ function tools(node, state, act, buttons, more = nothing) {
   const { index, count: among } = place(state.talk.tree, node.id);
   return html`<div class="tools" ?inert=${Boolean(state.running)}>
     ${among > 1 ? branches(node, index, among, act) : nothing}
-    ${buttons} ${tool('bin', 'Delete this and all below', () => act.remove(node))} ${more}
+    ${buttons} ${tool('bin', 'Delete this and everything below', () => act.remove(node))} ${more}
   </div>`;
 }
 
 function branches(node, index, among, act) {
   return html`<span class="branches">
-    ${tool('left', 'Earlier version', () => act.step(node, -1), index === 0)}
+    ${tool('left', 'Previous version', () => act.step(node, -1), index === 0)}
     <span aria-label="Version ${index + 1} of ${among}">${index + 1}/${among}</span>
-    ${tool('right', 'Later version', () => act.step(node, 1), index === among - 1)}
+    ${tool('right', 'Next version', () => act.step(node, 1), index === among - 1)}
   </span>`;
 }
 

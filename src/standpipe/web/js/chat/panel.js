@@ -27,20 +27,20 @@ function settings(state, act) {
   return html`
     <label class="field">
       <span class="name">System prompt</span>
-      <textarea rows="4" .value=${system} placeholder="None. For example: Answer in one sentence." @input=${(event) => act.system(event.target.value)}></textarea>
+      <textarea rows="4" .value=${system} placeholder="None. Example: Answer in one sentence." @input=${(event) => act.system(event.target.value)}></textarea>
     </label>
-    ${slider('temperature', 'Temperature', 'Low is exact, high is inventive.', parameters, act)}
-    ${slider('top_p', 'Top p', 'How much of the likely words may be chosen from.', parameters, act)}
+    ${slider('temperature', 'Temperature', 'Low is focused, high is creative.', parameters, act)}
+    ${slider('top_p', 'Top p', 'Sample only from the most likely words that add up to this probability.', parameters, act)}
     <label class="field">
       <span class="name">Max tokens <span class="default">default −1</span></span>
       <input type="number" min="-1" max="1048576" .value=${String(parameters.max_tokens)} @change=${(event) => {
         act.parameter('max_tokens', event.target.value);
         event.target.value = String(act.current('max_tokens'));
       }}>
-      <span class="hint">−1 is no limit of your own${cap ? `; this tap ends at ${count(cap)}` : ''}.</span>
+      <span class="hint">−1 means no limit of your own${cap ? `; this server stops at ${count(cap)}` : ''}.</span>
     </label>
     <label class="field">
-      <span class="name">Reasoning effort <span class="default">default: the model’s</span></span>
+      <span class="name">Reasoning effort <span class="default">default: the model’s own</span></span>
       <select @change=${(event) => act.parameter('reasoning_effort', event.target.value)}>
         ${PARAMETERS.reasoning_effort.choices.map((choice) => html`<option value=${choice} ?selected=${parameters.reasoning_effort === choice}>${choice || 'the model’s own'}</option>`)}
       </select>
@@ -49,7 +49,7 @@ function settings(state, act) {
       <input type="checkbox" .checked=${parameters.stream} @change=${(event) => act.parameter('stream', event.target.checked)}>
       <span class="name">Stream <span class="default">default on</span></span>
     </label>
-    <button type="button" class="quiet" ?disabled=${!own} @click=${act.defaults}>Back to the defaults</button>`;
+    <button type="button" class="quiet" ?disabled=${!own} @click=${act.defaults}>Reset to defaults</button>`;
 }
 
 function slider(name, label, hint, parameters, act) {
@@ -90,7 +90,7 @@ function wire(state, act) {
       </div>
       <pre class="plain" id="copy-as-code" tabindex="0" aria-label="Code">${code}</pre>
     </section>
-    ${state.raw ? last(state.raw, act) : html`<p class="hint">After the first question, its request and response appear here as they went over the wire.</p>`}`;
+    ${state.raw ? last(state.raw, act) : html`<p class="hint">Your next request and its response will appear here, exactly as sent.</p>`}`;
 }
 
 function last({ request: sent, status, headers, body }, act) {
@@ -104,6 +104,6 @@ function last({ request: sent, status, headers, body }, act) {
         <h3 class="name">Response</h3>
         <button type="button" class="quiet small" @click=${(event) => act.copy(body ?? '', event.currentTarget)}>Copy</button>
       </div>
-      <pre class="plain" tabindex="0" aria-label="Response"><b>${status ?? 'no answer yet'}</b>${'\n'}${headers ?? ''}${'\n'}${body ?? ''}</pre>
+      <pre class="plain" tabindex="0" aria-label="Response"><b>${status ?? 'no response yet'}</b>${'\n'}${headers ?? ''}${'\n'}${body ?? ''}</pre>
     </section>`;
 }

@@ -31,7 +31,7 @@ export function fromJson(text, newId, now) {
     throw new Error('This file is not JSON.');
   }
   if (file?.format !== FORMAT || !Array.isArray(file.conversations)) {
-    throw new Error('This file was not exported from a page like this one.');
+    throw new Error('This file is not an export from this chat page.');
   }
   return file.conversations.map((sent, index) => {
     try {
@@ -50,7 +50,7 @@ function rebuilt(sent, newId, now) {
   let tree = EMPTY;
   const grow = (parent) => {
     for (const id of list(sent.tree.children?.[parent])) {
-      if (names.has(id) || !Object.hasOwn(nodes, id)) throw new Error('its messages do not hang together');
+      if (names.has(id) || !Object.hasOwn(nodes, id)) throw new Error('its messages are not connected');
       names.set(id, newId());
       tree = add(tree, message(nodes[id], names.get(id), names.get(parent), now));
       open.push(id);
@@ -120,7 +120,7 @@ export async function fromFragment(fragment, newId, now) {
     const talk = conversation(newId(), now, { system: texts(sent.s ?? ''), parameters: parameters(sent.p) });
     return { ...talk, title: title(texts(sent.t ?? '')), tree };
   } catch {
-    throw new Error('This link is damaged: it does not hold a whole conversation.');
+    throw new Error('This link is damaged: the conversation in it is incomplete.');
   }
 }
 

@@ -84,7 +84,7 @@ export class Runner {
 
   #refused(error, attempt) {
     const known = error.status ? error : refusal(0, () => null, '');
-    if (!error.status) known.message = 'The server cannot be reached. Are you online?';
+    if (!error.status) known.message = 'Cannot reach the server. Are you online?';
     const again = known.wait && attempt < TRIES;
     const at = Date.now();
     const { message, code, status } = known;
@@ -163,6 +163,6 @@ class Raw {
     clearTimeout(this.#timer);
     this.#timer = 0;
     const cut = this.#text.length > MOST_RAW;
-    this.#take(cut ? `${this.#text.slice(0, MOST_RAW)}\n… (more followed)` : this.#text);
+    this.#take(cut ? `${this.#text.slice(0, MOST_RAW)}\n… (truncated)` : this.#text);
   }
 }

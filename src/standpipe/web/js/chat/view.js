@@ -33,7 +33,7 @@ function history(state, act, page) {
       <label class="hidden" for="search">Search conversations</label>
       <input id="search" type="search" placeholder="Search" .value=${state.query} @input=${(event) => act.show({ query: event.target.value })}>
       <nav class="talks">
-        ${found.length ? byAge(found, midnight).map(([name, talks]) => group(name, talks, state, act)) : html`<p class="hint">${state.query ? 'Nothing found.' : 'Conversations are kept in this browser only, and will be listed here.'}</p>`}
+        ${found.length ? byAge(found, midnight).map(([name, talks]) => group(name, talks, state, act)) : html`<p class="hint">${state.query ? 'No matches.' : 'Conversations are stored only in this browser. They will be listed here.'}</p>`}
       </nav>
       <div class="history-foot">
         <button type="button" class="quiet small" @click=${act.exportAll}>Export</button>
@@ -72,19 +72,19 @@ function bar(state, act) {
     <p class="live">
       <span class="dot" ?data-up=${up} ?data-down=${tap && !up}></span>
       <span class="model">${tap ? tap.model : 'Connecting…'}</span>
-      ${tap?.line?.waiting ? html`<span class="line">${tap.line.waiting} in line</span>` : nothing}
-      ${tap && !up ? html`<span class="line">no engine answers</span>` : nothing}
+      ${tap?.line?.waiting ? html`<span class="line">${tap.line.waiting} queued</span>` : nothing}
+      ${tap && !up ? html`<span class="line">no engine available</span>` : nothing}
     </p>
     <div class="bar-tools">
       ${said ? html`<button type="button" class="tool wide" title="Share or save" aria-haspopup="menu" popovertarget="share-menu" aria-label="Share">${icon('share')}<span>Share</span></button>
         <div id="share-menu" class="menu" popover @beforetoggle=${below} @click=${(event) => event.currentTarget.hidePopover()}>
-          <button type="button" @click=${act.share}>Copy a link<small>The conversation is in the link itself</small></button>
+          <button type="button" @click=${act.share}>Copy a link<small>The link contains the whole conversation</small></button>
           <button type="button" @click=${act.exportMarkdown}>Save as Markdown</button>
           <button type="button" @click=${act.exportOne}>Save as JSON</button>
         </div>` : nothing}
       ${button('code', 'API', () => act.panel('api'), state.panel === 'api')}
       ${button('sliders', 'Settings', () => act.panel('settings'), state.panel === 'settings')}
-      <button type="button" class="tool theme" data-theme-toggle aria-label="Dark or light" title="Dark or light"></button>
+      <button type="button" class="tool theme" data-theme-toggle aria-label="Dark mode" title="Dark mode"></button>
     </div>
   </header>`;
 }
@@ -110,10 +110,10 @@ function conversation(state, act, page) {
 }
 
 const IDEAS = [
-  ['Explain', 'Explain how a standpipe works, as if to a child.', 0.7],
+  ['Explain', 'Explain how a standpipe works, in words a child would understand.', 0.7],
   ['Write code', 'Write a Python function that tells whether a number is prime, with a short explanation.', 0.2],
   ['Compare', 'Compare tea and coffee in a table: origin, caffeine, taste.', 0.3],
-  ['Invent', 'Tell me a very short story about a lighthouse that is afraid of the dark.', 1.2],
+  ['Imagine', 'Tell me a very short story about a lighthouse that is afraid of the dark.', 1.2],
 ];
 
 function welcome(act, page) {
@@ -123,14 +123,14 @@ function welcome(act, page) {
     <ul class="ideas">
       ${IDEAS.map(([name, text, temperature]) => html`<li><button type="button" @click=${() => act.suggest(text, temperature)}><strong>${name}</strong><span>${text}</span></button></li>`)}
     </ul>
-    <p class="hint">Answers can be wrong. Conversations stay in this browser.</p>
+    <p class="hint">Answers can be wrong. Conversations are stored only in this browser.</p>
   </div>`;
 }
 
 function composer(state, act) {
   const running = Boolean(state.running);
   return html`<footer class="dock">
-    <button type="button" class="tool jump" ?hidden=${state.stuck !== false} aria-label="To the end" title="To the end" @click=${act.toEnd}>${icon('down')}</button>
+    <button type="button" class="tool jump" ?hidden=${state.stuck !== false} aria-label="Scroll to the end" title="Scroll to the end" @click=${act.toEnd}>${icon('down')}</button>
     <form class="composer" @submit=${act.submit}>
       <label class="hidden" for="draft">Your message</label>
       <textarea id="draft" rows="1" placeholder="Ask anything" autocomplete="off" enterkeyhint="send" .value=${state.draft} @input=${act.typed}></textarea>
@@ -138,14 +138,14 @@ function composer(state, act) {
         ? html`<button type="button" class="primary round" aria-label="Stop" title="Stop (Esc)" @click=${act.stop}>${icon('stop')}</button>`
         : html`<button class="primary round" aria-label="Send" title="Send (Enter)" ?disabled=${!state.draft.trim()}>${icon('send')}</button>`}
     </form>
-    <p class="under">${pace(state.tap)}<button type="button" class="link" @click=${() => act.show({ sheet: true })}>Keys</button></p>
+    <p class="under">${pace(state.tap)}<button type="button" class="link" @click=${() => act.show({ sheet: true })}>Shortcuts</button></p>
   </footer>`;
 }
 
 function pace(tap) {
   const interval = tap?.pace?.interval_seconds;
   if (!interval) return nothing;
-  return html`<span>One question every ${interval} s<span class="more">; sooner ones wait their turn</span></span>`;
+  return html`<span>One message every ${interval} s<span class="more">; faster ones are delayed</span></span>`;
 }
 
 function toast({ notice }, act) {
@@ -161,15 +161,15 @@ const KEYS = [
   ['Enter', 'Send'],
   ['Shift + Enter', 'New line'],
   ['Esc', 'Stop the answer, or close what is open'],
-  ['↑', 'Edit your last message (in an empty box)'],
+  ['↑', 'Edit your last message (when the box is empty)'],
   ['Ctrl + K', 'Search conversations'],
   ['Ctrl + Shift + O', 'New chat'],
-  ['?', 'This list'],
+  ['?', 'Show this list'],
 ];
 
 function sheet(state, act) {
   return html`<dialog class="sheet" id="sheet" aria-labelledby="sheet-name" @close=${() => act.show({ sheet: false })} @click=${outside}>
-    <h2 id="sheet-name">Keys</h2>
+    <h2 id="sheet-name">Keyboard shortcuts</h2>
     <dl>${KEYS.map(([key, what]) => html`<div><dt>${key.split(' + ').map((part, index) => html`${index ? ' + ' : ''}<kbd>${part}</kbd>`)}</dt><dd>${what}</dd></div>`)}</dl>
     <form method="dialog" class="row end"><button class="primary">Close</button></form>
   </dialog>`;
@@ -178,9 +178,9 @@ function sheet(state, act) {
 function question(state, act) {
   return html`<dialog class="sheet" id="question" aria-labelledby="question-name" @close=${() => act.show({ question: false })} @click=${outside}>
     <h2 id="question-name">Delete all conversations?</h2>
-    <p>They are kept in this browser only, so there is no other copy. Export them first if you may want them back.</p>
+    <p>They are stored only in this browser, so there is no other copy. Export them first if you might need them.</p>
     <form method="dialog" class="row end">
-      <button class="quiet">Keep them</button>
+      <button class="quiet">Cancel</button>
       <button class="primary" @click=${act.clear}>Delete all</button>
     </form>
   </dialog>`;

@@ -23,10 +23,10 @@ function state(tap) {
   const dot = place.querySelector('.dot');
   dot.toggleAttribute('data-up', up);
   dot.toggleAttribute('data-down', !up);
-  place.querySelector('[data-model]').textContent = tap ? tap.model : 'not reached';
+  place.querySelector('[data-model]').textContent = tap ? tap.model : 'server not reachable';
   const { waiting, running } = tap?.line ?? {};
-  const line = waiting ? `${waiting} in line` : running ? 'no line' : 'idle';
-  place.querySelector('[data-line]').textContent = up ? line : 'no engine answers';
+  const line = waiting ? `${waiting} queued` : running ? 'no queue' : 'idle';
+  place.querySelector('[data-line]').textContent = up ? line : 'no engine available';
 }
 
 function contents() {

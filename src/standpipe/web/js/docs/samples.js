@@ -96,13 +96,13 @@ async function runner(group, button) {
   output.replaceChildren(text, note);
   running = new AbortController();
   button.textContent = 'Stop';
-  note.textContent = 'Asking…';
-  announce('Asking.');
+  note.textContent = 'Sending…';
+  announce('Sent.');
   try {
     await ask({ messages: [{ role: 'user', content: group.dataset.run }], stream: true, max_tokens: 200 }, follow(text, note, running.signal));
   } catch (error) {
     if (error.name === 'AbortError') note.textContent = 'Stopped.';
-    else note.textContent = error instanceof Refused ? error.message : 'The server cannot be reached.';
+    else note.textContent = error instanceof Refused ? error.message : 'Cannot reach the server.';
   } finally {
     running = null;
     button.textContent = 'Run';
@@ -116,7 +116,7 @@ function follow(text, note, signal) {
   let pieces = 0;
   const onEvents = (events) => {
     for (const event of events) {
-      if (event.type === 'waiting') note.textContent = event.position ? `Place ${event.position} in line${event.eta == null ? '' : `, about ${seconds(event.eta * 1000)}`}` : 'Waiting…';
+      if (event.type === 'waiting') note.textContent = event.position ? `Position ${event.position} in the queue${event.eta == null ? '' : `, about ${seconds(event.eta * 1000)}`}` : 'Waiting…';
       else if (event.type === 'reasoning' && !text.textContent) note.textContent = 'Thinking…';
       else if (event.type === 'failed') throw new Refused({ message: event.message });
       if (event.type === 'text') text.append(event.text);
@@ -127,7 +127,7 @@ function follow(text, note, signal) {
     }
     if (events.some((event) => event.type === 'whole')) {
       const rate = (pieces - 1) / Math.max(0.001, (performance.now() - first) / 1000);
-      note.textContent = `${count(pieces)} tokens · ${decimal(rate)} tokens/s · first after ${seconds(first - asked)}`;
+      note.textContent = `${count(pieces)} tokens · ${decimal(rate)} tokens/s · first token after ${seconds(first - asked)}`;
     } else if (text.textContent) note.textContent = 'Answering…';
   };
   return { signal, onEvents };

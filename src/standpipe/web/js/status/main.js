@@ -5,11 +5,11 @@ import { count, decimal, seconds } from '../page/words.js';
 import { bars, ceiling, curve, HEIGHT, WIDTH } from './chart.js';
 
 const CHARTS = [
-  { name: 'Asks per minute', of: 'minute_asks', kind: 'bars', word: count },
+  { name: 'Requests per minute', of: 'minute_asks', kind: 'bars', word: count },
   { name: 'Tokens per second', of: 'minute_tokens', kind: 'curve', word: decimal },
-  { name: 'Wait, 95 of 100', of: 'minute_wait', kind: 'curve', word: (value) => seconds(value * 1000) },
-  { name: 'Longest line', of: 'minute_line', kind: 'bars', word: count },
-  { name: 'Refused', of: 'minute_refused', kind: 'bars', word: count },
+  { name: '95th percentile wait', of: 'minute_wait', kind: 'curve', word: (value) => seconds(value * 1000) },
+  { name: 'Longest queue', of: 'minute_line', kind: 'bars', word: count },
+  { name: 'Rejected', of: 'minute_refused', kind: 'bars', word: count },
 ];
 
 const wait = (value) => (value === null ? '-' : seconds(value * 1000));
@@ -17,19 +17,19 @@ const ROWS = [
   ['Answered', (hour) => `${count(hour.answered)} of ${count(hour.asks)}`],
   ['Tokens', (hour) => count(hour.tokens)],
   ['Median wait', (hour) => wait(hour.wait_median)],
-  ['95 of 100 waited at most', (hour) => wait(hour.wait_p95)],
-  ['Refused, own pace (429)', (hour) => count(hour.refused_pace)],
-  ['Refused, no capacity (503)', (hour) => count(hour.refused_capacity)],
+  ['95th percentile wait', (hour) => wait(hour.wait_p95)],
+  ['Rejected: rate limit (429)', (hour) => count(hour.refused_pace)],
+  ['Rejected: at capacity (503)', (hour) => count(hour.refused_capacity)],
   ['Failed', (hour) => count(hour.failed)],
-  ['Left before the end', (hour) => count(hour.left)],
-  ['Fairness index', (hour) => (hour.fairness === null ? 'nobody had to compete' : hour.fairness.toFixed(3))],
+  ['Canceled by the client', (hour) => count(hour.left)],
+  ['Fairness index', (hour) => (hour.fairness === null ? 'no competition' : hour.fairness.toFixed(3))],
 ];
 
 const id = (name) => document.getElementById(name);
 
 function show(told) {
   if (!told) {
-    head(false, 'not reached', 'This page cannot reach the server. It tries again by itself.');
+    head(false, 'not reachable', 'This page cannot reach the server. It will keep trying.');
     return;
   }
   const up = told.status === 'ok';
@@ -90,7 +90,7 @@ function draw({ name, of, kind, word }, values) {
   figure.top.textContent = word(top);
   const known = values.filter((value) => value !== null);
   const most = known.length ? Math.max(...known) : null;
-  figure.now.textContent = most === null ? 'nothing yet' : `at most ${word(most)}`;
+  figure.now.textContent = most === null ? 'no data yet' : `peak ${word(most)}`;
   figure.svg.setAttribute('aria-label', `${name} over the last hour: ${figure.now.textContent}`);
 }
 
@@ -116,7 +116,7 @@ function make(name, of) {
   top.className = 'top-mark';
   const times = document.createElement('div');
   times.className = 'times';
-  for (const text of ['an hour ago', 'now']) times.append(Object.assign(document.createElement('span'), { textContent: text }));
+  for (const text of ['1 hour ago', 'now']) times.append(Object.assign(document.createElement('span'), { textContent: text }));
   const plot = document.createElement('div');
   plot.className = 'plot';
   plot.append(svg, top);
