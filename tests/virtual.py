@@ -22,8 +22,7 @@ import selectors
 from collections.abc import Coroutine
 from typing import Any, TypeVar
 
-from standpipe.chat.events import Event, Order
-from standpipe.chat.fold import Answer, Fold
+from standpipe.chat.events import Answer, AnswerBuilder, Event, EventOrder
 from standpipe.flow import Flow
 
 T = TypeVar("T")
@@ -140,7 +139,7 @@ class Collected:
         self.batches: list[list[Event]] = []
         self.at: list[float] = []
         self.flow: Flow | None = None
-        self._order = Order()
+        self._order = EventOrder()
 
     def connect(self, flow: Flow | None) -> None:
         self.flow = flow
@@ -156,7 +155,7 @@ class Collected:
     @property
     def answer(self) -> Answer:
         """The whole answer. Raises the failure of a failed one."""
-        fold = Fold()
+        fold = AnswerBuilder()
         fold.add(self.events)
         assert fold.answer is not None, f"not finished: {self.events}"
         return fold.answer

@@ -3,11 +3,12 @@ import pytest
 from standpipe.chat.ask import ToolCall
 from standpipe.chat.errors import EngineFailed
 from standpipe.chat.events import (
+    AnswerBuilder,
+    EventOrder,
     Failed,
     Finished,
     FinishReason,
     IllegalOrder,
-    Order,
     Phase,
     ReasoningDelta,
     Started,
@@ -17,11 +18,10 @@ from standpipe.chat.events import (
     Usage,
     Waiting,
 )
-from standpipe.chat.fold import Fold
 
 
 def test_an_answer_is_the_fold_of_its_events():
-    fold = Fold()
+    fold = AnswerBuilder()
     fold.add([Waiting(3, 1.0), Started("m"), ReasoningDelta("hm"), ReasoningDelta("m")])
     unfinished = fold.answer
     assert unfinished is None
@@ -38,7 +38,7 @@ def test_an_answer_is_the_fold_of_its_events():
 
 
 def test_half_an_answer_is_never_folded_into_a_whole_one():
-    fold = Fold()
+    fold = AnswerBuilder()
     fold.add([Started(), TextDelta("half")])
     with pytest.raises(EngineFailed, match="gone"):
         fold.add([Failed(EngineFailed("gone"))])
@@ -46,7 +46,7 @@ def test_half_an_answer_is_never_folded_into_a_whole_one():
 
 
 def test_the_legal_order_is_walked():
-    order = Order()
+    order = EventOrder()
     for event in (Waiting(1), Started(), TextDelta("a"), Waiting(), Finished(FinishReason.STOP)):
         order.advance(event)
     assert order.phase is Phase.CLOSED
@@ -63,7 +63,7 @@ def test_the_legal_order_is_walked():
     ],
 )
 def test_an_illegal_order_is_named(events):
-    order = Order()
+    order = EventOrder()
     with pytest.raises(IllegalOrder, match=type(events[-1]).__name__):
         for event in events:
             order.advance(event)

@@ -23,10 +23,19 @@ from msgspec.structs import astuple
 
 from standpipe.chat.ask import Ask, Message, Role, Text
 from standpipe.chat.errors import Failure
-from standpipe.chat.events import Delta, Event, Finished, FinishReason, Order, ReasoningDelta, TextDelta, ToolCallDelta
-from standpipe.dialects import ndjson, sse
+from standpipe.chat.events import (
+    Delta,
+    Event,
+    EventOrder,
+    Finished,
+    FinishReason,
+    ReasoningDelta,
+    TextDelta,
+    ToolCallDelta,
+)
+from standpipe.dialects import framing
 from standpipe.dialects.anthropic import messages as anthropic
-from standpipe.dialects.framing import FrameTooLarge
+from standpipe.dialects.framing import FrameTooLarge, NdjsonFrames, SseFrames
 from standpipe.dialects.harmony.filter import HarmonyFilter
 from standpipe.dialects.harmony.markup import find
 from standpipe.dialects.harmony.parser import Parser
@@ -68,21 +77,29 @@ def check_sse(data: bytes, cuts: list[int]) -> None:
         elif not text:
             frames += [b"\n".join(kept)] if kept else []
             kept, low, high = [], 0, 0
-    framed(sse, data, cuts, frames, least=least, most=most)
+    framed(SseFrames, data, cuts, frames, least=least, most=most)
 
 
 def check_ndjson(data: bytes, cuts: list[int]) -> None:
     ended = data.split(b"\n")
     largest = max([*(len(line) + 1 for line in ended[:-1]), len(ended[-1]) + 1])
     frames = [line for line in (line.removesuffix(b"\r") for line in ended) if line]
-    framed(ndjson, data, cuts, frames, least=largest, most=largest)
+    framed(NdjsonFrames, data, cuts, frames, least=largest, most=largest)
 
 
-def framed(module: Any, data: bytes, cuts: list[int], expected: list[bytes], *, least: int, most: int) -> None:
+def framed(
+    frames_of: type[SseFrames | NdjsonFrames],
+    data: bytes,
+    cuts: list[int],
+    expected: list[bytes],
+    *,
+    least: int,
+    most: int,
+) -> None:
     """Hold a framing against the expected frames. The largest has from `least` to `most` bytes, by what is counted."""
     for pieces in ([data], cut(data, cuts)):
-        frames, found, too_large = module.Frames(), list[bytes](), False
-        with patch.object(module, "LIMIT", LIMIT):
+        frames, found, too_large = frames_of(), list[bytes](), False
+        with patch.object(framing, "LIMIT", LIMIT):
             try:
                 for piece in pieces:
                     found += frames.feed(piece)
@@ -157,7 +174,7 @@ def decoded(decoder: Callable[[], Decoder], data: bytes, cuts: list[int], *, may
     if finished and (usage := apart[-1].usage):  # type: ignore[union-attr]  # it is Finished
         assert all(0 <= count < 1 << 40 for count in astuple(usage) if count is not None)
     for events in (together, apart):
-        order = Order()
+        order = EventOrder()
         for event in events:
             order.advance(event)
 
@@ -179,7 +196,7 @@ def heard(decoder: Decoder, pieces: Iterable[bytes]) -> tuple[list[Event], Failu
 
 def _sse(data: bytes) -> list[bytes]:
     """Frames, by the framing that is held against the format elsewhere."""
-    return sse.Frames().feed(data)
+    return SseFrames().feed(data)
 
 
 def _json(data: bytes) -> Any:

@@ -18,8 +18,7 @@ from standpipe.chat.errors import (
     UnknownModel,
     Unsupported,
 )
-from standpipe.chat.events import FinishReason, Usage
-from standpipe.chat.fold import Answer
+from standpipe.chat.events import Answer, FinishReason, Usage
 from standpipe.dialects.anthropic.messages import MESSAGES
 from standpipe.dialects.dialect import Dialect, Parsed, Stamp
 from tests import golden

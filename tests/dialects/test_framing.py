@@ -1,14 +1,14 @@
+import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from standpipe.dialects import sse
-from standpipe.dialects.framing import LIMIT, FrameTooLarge
-from tests.streams import cut
+from standpipe.dialects.framing import LIMIT, FrameTooLarge, NdjsonFrames, SseFrames, ndjson_frame, quote, sse_frame
+from tests.streams import TEXT, cut
 
 
-def feed(*reads: bytes) -> list[bytes]:
-    frames = sse.Frames()
+def events(*reads: bytes) -> list[bytes]:
+    frames = SseFrames()
     return [data for read in reads for data in frames.feed(read)]
 
 
@@ -38,12 +38,12 @@ def feed(*reads: bytes) -> list[bytes]:
     ],
 )
 def test_events_are_cut_as_the_standard_says(stream, expected):
-    assert feed(stream) == expected
-    assert feed(*(stream[i : i + 1] for i in range(len(stream)))) == expected
+    assert events(stream) == expected
+    assert events(*(stream[i : i + 1] for i in range(len(stream)))) == expected
 
 
 def test_an_event_is_there_as_soon_as_its_blank_line_is():
-    frames = sse.Frames()
+    frames = SseFrames()
     assert frames.feed(b"data: a\r\n") == []
     assert frames.feed(b"\r") == [b"a"]
     assert frames.feed(b"\ndata: b\n\n") == [b"b"]
@@ -82,23 +82,82 @@ def event_streams(draw: st.DrawFn) -> tuple[bytes, list[bytes], list[bytes]]:
 @given(event_streams())
 def test_any_split_of_any_event_stream_gives_the_same_events(drawn):
     stream, expected, pieces = drawn
-    assert feed(stream) == expected
-    assert feed(*pieces) == expected
+    assert events(stream) == expected
+    assert events(*pieces) == expected
 
 
 def test_a_frame_may_have_so_many_bytes_and_no_more():
     largest = b"data: " + b"x" * (LIMIT - 8) + b"\n\n"
-    assert len(feed(largest)[0]) == LIMIT - 8
+    assert len(events(largest)[0]) == LIMIT - 8
     for reads in ([largest[:-2] + b"x\n\n"], [b"data: ", *[b"x" * 65536] * 17]):
         with pytest.raises(FrameTooLarge):
-            feed(*reads)
+            events(*reads)
 
 
 def test_what_counts_is_one_frame_not_the_stream():
-    frame = sse.frame(b"x" * (LIMIT // 2))
-    assert len(feed(*[b":ping\n\n" + frame] * 4)) == 4
+    frame = sse_frame(b"x" * (LIMIT // 2))
+    assert len(events(*[b":ping\n\n" + frame] * 4)) == 4
 
 
 def test_endless_comments_within_one_event_are_bounded():
     with pytest.raises(FrameTooLarge):
-        feed(*[b": ping\n" * 8192] * 32)
+        events(*[b": ping\n" * 8192] * 32)
+
+
+def lines(*reads: bytes) -> list[bytes]:
+    frames = NdjsonFrames()
+    return [line for read in reads for line in frames.feed(read)] + frames.end()
+
+
+@pytest.mark.parametrize(
+    ("stream", "expected"),
+    [
+        (b'{"a":1}\n', [b'{"a":1}']),
+        (b'{"a":1}\n{"b":2}\n', [b'{"a":1}', b'{"b":2}']),
+        (b'{"a":1}\r\n\r\n\n{"b":2}', [b'{"a":1}', b'{"b":2}']),
+        (b"", []),
+        (b"\n\n", []),
+    ],
+)
+def test_lines_are_cut_at_line_feeds(stream, expected):
+    assert lines(stream) == expected
+
+
+def test_a_last_line_without_its_end_waits_for_the_end_of_the_stream():
+    frames = NdjsonFrames()
+    assert frames.feed(b'{"a":1}\n{"b"') == [b'{"a":1}']
+    assert frames.feed(b":2}") == []
+    assert frames.end() == [b'{"b":2}']
+    assert frames.end() == []
+
+
+@settings(deadline=None)
+@given(st.data())
+def test_any_split_gives_the_same_lines(data):
+    stream = data.draw(st.lists(st.sampled_from([b'{"a":1}', b"\n", b"\r\n", b"\r", "é".encode()]), max_size=12))
+    joined = b"".join(stream)
+    assert lines(*data.draw(cut(joined))) == lines(joined)
+
+
+def test_a_line_may_have_so_many_bytes_and_no_more():
+    largest = b"x" * (LIMIT - 1) + b"\n"
+    assert lines(largest * 2) == [largest[:-1]] * 2
+    for reads in ([b"x" + largest], [b"x" * LIMIT], [b"x", largest], [b"x" * 65536] * 17):
+        with pytest.raises(FrameTooLarge):
+            lines(*reads)
+
+
+def test_a_written_line_is_read_again():
+    assert lines(ndjson_frame(b"{}")) == [b"{}"]
+
+
+@settings(deadline=None)
+@given(TEXT)
+def test_quoted_text_is_json_and_one_line_to_everybody(text):
+    quoted = quote(text)
+    assert msgspec.json.decode(quoted) == text
+    assert len(quoted.decode().splitlines()) == 1
+
+
+def test_characters_that_unicode_calls_line_ends_are_escaped():
+    assert quote("a\x85b\u2028c\u2029dé") == '"a\\u0085b\\u2028c\\u2029dé"'.encode()

@@ -11,6 +11,7 @@ from openai.types.responses import ResponseStreamEvent
 
 from standpipe.chat.ask import Message, Part, Reasoning, Refusal, Role, Text, ToolCall
 from standpipe.chat.events import (
+    AnswerBuilder,
     Event,
     Failed,
     Finished,
@@ -18,7 +19,6 @@ from standpipe.chat.events import (
     TextDelta,
     ToolCallDelta,
 )
-from standpipe.chat.fold import Fold
 from standpipe.dialects.dialect import Stamp
 from standpipe.dialects.openai.responses.dialect import OpenAIResponses
 from standpipe.dialects.openai.responses.kept import Outbox, joined, pack, unpack
@@ -148,7 +148,7 @@ def said(parts: tuple[Part, ...], kind: type[Part]) -> str:
 def test_nothing_that_was_said_is_lost_on_the_way_back(events):
     """An output that is sent back as input is the message that the fold of the same events would be."""
     final = openai_schema.decoded(written([events]))[-1]["response"]
-    fold = Fold()
+    fold = AnswerBuilder()
     fold.add(events)
     answer = fold.answer
     assert answer is not None
@@ -169,7 +169,7 @@ def test_nothing_that_was_said_is_lost_on_the_way_back(events):
 @settings(deadline=None)
 @given(legal_streams(failing=False))
 def test_a_whole_answer_is_the_end_of_its_own_stream(events):
-    fold = Fold()
+    fold = AnswerBuilder()
     fold.add(events)
     assert fold.answer is not None
     whole = msgspec.json.decode(DIALECT.answer(ASKED, STAMP, fold.answer))

@@ -9,6 +9,7 @@ from msgspec.structs import replace
 from standpipe.chat.ask import Ask
 from standpipe.chat.errors import EngineFailed
 from standpipe.chat.events import (
+    AnswerBuilder,
     Event,
     Failed,
     Finished,
@@ -19,7 +20,6 @@ from standpipe.chat.events import (
     ToolCallDelta,
     Waiting,
 )
-from standpipe.chat.fold import Fold
 from standpipe.dialects.dialect import Parsed, Stamp
 from standpipe.dialects.openai.chat import API
 from standpipe.dialects.openai.from_engine import Decoder
@@ -90,7 +90,7 @@ def test_batches_do_not_change_the_bytes(events, data):
 @settings(deadline=None)
 @given(legal_streams(failing=False))
 def test_both_sides_fold_to_the_same_answer(events):
-    ours, theirs = Fold(), Fold()
+    ours, theirs = AnswerBuilder(), AnswerBuilder()
     ours.add(events)
     theirs.add(read([written([events], usage=True)])[0])
     assert ours.answer is not None

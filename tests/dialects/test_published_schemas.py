@@ -36,12 +36,11 @@ from openai.types.responses import response_create_params as response_params
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from standpipe.chat import errors
-from standpipe.chat.ask import Ask
-from standpipe.chat.embedding import EmbedAsk, Vectors
-from standpipe.chat.fold import NOTHING, Fold
-from standpipe.dialects import ndjson, sse
+from standpipe.chat.ask import Ask, EmbedAsk, Vectors
+from standpipe.chat.events import NOTHING, AnswerBuilder
 from standpipe.dialects.anthropic import messages as anthropic
 from standpipe.dialects.dialect import Dialect, Parsed, Stamp
+from standpipe.dialects.framing import NdjsonFrames, SseFrames
 from standpipe.dialects.ollama import models as ollama_models
 from standpipe.dialects.ollama import native as ollama
 from standpipe.dialects.openai import chat as openai_chat
@@ -132,7 +131,7 @@ def _pairs(value: Any, raw: Any) -> Iterator[tuple[BaseModel, dict[str, Any]]]:
 
 def chat_frames(stream: bytes) -> set[str]:
     found: set[str] = set()
-    for data in sse.Frames().feed(stream):
+    for data in SseFrames().feed(stream):
         if b'"error"' in data[:9]:
             found |= hold(OpenAIError, data, {"request_id"})
         elif data != b"[DONE]":
@@ -142,7 +141,7 @@ def chat_frames(stream: bytes) -> set[str]:
 
 def legacy_frames(stream: bytes) -> set[str]:
     found: set[str] = set()
-    for data in sse.Frames().feed(stream):
+    for data in SseFrames().feed(stream):
         if b'"error"' in data[:9]:
             found |= hold(OpenAIError, data, {"request_id"})
         elif data != b"[DONE]":
@@ -177,7 +176,7 @@ def anthropic_frames(stream: bytes) -> set[str]:
 
 def ollama_lines(stream: bytes, kind: Any) -> set[str]:
     found: set[str] = set()
-    for data in ndjson.Frames().feed(stream):
+    for data in NdjsonFrames().feed(stream):
         found |= hold(OllamaError, data) if data.startswith(b'{"error"') else hold(kind, data, OLLAMA)
     return found
 
@@ -270,7 +269,7 @@ def test_whatever_an_engine_says_is_streamed_by_the_schema(name, events):
 @given(events=legal_streams(objects=True, failing=False))
 def test_whatever_an_engine_says_is_answered_by_the_schema(name, events):
     dialect, whole, beyond, _ = FORMATS[name]
-    fold = Fold()
+    fold = AnswerBuilder()
     fold.add(events)
     assert fold.answer is not None
     hold(whole, dialect.answer(Parsed(Ask(()), stream=False, echo=True), STAMP, fold.answer), beyond)

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from standpipe.chat.embedding import EmbedAsk, Vectors
+from standpipe.chat.ask import EmbedAsk, Vectors
 from standpipe.chat.errors import EngineFailed, EngineTimeout, Failure, InvalidAsk, NoEngine, Unsupported
 from standpipe.engines import upstream
 from standpipe.engines.engine import Embedder

@@ -8,8 +8,7 @@ from typing import Any
 
 import pytest
 
-from standpipe.chat.ask import Ask, Effort, Message, Role, Text
-from standpipe.chat.embedding import EmbedAsk
+from standpipe.chat.ask import Ask, Effort, EmbedAsk, Message, Role, Text
 from standpipe.chat.errors import ContextTooLong, EngineFailed, EngineTimeout, InvalidAsk, Unsupported
 from standpipe.chat.events import Finished, FinishReason, Started, TextDelta, Timings, ToolCallDelta, Usage
 from standpipe.engines.ollama import Ollama, http_url

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from standpipe.chat.embedding import EmbedAsk, Vectors
+from standpipe.chat.ask import EmbedAsk, Vectors
 from standpipe.chat.errors import ContextTooLong, EngineFailed, Failure, InvalidAsk
 from standpipe.engines.scripted.script import Script
 from standpipe.engines.scripted.scripted import Scripted

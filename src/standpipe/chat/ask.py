@@ -1,8 +1,8 @@
-"""An ask: one request in our own words, whatever format it came in.
+"""An ask: one request in our own words, whatever format it came in; for an answer, or for embeddings.
 
 Values only. A dialect makes them from bytes, policy bounds them, an engine answers them. They carry what a model
 needs and nothing about transport: whether the client wants a stream, which keys its answer echoes and how its ids
-look is the dialect's business (`dialects.base.Parsed`).
+look is the dialect's business (`dialects.dialect.Parsed`).
 """
 
 from __future__ import annotations
@@ -167,3 +167,21 @@ class Ask(Struct, frozen=True):
     parallel_tool_calls: bool | None = None
     format: OutputFormat = OutputFormat()
     effort: Effort | None = None
+
+
+class EmbedAsk(Struct, frozen=True):
+    """Texts to turn into vectors, in order: the one thing besides an answer that some engines give.
+
+    `model` and `dimensions` None mean: the engine's own."""
+
+    texts: tuple[str, ...]
+    model: str | None = None
+    dimensions: int | None = None
+
+
+class Vectors(Struct, frozen=True):
+    """One vector for each text, in the same order. None means that the engine did not say."""
+
+    vectors: tuple[tuple[float, ...], ...]
+    model: str | None = None
+    prompt_tokens: int | None = None

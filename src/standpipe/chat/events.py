@@ -1,7 +1,7 @@
-"""Events: the seven things that happen to an ask, and the order in which they may.
+"""Events: the seven things that happen to an ask, the order in which they may, and the answer that they add up to.
 
-An engine produces them, a dialect's encoder turns them into bytes, `fold` turns them into a whole answer. The legal
-order is the table `NEXT`; `Order` walks it, so that tests and shells can hold any stream against it.
+An engine produces them, a dialect's encoder turns them into bytes, `AnswerBuilder` makes a whole answer of them. The
+legal order is the table `NEXT`, a state machine; `EventOrder` walks it, so that tests can hold any stream against it.
 
     Waiting* Started delta* (Finished | Failed)
 
@@ -14,6 +14,7 @@ from enum import StrEnum
 
 from msgspec import Struct
 
+from standpipe.chat.ask import ToolCall
 from standpipe.chat.errors import Failure
 
 
@@ -54,6 +55,13 @@ class FinishReason(StrEnum):
     CONTENT_FILTER = "content_filter"
 
 
+class Queue(Struct, frozen=True):
+    """A place in the queue as clients read it, in seconds to a tenth."""
+
+    position: int
+    eta_seconds: float | None
+
+
 class Waiting(Struct, frozen=True):
     """The ask is not answered yet, or the engine is silent.
 
@@ -63,6 +71,12 @@ class Waiting(Struct, frozen=True):
 
     position: int | None = None
     eta: float | None = None
+
+    @property
+    def queue(self) -> Queue | None:
+        """The place in line as every format tells it; None out of the line."""
+        eta = None if self.eta is None else round(self.eta, 1)
+        return None if self.position is None else Queue(self.position, eta)
 
 
 class Started(Struct, frozen=True):
@@ -149,7 +163,7 @@ class IllegalOrder(Exception):
     """An event came where the table has none: a bug in whoever produced it."""
 
 
-class Order:
+class EventOrder:
     """Walks `NEXT`. One per stream."""
 
     __slots__ = ("phase",)
@@ -164,5 +178,81 @@ class Order:
         except KeyError:
             raise IllegalOrder(f"{type(event).__name__} while {self.phase}") from None
 
-    def __repr__(self) -> str:
-        return f"<Order {self.phase}>"
+
+class Answer(Struct, frozen=True):
+    """One finished answer. Empty text is an empty string; no reasoning is an empty string, too."""
+
+    text: str
+    reasoning: str
+    refusal: str
+    tool_calls: tuple[ToolCall, ...]
+    reason: FinishReason
+    model: str | None = None
+    logprobs: tuple[TokenLogprob, ...] = ()
+    usage: Usage | None = None
+    timings: Timings | None = None
+    stop: str | None = None
+
+
+NOTHING = Answer("", "", "", (), FinishReason.STOP)
+"""The answer to an ask without messages."""
+
+
+class AnswerBuilder:
+    """Puts events together as they come; `answer` is there once Finished has come.
+
+    A whole answer is made of the events of the streamed one, so both always agree. A Failed raises its failure: half an
+    answer never becomes a whole one.
+    """
+
+    __slots__ = ("_calls", "_finished", "_logprobs", "_model", "_reasoning", "_refusal", "_text")
+
+    def __init__(self) -> None:
+        self._text: list[str] = []
+        self._refusal: list[str] = []
+        self._reasoning: list[str] = []
+        self._calls: dict[int, tuple[str, str, list[str]]] = {}
+        self._logprobs: list[TokenLogprob] = []
+        self._model: str | None = None
+        self._finished: Finished | None = None
+
+    def add(self, events: list[Event]) -> None:
+        """Take a batch. Raises the Failure that a Failed carries."""
+        for event in events:
+            match event:
+                case TextDelta(text, logprobs, refusal):
+                    (self._refusal if refusal else self._text).append(text)
+                    self._logprobs.extend(logprobs)
+                case ReasoningDelta(text):
+                    self._reasoning.append(text)
+                case ToolCallDelta(index, arguments, call_id, name):
+                    _, _, pieces = self._calls.setdefault(index, (call_id or f"call_{index}", name or "", []))
+                    pieces.append(arguments)
+                case Started(model):
+                    self._model = model
+                case Finished():
+                    self._finished = event
+                case Failed(failure):
+                    raise failure
+                case Waiting():
+                    pass
+
+    @property
+    def answer(self) -> Answer | None:
+        """The whole answer, or None while it is not finished."""
+        if self._finished is None:
+            return None
+        return Answer(
+            text="".join(self._text),
+            reasoning="".join(self._reasoning),
+            refusal="".join(self._refusal),
+            tool_calls=tuple(
+                ToolCall(call_id, name, "".join(pieces)) for _, (call_id, name, pieces) in sorted(self._calls.items())
+            ),
+            reason=self._finished.reason,
+            model=self._model,
+            logprobs=tuple(self._logprobs),
+            usage=self._finished.usage,
+            timings=self._finished.timings,
+            stop=self._finished.stop,
+        )

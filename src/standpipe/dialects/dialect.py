@@ -13,8 +13,7 @@ from msgspec import Struct
 
 from standpipe.chat.ask import Ask
 from standpipe.chat.errors import Failure
-from standpipe.chat.events import Event
-from standpipe.chat.fold import Answer
+from standpipe.chat.events import Answer, Event
 
 
 class Parsed(Struct, frozen=True):

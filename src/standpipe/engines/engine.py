@@ -13,8 +13,7 @@ from typing import Any, Protocol, runtime_checkable
 
 from msgspec import Struct
 
-from standpipe.chat.ask import Ask
-from standpipe.chat.embedding import EmbedAsk, Vectors
+from standpipe.chat.ask import Ask, EmbedAsk, Vectors
 from standpipe.chat.events import Event
 from standpipe.engines.guard.control_tokens import Handling
 from standpipe.flow import Flow

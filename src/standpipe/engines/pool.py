@@ -18,8 +18,7 @@ from contextlib import AsyncExitStack
 from msgspec import Struct
 from msgspec.structs import replace
 
-from standpipe.chat.ask import Ask
-from standpipe.chat.embedding import EmbedAsk, Vectors
+from standpipe.chat.ask import Ask, EmbedAsk, Vectors
 from standpipe.chat.errors import EngineFailed, Failure, NoEngine, Unsupported
 from standpipe.dialects.openai.embeddings import NONE_HERE
 from standpipe.engines.attempt import Attempt, Report, Silence

@@ -9,22 +9,21 @@ words and its place never reach a failure's message.
 from __future__ import annotations
 
 import random
-import re
 from collections.abc import Callable
 from typing import Any, ClassVar, Protocol
 
 import msgspec
 from msgspec import Struct
 
-from standpipe.chat.ask import Ask
-from standpipe.chat.embedding import EmbedAsk, Vectors
+from standpipe.chat.ask import Ask, EmbedAsk, Vectors
 from standpipe.chat.errors import EngineFailed, EngineTimeout, Failure
 from standpipe.chat.events import Event
+from standpipe.dialects.engine_output import shown_model
+from standpipe.dialects.framing import sse_frame
 from standpipe.dialects.openai import embeddings as openai_embeddings
 from standpipe.dialects.openai.faults import failure_from
 from standpipe.dialects.openai.from_engine import Decoder
 from standpipe.dialects.openai.to_engine import LLAMA, Extras, request_body
-from standpipe.dialects.sse import frame
 from standpipe.engines.engine import Health, Sink
 from standpipe.flow import Flow
 from standpipe.http_client.client import AnswerTooLarge, Client, ClientStatistics
@@ -43,7 +42,6 @@ EMBEDDINGS_PATIENCE = 60.0
 """Seconds within which all embeddings of one ask must have come."""
 
 _LISTS_NOTHING = frozenset({404, 405, 501})
-_FOLDERS = re.compile(r"\A(?:/|~|\.|[A-Za-z]:[\\/]).*[\\/]", re.DOTALL)
 
 
 class Capabilities(Struct, frozen=True, kw_only=True):
@@ -167,7 +165,7 @@ class Upstream:
                 choice["delta"] = choice.pop("message", None)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, AttributeError, TypeError):
             raise EngineFailed("The engine sent an answer that cannot be read.") from None
-        return frame(msgspec.json.encode(completion))
+        return sse_frame(msgspec.json.encode(completion))
 
     async def _model_for(self, ask: Ask | EmbedAsk) -> str:
         """The name to ask the server for. Asks it for its list when there is nothing else to go by."""
@@ -191,9 +189,9 @@ class Upstream:
             answer = await self._client.fetch("GET", self.MODELS, limit=WHOLE_LIMIT, within=within)
         except HttpFault as fault:
             raise _renamed(fault) from fault
-        served = {} if self._model is None else {_shown(self._model): self._model}
+        served = {} if self._model is None else {shown_model(self._model): self._model}
         if answer.status == 200:
-            served.update((_shown(name), name) for name in _names(answer.body))
+            served.update((shown_model(name), name) for name in _names(answer.body))
         elif answer.status not in _LISTS_NOTHING:
             raise _refused(failure_from(answer.status, answer.body), answer.status)
         if not served:
@@ -284,11 +282,6 @@ def _name(model: Any) -> str | None:
     if isinstance(model, dict):
         model = model.get("id") or model.get("name") or model.get("model")
     return model if isinstance(model, str) else None
-
-
-def _shown(name: str) -> str:
-    """A model that is named by the path of its file or folder is shown without the folders before it."""
-    return _FOLDERS.sub("", name) or name
 
 
 def _refused(failure: Failure, status: int) -> EngineFailed:

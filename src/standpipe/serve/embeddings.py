@@ -7,8 +7,7 @@ from __future__ import annotations
 
 import asyncio
 
-from standpipe.chat.ask import Ask, Message, Role, Sampling, Text
-from standpipe.chat.embedding import EmbedAsk, Vectors
+from standpipe.chat.ask import Ask, EmbedAsk, Message, Role, Sampling, Text, Vectors
 from standpipe.chat.errors import EngineFailed, Failure, Internal
 from standpipe.chat.events import Usage
 from standpipe.dialects.openai import embeddings as dialect

@@ -15,8 +15,7 @@ from typing import Protocol
 from msgspec import Struct
 
 from standpipe.chat.errors import Failure
-from standpipe.chat.events import Event, Failed, Waiting
-from standpipe.chat.fold import Fold
+from standpipe.chat.events import AnswerBuilder, Event, Failed, Waiting
 from standpipe.dialects.dialect import Dialect, Encoder
 from standpipe.flow import Flow
 from standpipe.serve.exchange import Exchange, Header
@@ -65,12 +64,12 @@ class Whole:
 
     __slots__ = ("_answer", "_clock", "_exchange", "_fold", "_meter")
 
-    def __init__(self, exchange: Exchange, answer: Callable[[Fold], bytes], meter: Meter) -> None:
+    def __init__(self, exchange: Exchange, answer: Callable[[AnswerBuilder], bytes], meter: Meter) -> None:
         self._clock = asyncio.get_running_loop().time
         self._exchange = exchange
         self._answer = answer
         self._meter = meter
-        self._fold = Fold()
+        self._fold = AnswerBuilder()
 
     def connect(self, flow: Flow | None) -> None:
         """Nothing ever has to be held back: the answer is bounded by the cap on tokens."""
@@ -82,7 +81,7 @@ class Whole:
 
     def forget(self) -> None:
         """The engine failed: the next one begins anew."""
-        self._fold = Fold()
+        self._fold = AnswerBuilder()
         self._meter.restart()
 
     def finish(self) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from standpipe.chat.errors import EngineFailed, Failure
-from standpipe.chat.fold import NOTHING, Fold
+from standpipe.chat.events import NOTHING, AnswerBuilder
 from standpipe.dialects.dialect import Dialect, Encoder, Parsed, Stamp
 from standpipe.engines.pool import Pool, Report
 from standpipe.observe.hooks import Record
@@ -57,7 +57,7 @@ class Account:
         assert self.parsed is not None
         return self._dialect.encoder(self.parsed, self._stamp(self.parsed))
 
-    def whole(self, fold: Fold) -> bytes:
+    def whole(self, fold: AnswerBuilder) -> bytes:
         """The body of a whole answer. Raises EngineFailed when it is not whole."""
         answer = fold.answer
         if answer is None:

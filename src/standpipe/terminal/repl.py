@@ -14,7 +14,7 @@ import msgspec
 from msgspec import Struct
 from rich.console import Console
 
-from standpipe.dialects.sse import Frames
+from standpipe.dialects.framing import SseFrames
 from standpipe.flow import Flow
 from standpipe.http_client.client import Client
 from standpipe.http_client.response import Headers
@@ -93,7 +93,7 @@ def _plain(text: str) -> str:
 
 async def ask(client: Client, messages: list[dict[str, str]], show: Callable[[bytes], None]) -> None:
     """Ask once and hand every frame's data to `show`, without the closing one. Raises Refused, HttpFault."""
-    frames = Frames()
+    frames = SseFrames()
     status = 0
     refusal = bytearray()
     whole = False

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from standpipe.chat.ask import Ask
 from standpipe.chat.errors import EngineFailed, LineFull
 from standpipe.chat.events import (
+    AnswerBuilder,
     Event,
     Failed,
     Finished,
@@ -21,7 +22,6 @@ from standpipe.chat.events import (
     Usage,
     Waiting,
 )
-from standpipe.chat.fold import Fold
 from standpipe.dialects.anthropic.messages import MESSAGES
 from standpipe.dialects.dialect import Parsed, Stamp
 from tests import golden
@@ -177,7 +177,7 @@ def test_a_client_reads_what_was_said(events, thinking):
     assert reader.failed == isinstance(events[-1], Failed)
     if reader.failed:
         return
-    fold = Fold()
+    fold = AnswerBuilder()
     fold.add(events)
     answer = fold.answer
     assert answer is not None
@@ -190,7 +190,7 @@ def test_a_client_reads_what_was_said(events, thinking):
 @settings(deadline=None)
 @given(legal_streams(objects=True, failing=False))
 def test_streamed_and_whole_say_the_same(events):
-    fold = Fold()
+    fold = AnswerBuilder()
     fold.add(events)
     assert fold.answer is not None
     whole = msgspec.json.decode(MESSAGES.answer(Parsed(Ask(()), stream=False, echo=True), STAMP, fold.answer))

@@ -10,10 +10,10 @@ from standpipe.chat.ask import Ask, ToolChoice, ToolMode
 from standpipe.chat.errors import EngineFailed
 from standpipe.chat.events import (
     Event,
+    EventOrder,
     Failed,
     Finished,
     FinishReason,
-    Order,
     ReasoningDelta,
     Started,
     TextDelta,
@@ -33,7 +33,7 @@ def through(events: list[Event], ask: Ask = ASK) -> tuple[Meaning, HarmonyFilter
     """What comes out when each event is a batch of its own."""
     filter_ = HarmonyFilter(ask, "t")
     out = [event for one in [Started(), *events] for event in filter_.take([one])]
-    order = Order()
+    order = EventOrder()
     for event in out:
         order.advance(event)
     return meaning(out), filter_

@@ -4,6 +4,8 @@ import pytest
 from standpipe.chat.ask import Ask, ToolCall
 from standpipe.chat.errors import EngineFailed, InvalidAsk
 from standpipe.chat.events import (
+    Answer,
+    AnswerBuilder,
     Event,
     Failed,
     Finished,
@@ -17,7 +19,6 @@ from standpipe.chat.events import (
     Usage,
     Waiting,
 )
-from standpipe.chat.fold import Answer, Fold
 from standpipe.dialects.dialect import Dialect, Parsed, Stamp
 from standpipe.dialects.ollama.native import CHAT, GENERATE
 from tests import golden
@@ -159,7 +160,7 @@ def test_a_call_that_no_client_could_read_is_a_failure():
 @BOTH
 def test_streamed_and_whole_say_the_same(dialect):
     batches = (CALLED if dialect is CHAT else STREAMS)["tools" if dialect is CHAT else "thinking"]
-    fold = Fold()
+    fold = AnswerBuilder()
     fold.add([event for batch in batches for event in batch])
     assert fold.answer is not None
     whole = msgspec.json.decode(answered(dialect, fold.answer))

@@ -12,6 +12,7 @@ from msgspec.structs import replace
 from standpipe.chat.ask import Ask
 from standpipe.chat.errors import EngineFailed, Failure, Unsupported
 from standpipe.chat.events import (
+    AnswerBuilder,
     Event,
     Failed,
     Finished,
@@ -25,7 +26,6 @@ from standpipe.chat.events import (
     Usage,
     Waiting,
 )
-from standpipe.chat.fold import Fold
 from standpipe.dialects.dialect import Parsed, Stamp
 from standpipe.dialects.framing import LIMIT
 from standpipe.dialects.ollama.from_engine import Decoder
@@ -178,7 +178,7 @@ def test_what_a_line_with_an_error_means_is_not_decided_here():
 def heard(events: list[Event]) -> list[Event]:
     """What the other side must hear: calls come last and whole, a refusal is text, silence is not heard."""
     kept: list[Event] = []
-    fold = Fold()
+    fold = AnswerBuilder()
     for event in events:
         match event:
             case Waiting() | Started() | TextDelta("", ()) | ReasoningDelta(""):

@@ -19,7 +19,7 @@ from standpipe.chat.ask import (
     ToolResult,
 )
 from standpipe.chat.errors import InvalidAsk, TooLarge, Unsupported
-from standpipe.chat.fold import NOTHING
+from standpipe.chat.events import NOTHING
 from standpipe.dialects.dialect import Parsed, Stamp
 from standpipe.dialects.ollama.native import CHAT, GENERATE, IGNORED, OPTIONS
 from standpipe.dialects.openai.to_engine import LLAMA, request_body

@@ -4,6 +4,8 @@ import pytest
 from standpipe.chat.ask import Ask, ToolCall
 from standpipe.chat.errors import EngineFailed, InvalidAsk
 from standpipe.chat.events import (
+    Answer,
+    AnswerBuilder,
     Event,
     Failed,
     Finished,
@@ -16,9 +18,8 @@ from standpipe.chat.events import (
     Usage,
     Waiting,
 )
-from standpipe.chat.fold import Answer, Fold
-from standpipe.dialects import sse
 from standpipe.dialects.dialect import Dialect, Parsed, Stamp
+from standpipe.dialects.framing import SseFrames
 from standpipe.dialects.openai.chat import API, COMPLETIONS
 from tests import golden
 
@@ -87,7 +88,7 @@ def test_a_stream_with_usage_is_written_as_its_transcript(name):
 
 @pytest.mark.parametrize("name", STREAMS)
 def test_every_frame_is_a_chunk_by_the_published_schema(name):
-    written = sse.Frames().feed(stream(STREAMS[name], include_usage=True))
+    written = SseFrames().feed(stream(STREAMS[name], include_usage=True))
     for data in written:
         if data == b"[DONE]":
             assert data is written[-1]
@@ -151,7 +152,7 @@ def test_an_answer_has_what_the_published_schema_requires(name):
 
 
 def test_streamed_and_whole_say_the_same():
-    fold = Fold()
+    fold = AnswerBuilder()
     events = [event for batch in STREAMS["reasoning_and_tools"] for event in batch]
     fold.add(events)
     assert fold.answer is not None

@@ -10,6 +10,8 @@ from openai.types.completion_create_params import CompletionCreateParams
 from standpipe.chat.ask import Message, Role, Sampling, Text
 from standpipe.chat.errors import ContextTooLong, EngineFailed, Failure, InvalidAsk, TooLarge, Unsupported
 from standpipe.chat.events import (
+    Answer,
+    AnswerBuilder,
     Event,
     Failed,
     Finished,
@@ -21,9 +23,8 @@ from standpipe.chat.events import (
     Usage,
     Waiting,
 )
-from standpipe.chat.fold import Answer, Fold
-from standpipe.dialects import sse
 from standpipe.dialects.dialect import Dialect, Parsed, Stamp
+from standpipe.dialects.framing import SseFrames
 from standpipe.dialects.openai.completions import IGNORED, LEGACY, TAKEN
 from tests import golden, openai_schema
 from tests.streams import cut, legal_streams
@@ -179,7 +180,7 @@ def test_an_answer_is_written_as_its_transcript(name):
 
 def read(data: bytes) -> tuple[str, list[str | None], list[Any]]:
     """What a stream says: its text, the reasons for its end, and the offsets of its tokens."""
-    *frames, last = sse.Frames().feed(data)
+    *frames, last = SseFrames().feed(data)
     if last != b"[DONE]":
         frames.append(last)
     text, reasons, offsets = "", [], []
@@ -207,9 +208,9 @@ def test_a_failed_stream_has_nothing_that_looks_whole():
 @given(legal_streams(failing=False), st.booleans(), st.data())
 def test_a_stream_says_what_the_whole_answer_says(events, usage, data):
     written = stream([[event] for event in events], include_usage=usage)
-    frames = sse.Frames()
+    frames = SseFrames()
     assert [frame for piece in data.draw(cut(written)) for frame in frames.feed(piece)][-1] == b"[DONE]"
-    fold = Fold()
+    fold = AnswerBuilder()
     fold.add(events)
     assert fold.answer is not None
     whole = msgspec.json.decode(LEGACY.answer(parse(), STAMP, fold.answer))

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from openai.types import CreateEmbeddingResponse
 from openai.types.embedding_create_params import EmbeddingCreateParams
 
-from standpipe.chat.embedding import EmbedAsk, Vectors
+from standpipe.chat.ask import EmbedAsk, Vectors
 from standpipe.chat.errors import EngineFailed, Failure, InvalidAsk, Unsupported
 from standpipe.dialects.openai import embeddings as dialect
 from tests import openai_schema

@@ -8,9 +8,9 @@ from hypothesis import strategies as st
 from standpipe.chat.errors import ContextTooLong, EngineFailed, Failure
 from standpipe.chat.events import (
     Event,
+    EventOrder,
     Finished,
     FinishReason,
-    Order,
     ReasoningDelta,
     Started,
     TextDelta,
@@ -50,7 +50,7 @@ def decoded(*reads: bytes) -> list[Event]:
 def test_what_an_engine_sends_is_understood_as_its_transcript(engine):
     events = decoded(golden.read(f"openai_upstream/{engine}.sse"))
     golden.check(f"openai_upstream/{engine}.events", "".join(f"{event!r}\n" for event in events).encode())
-    order = Order()
+    order = EventOrder()
     for event in events:
         order.advance(event)
 
@@ -229,7 +229,7 @@ def test_anything_at_all_is_decoded_or_fails_as_a_failure(reads):
         events = decoded(*reads)
     except Failure:
         return
-    order = Order()
+    order = EventOrder()
     for event in events:
         order.advance(event)
     assert isinstance(events[-1], Finished)

@@ -22,8 +22,7 @@ from standpipe.chat.ask import (
     ToolResult,
 )
 from standpipe.chat.errors import EngineFailed
-from standpipe.chat.events import Finished, FinishReason, ReasoningDelta, Started, TextDelta, ToolCallDelta
-from standpipe.chat.fold import Answer
+from standpipe.chat.events import Answer, Finished, FinishReason, ReasoningDelta, Started, TextDelta, ToolCallDelta
 from standpipe.engines.scripted.script import KEYS, Fault, FaultKind, Script, read_script
 from standpipe.engines.scripted.scripted import Scripted
 from tests.virtual import Collected, VirtualLoop, run

@@ -28,9 +28,9 @@ from standpipe.chat.events import (
 )
 from standpipe.dialects.anthropic import wire
 from standpipe.dialects.anthropic.faults import failure_body
-from standpipe.dialects.call_arguments import is_object, no_object
 from standpipe.dialects.dialect import Stamp
-from standpipe.dialects.quote import quote
+from standpipe.dialects.engine_output import is_object, no_object
+from standpipe.dialects.framing import quote
 
 _PING = b'event: ping\ndata: {"type":"ping"}\n\n'
 _STOP = b'event: message_stop\ndata: {"type":"message_stop"}\n\n'
@@ -184,8 +184,6 @@ class Blocks:
 
 def _waiting(event: Waiting) -> bytes:
     """A ping, which every client drops; whoever knows looks at its `queue`."""
-    if event.position is None:
+    if event.queue is None:
         return _PING
-    eta = None if event.eta is None else round(event.eta, 1)
-    queue = quote({"position": event.position, "eta_seconds": eta})
-    return b'event: ping\ndata: {"type":"ping","queue":%b}\n\n' % queue
+    return b'event: ping\ndata: {"type":"ping","queue":%b}\n\n' % quote(event.queue)

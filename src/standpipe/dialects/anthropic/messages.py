@@ -12,15 +12,14 @@ from msgspec.json import Decoder
 
 from standpipe.chat.ask import Ask, ToolCall
 from standpipe.chat.errors import Failure, Unsupported
-from standpipe.chat.events import FinishReason
-from standpipe.chat.fold import Answer
+from standpipe.chat.events import Answer, FinishReason
 from standpipe.dialects.anthropic import wire
-from standpipe.dialects.anthropic.blocks import Blocks
+from standpipe.dialects.anthropic.answer import Blocks
 from standpipe.dialects.anthropic.faults import failure_body
 from standpipe.dialects.anthropic.request import ask, shows_thinking
 from standpipe.dialects.bounds import present
-from standpipe.dialects.call_arguments import as_object, is_object
 from standpipe.dialects.dialect import Encoder, Parsed, Stamp
+from standpipe.dialects.engine_output import as_object, is_object
 from standpipe.dialects.reading import decode, fields, is_null, unknown
 
 TAKEN = frozenset(wire.Request.__struct_fields__)

@@ -13,8 +13,8 @@ from msgspec.structs import replace
 
 from standpipe.chat.ask import Ask, Tool, ToolMode
 from standpipe.chat.events import Delta, Event, Finished, FinishReason, TextDelta
+from standpipe.dialects.engine_output import StopText
 from standpipe.dialects.harmony.parser import Parser, Turn
-from standpipe.dialects.stop_text import StopText
 
 
 def callable_tools(ask: Ask) -> tuple[Tool, ...]:

@@ -15,6 +15,7 @@ import msgspec
 from standpipe.chat.ask import JsonObject
 from standpipe.chat.errors import EngineFailed, Failure
 from standpipe.chat.events import (
+    AnswerBuilder,
     Event,
     Failed,
     Finished,
@@ -24,11 +25,9 @@ from standpipe.chat.events import (
     ToolCallDelta,
     Waiting,
 )
-from standpipe.chat.fold import Fold
 from standpipe.dialects.dialect import Stamp
-from standpipe.dialects.ndjson import frame
+from standpipe.dialects.framing import ndjson_frame, quote
 from standpipe.dialects.ollama import wire
-from standpipe.dialects.quote import quote
 
 
 class Shape(NamedTuple):
@@ -67,7 +66,7 @@ class Lines:
         self._thought = head + shape.thought
         self._close = shape.close + b","
         self._more = self._close + b'"done":false}\n'
-        self._calls = Fold()
+        self._calls = AnswerBuilder()
 
     def encode(self, events: Sequence[Event]) -> bytes:
         """One line for each event that says something, but calls: they go out together, before the end."""
@@ -93,7 +92,7 @@ class Lines:
                 case Finished():
                     pieces.append(self._finished(event))
                 case Failed():
-                    pieces.append(frame(failure_body(event.failure)))
+                    pieces.append(ndjson_frame(failure_body(event.failure)))
         return b"".join(pieces)
 
     def _line(self, text: str, rest: JsonObject) -> bytes:
@@ -101,10 +100,10 @@ class Lines:
 
     def _waiting(self, event: Waiting) -> bytes:
         """A line that every client takes for an empty piece of text; whoever knows looks at its `queue`."""
-        if event.position is None:
+        queue = event.queue
+        if queue is None:
             return self._line("", {"done": False})
-        eta = None if event.eta is None else round(event.eta, 1)
-        return self._line("", {"done": False, "queue": {"position": event.position, "eta_seconds": eta}})
+        return self._line("", {"done": False, "queue": queue})
 
     def _finished(self, event: Finished) -> bytes:
         self._calls.add([event])
@@ -113,7 +112,7 @@ class Lines:
         try:
             calls = wire.calls(answer.tool_calls, event.reason)
         except EngineFailed as failure:
-            return frame(failure_body(failure))
+            return ndjson_frame(failure_body(failure))
         called = b'%b"","tool_calls":%b%b' % (self._text, quote(calls), self._more) if calls else b""
         told = {"done": True, "done_reason": wire.done_reason(event.reason)}
         return called + self._line("", {**told, **wire.metrics(event.usage, event.timings)})

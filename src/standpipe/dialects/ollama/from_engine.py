@@ -23,9 +23,8 @@ from standpipe.chat.events import (
     TokenLogprob,
     ToolCallDelta,
 )
-from standpipe.dialects.engine_counts import timings, usage
-from standpipe.dialects.framing import LIMIT, FrameTooLarge
-from standpipe.dialects.ndjson import Frames
+from standpipe.dialects.engine_output import timings, usage
+from standpipe.dialects.framing import LIMIT, FrameTooLarge, NdjsonFrames
 
 
 class _Function(Struct):
@@ -86,7 +85,7 @@ class Decoder:
     def __init__(self, mark: str, failure_in: Callable[[bytes], Failure]) -> None:
         self.done = False
         """Whether Finished has come out: the engine's connection is not needed any more."""
-        self._frames = Frames()
+        self._frames = NdjsonFrames()
         self._mark = mark
         self._failure_in = failure_in
         self._called = 0
@@ -159,7 +158,7 @@ class Decoder:
 
     def __repr__(self) -> str:
         state = "done" if self.done else "started" if self._started else "new"
-        return f"<ollama_stream.Decoder {state}>"
+        return f"<ollama.Decoder {state}>"
 
 
 def _text(arguments: Raw) -> str:

@@ -16,12 +16,12 @@ from msgspec.json import Decoder
 
 from standpipe.chat.ask import Ask, JsonObject
 from standpipe.chat.errors import Failure
-from standpipe.chat.fold import Answer
+from standpipe.chat.events import Answer
 from standpipe.dialects.dialect import Encoder, Parsed, Stamp
 from standpipe.dialects.ollama import request as ollama_ask
 from standpipe.dialects.ollama import wire
-from standpipe.dialects.ollama.lines import CHAT as CHAT_SHAPE
-from standpipe.dialects.ollama.lines import COMPLETION, Lines, Shape, failure_body
+from standpipe.dialects.ollama.answer import CHAT as CHAT_SHAPE
+from standpipe.dialects.ollama.answer import COMPLETION, Lines, Shape, failure_body
 from standpipe.dialects.reading import decode, fields, unknown
 
 OPTIONS = frozenset(wire.Options.__struct_fields__)

@@ -29,7 +29,7 @@ from standpipe.chat.ask import (
     ToolResult,
 )
 from standpipe.chat.errors import InvalidAsk, Unsupported
-from standpipe.dialects.call_arguments import is_object
+from standpipe.dialects.engine_output import is_object
 from standpipe.dialects.ollama.models import is_gpt_oss
 
 _LEVELS = {Effort.MINIMAL: "low", Effort.LOW: "low", Effort.MEDIUM: "medium", Effort.HIGH: "high"}

@@ -14,7 +14,7 @@ from msgspec import Raw, Struct
 
 from standpipe.chat.ask import JsonObject, ToolCall
 from standpipe.chat.events import FinishReason, Timings, TokenLogprob, Usage
-from standpipe.dialects.call_arguments import as_object, is_object
+from standpipe.dialects.engine_output import as_object, is_object
 
 # Read ---------------------------------------------------------------------------------------------------------------
 

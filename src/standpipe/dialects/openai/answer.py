@@ -22,12 +22,11 @@ from standpipe.chat.events import (
     Waiting,
 )
 from standpipe.dialects.dialect import Stamp
+from standpipe.dialects.framing import quote, sse_frame
 from standpipe.dialects.openai.faults import failure_body
 from standpipe.dialects.openai.wire import logprobs, usage
-from standpipe.dialects.quote import quote
-from standpipe.dialects.sse import frame
 
-_DONE = frame(b"[DONE]")
+_DONE = sse_frame(b"[DONE]")
 
 
 class Chunks:
@@ -75,7 +74,7 @@ class Chunks:
                 case Finished():
                     pieces.append(self._finished(event))
                 case Failed():
-                    pieces.append(frame(failure_body(event.failure, self._id)))
+                    pieces.append(sse_frame(failure_body(event.failure, self._id)))
         return b"".join(pieces)
 
     def _marked_text(self, event: TextDelta) -> bytes:
@@ -87,11 +86,9 @@ class Chunks:
 
     def _waiting(self, event: Waiting) -> bytes:
         """A chunk that every client takes for an empty piece of text; whoever knows looks at its `queue`."""
-        if event.position is None:
+        if event.queue is None:
             return self._content + b'""' + self._content_end
-        eta = None if event.eta is None else round(event.eta, 1)
-        queue = quote({"position": event.position, "eta_seconds": eta})
-        return b'%b""},"finish_reason":null}],"queue":%b%b' % (self._content, queue, self._tail)
+        return b'%b""},"finish_reason":null}],"queue":%b%b' % (self._content, quote(event.queue), self._tail)
 
     def _finished(self, event: Finished) -> bytes:
         chunks = b'%b{},"finish_reason":"%b"}]%b' % (self._delta, event.reason.encode(), self._tail)

@@ -12,10 +12,10 @@ from msgspec import UNSET
 from msgspec.json import Decoder
 
 from standpipe.chat.errors import Failure, Unsupported
-from standpipe.chat.fold import Answer
+from standpipe.chat.events import Answer
 from standpipe.dialects.dialect import Encoder, Parsed, Stamp
 from standpipe.dialects.openai import wire
-from standpipe.dialects.openai.chunks import Chunks
+from standpipe.dialects.openai.answer import Chunks
 from standpipe.dialects.openai.faults import failure_body
 from standpipe.dialects.openai.request import Defaults, ask
 from standpipe.dialects.reading import decode, fields, is_null, unknown

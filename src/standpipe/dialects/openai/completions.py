@@ -20,6 +20,7 @@ from msgspec.json import Decoder
 from standpipe.chat.ask import Ask
 from standpipe.chat.errors import Failure, InvalidAsk, Unsupported
 from standpipe.chat.events import (
+    Answer,
     Event,
     Failed,
     Finished,
@@ -31,19 +32,16 @@ from standpipe.chat.events import (
     ToolCallDelta,
     Waiting,
 )
-from standpipe.chat.fold import Answer
 from standpipe.dialects.bounds import check_range
 from standpipe.dialects.dialect import Encoder, Parsed, Stamp
+from standpipe.dialects.framing import quote, sse_frame
 from standpipe.dialects.openai import wire as chat
-from standpipe.dialects.openai.faults import failure_body
+from standpipe.dialects.openai.faults import COMPLETIONS as WORDS
+from standpipe.dialects.openai.faults import failure_body, renamed
 from standpipe.dialects.openai.request import TOP_LOGPROBS, Defaults, ask
-from standpipe.dialects.openai.words import COMPLETIONS as WORDS
-from standpipe.dialects.openai.words import renamed
-from standpipe.dialects.quote import quote
 from standpipe.dialects.reading import decode, fields, unknown
-from standpipe.dialects.sse import frame
 
-_DONE = frame(b"[DONE]")
+_DONE = sse_frame(b"[DONE]")
 
 
 class Request(Struct):
@@ -207,7 +205,7 @@ class _Chunks:
                         yield b'%b[],"usage":%b}\n\n' % (self._head, quote(chat.usage(event.usage)))
                     yield _DONE
                 case Failed(failure):
-                    yield frame(failure_body(renamed(WORDS, failure), self._stamp.id))
+                    yield sse_frame(failure_body(renamed(WORDS, failure), self._stamp.id))
                 case Started() | ReasoningDelta() | ToolCallDelta():
                     pass
 
@@ -218,11 +216,9 @@ class _Chunks:
     def _waiting(self, event: Waiting) -> bytes:
         """A chunk that every client takes for an empty piece of text; whoever knows looks at its `queue`."""
         chunk = self._chunk("")
-        if event.position is None:
+        if event.queue is None:
             return chunk
-        eta = None if event.eta is None else round(event.eta, 1)
-        queue = quote({"position": event.position, "eta_seconds": eta})
-        return b'%b,"queue":%b%b' % (chunk.removesuffix(self._tail), queue, self._tail)
+        return b'%b,"queue":%b%b' % (chunk.removesuffix(self._tail), quote(event.queue), self._tail)
 
 
 def _completion(stamp: Stamp, choices: tuple[_Choice, ...], usage: chat.Usage | UnsetType) -> _Completion:

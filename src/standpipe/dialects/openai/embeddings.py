@@ -15,12 +15,11 @@ import msgspec
 from msgspec import Struct
 from msgspec.json import Decoder
 
-from standpipe.chat.embedding import EmbedAsk, Vectors
+from standpipe.chat.ask import EmbedAsk, Vectors
 from standpipe.chat.errors import EngineFailed, Failure, InvalidAsk, Unsupported
 from standpipe.dialects.bounds import check_count, check_range
-from standpipe.dialects.openai.faults import failure_from
-from standpipe.dialects.openai.words import EMBEDDINGS as WORDS
-from standpipe.dialects.openai.words import renamed
+from standpipe.dialects.openai.faults import EMBEDDINGS as WORDS
+from standpipe.dialects.openai.faults import failure_from, renamed
 from standpipe.dialects.reading import decode, fields, unknown
 
 INPUTS = 128

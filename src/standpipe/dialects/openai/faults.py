@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Mapping
 from typing import Any
 
 import msgspec
@@ -34,6 +35,33 @@ def failure_body(failure: Failure, request_id: str) -> bytes:
     return msgspec.json.encode(
         _Body(_Error(failure.message, failure.type, failure.param, failure.code), request_id),
     )
+
+
+RESPONSES = {
+    "messages": "input",
+    "response_format": "text.format",
+    "max_tokens": "max_output_tokens",
+    "reasoning_effort": "reasoning.effort",
+    "logprobs": "top_logprobs",
+}
+COMPLETIONS = {"messages": "prompt"}
+EMBEDDINGS = {"messages": "input"}
+"""For fields of Chat Completions, what its siblings call them."""
+
+
+def renamed(words: Mapping[str, str], failure: Failure) -> Failure:
+    """The same failure in the words of a sibling of Chat Completions.
+
+    An engine finds faults in what it was sent, which is always a chat; its failures name `messages` where a client of
+    another format sent `input` or `prompt`. A fault that a dialect found itself names its own fields already.
+    """
+    param = words.get(failure.param or "")
+    if param is None or not isinstance(failure, InvalidAsk | TooLarge | Unsupported):
+        return failure
+    message = failure.message
+    for chat, here in words.items():
+        message = message.replace(f"`{chat}`", f"`{here}`")
+    return type(failure)(message, param=param, retry_after=failure.retry_after)
 
 
 class _Known(Struct, frozen=True):

@@ -11,7 +11,6 @@ reason.
 
 from __future__ import annotations
 
-import re
 from typing import Any
 
 import msgspec
@@ -29,11 +28,10 @@ from standpipe.chat.events import (
     TokenLogprob,
     Usage,
 )
-from standpipe.dialects.engine_counts import timings, usage
-from standpipe.dialects.framing import LIMIT, FrameTooLarge
+from standpipe.dialects.engine_output import shown_model, timings, usage
+from standpipe.dialects.framing import LIMIT, FrameTooLarge, SseFrames
 from standpipe.dialects.openai.calls import Calls, Piece
 from standpipe.dialects.openai.faults import failure_in_stream
-from standpipe.dialects.sse import Frames
 
 
 class _Delta(Struct, gc=False):
@@ -106,7 +104,6 @@ _REASONS = {
     "content_filter": FinishReason.CONTENT_FILTER,
 }
 _BROKEN = frozenset({"abort", "aborted", "cancelled", "error"})
-_DIRECTORIES = re.compile(r"\A(?:/|~|\.|[A-Za-z]:[\\/]).*[\\/]", re.DOTALL)
 
 
 class Decoder:
@@ -124,7 +121,7 @@ class Decoder:
     def __init__(self, mark: str = "") -> None:
         self.done = False
         """Whether Finished has come out: the engine's connection is not needed any more."""
-        self._frames = Frames()
+        self._frames = SseFrames()
         self._mark = mark
         self._calls: Calls | None = None  # most answers call nothing
         self._started = False
@@ -183,7 +180,7 @@ class Decoder:
             self._count(frame.usage)
         self._timings = frame.timings or self._timings
         if self._model is None and frame.model:
-            self._model = _DIRECTORIES.sub("", frame.model)
+            self._model = shown_model(frame.model)
 
     def _say(self, delta: _Delta, logprobs: Any, events: list[Event]) -> None:
         if reasoning := delta.reasoning_content or delta.reasoning:
@@ -221,7 +218,7 @@ class Decoder:
 
     def __repr__(self) -> str:
         state = "done" if self.done else "started" if self._started else "new"
-        return f"<openai_stream.Decoder {state}>"
+        return f"<openai.Decoder {state}>"
 
 
 class _Tokens(Struct):

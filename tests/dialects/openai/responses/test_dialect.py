@@ -9,6 +9,8 @@ from openai.types.responses.response_includable import ResponseIncludable
 from standpipe.chat.ask import JsonObject, ToolCall
 from standpipe.chat.errors import ContextTooLong, EngineFailed, InvalidAsk, PaceExceeded, Unsupported
 from standpipe.chat.events import (
+    Answer,
+    AnswerBuilder,
     Event,
     Failed,
     Finished,
@@ -21,9 +23,8 @@ from standpipe.chat.events import (
     Usage,
     Waiting,
 )
-from standpipe.chat.fold import Answer, Fold
-from standpipe.dialects import sse
 from standpipe.dialects.dialect import Dialect, Parsed, Stamp
+from standpipe.dialects.framing import SseFrames
 from standpipe.dialects.openai.responses.dialect import IGNORED, REFUSED, TAKEN, OpenAIResponses
 from standpipe.dialects.openai.responses.request import INCLUDABLE
 from tests import golden, openai_schema
@@ -141,7 +142,7 @@ def test_every_event_is_one_by_the_published_schema(name, body):
 @pytest.mark.parametrize("name", STREAMS)
 def test_the_frames_are_server_sent_events_to_a_strict_reader(name):
     written = stream(STREAMS[name])
-    assert sse.Frames().feed(written) == [data for _, data in openai_schema.events(written)]
+    assert SseFrames().feed(written) == [data for _, data in openai_schema.events(written)]
 
 
 @pytest.mark.parametrize(
@@ -262,7 +263,7 @@ def test_an_answer_repeats_what_was_asked():
 
 
 def test_streamed_and_whole_say_the_same():
-    fold = Fold()
+    fold = AnswerBuilder()
     fold.add([event for batch in STREAMS["reasoning_and_tools"] for event in batch])
     assert fold.answer is not None
     whole = msgspec.json.decode(DIALECT.answer(parsed(), STAMP, fold.answer))

@@ -34,11 +34,11 @@ from standpipe.chat.events import (
     Waiting,
 )
 from standpipe.dialects.dialect import Parsed, Stamp
+from standpipe.dialects.framing import quote
+from standpipe.dialects.openai.faults import RESPONSES, renamed
 from standpipe.dialects.openai.responses import wire
+from standpipe.dialects.openai.responses.answer import Call, Kind, OutputItem, SaidPart, Speech, Status
 from standpipe.dialects.openai.responses.kept import Echo, Turn
-from standpipe.dialects.openai.responses.output import Call, Kind, OutputItem, SaidPart, Speech, Status
-from standpipe.dialects.openai.words import RESPONSES, renamed
-from standpipe.dialects.quote import quote
 
 _INCOMPLETE = {
     FinishReason.LENGTH: wire.Incomplete("max_output_tokens"),
@@ -113,11 +113,10 @@ class Events:
         self._emit("response.in_progress", response=self._outline)
 
     def _wait(self, event: Waiting) -> None:
-        if event.position is not None and not self._answering:
-            eta = None if event.eta is None else round(event.eta, 1)
+        if event.queue is not None and not self._answering:
             self._create(Status.QUEUED)
             response = replace(self._outline, status=Status.QUEUED)
-            self._emit("response.queued", response=response, queue=wire.Queue(event.position, eta))
+            self._emit("response.queued", response=response, queue=event.queue)
         elif self._part is not None:
             self._write_delta("", ())
         elif self._calls:
@@ -250,7 +249,7 @@ class Events:
         return number
 
     def __repr__(self) -> str:
-        return f"<openai_responses.Events {len(self._items)} items>"
+        return f"<openai.responses.Events {len(self._items)} items>"
 
 
 def _code(failure: Failure) -> str:

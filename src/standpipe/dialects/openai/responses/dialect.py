@@ -11,15 +11,13 @@ from __future__ import annotations
 from msgspec.json import Decoder
 
 from standpipe.chat.errors import Failure, Unsupported
-from standpipe.chat.events import Event, Finished, ReasoningDelta, Started, TextDelta, ToolCallDelta
-from standpipe.chat.fold import Answer
+from standpipe.chat.events import Answer, Event, Finished, ReasoningDelta, Started, TextDelta, ToolCallDelta
 from standpipe.dialects.dialect import Encoder, Parsed, Stamp
-from standpipe.dialects.openai.faults import failure_body
+from standpipe.dialects.openai.faults import RESPONSES, failure_body, renamed
 from standpipe.dialects.openai.responses import wire
-from standpipe.dialects.openai.responses.events import Events
+from standpipe.dialects.openai.responses.answer import Events
 from standpipe.dialects.openai.responses.kept import Echo
 from standpipe.dialects.openai.responses.request import ask, passed_over
-from standpipe.dialects.openai.words import RESPONSES, renamed
 from standpipe.dialects.reading import DROPPED, decode, fields, is_null, unknown
 
 TAKEN = frozenset(wire.Request.__struct_fields__)

@@ -232,11 +232,6 @@ class Response(Struct, frozen=True, kw_only=True):
     usage: Usage | None = None
 
 
-class Queue(Struct, frozen=True):
-    position: int
-    eta_seconds: float | None
-
-
 def usage(counted: events.Usage) -> Usage:
     """OpenAI's spelling of a usage. The details are required there: what the engine did not tell is 0."""
     return Usage(
