@@ -1,4 +1,4 @@
-"""Events to the blocks of a streamed message.
+"""Answers as messages: a whole one, and the blocks of a streamed one.
 
 A message is a row of blocks, and one is whole before the next begins: clients take the latest for the one that grows.
 Our events know no such order (the arguments of two calls may come in turns), so blocks stand in a row here, the first
@@ -14,8 +14,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
+import msgspec
+
+from standpipe.chat.ask import ToolCall
 from standpipe.chat.errors import Failure
 from standpipe.chat.events import (
+    Answer,
     Event,
     Failed,
     Finished,
@@ -29,7 +33,7 @@ from standpipe.chat.events import (
 from standpipe.dialects.anthropic import wire
 from standpipe.dialects.anthropic.faults import failure_body
 from standpipe.dialects.dialect import Stamp
-from standpipe.dialects.engine_output import is_object, no_object
+from standpipe.dialects.engine_output import as_object, is_object, no_object
 from standpipe.dialects.framing import quote
 
 _PING = b'event: ping\ndata: {"type":"ping"}\n\n'
@@ -37,6 +41,34 @@ _STOP = b'event: message_stop\ndata: {"type":"message_stop"}\n\n'
 _DELTA = b'event: content_block_delta\ndata: {"type":"content_block_delta","index":%d,"delta":%b'
 _END = b"}}\n\n"
 _SIGNED = b'{"type":"signature_delta","signature":%b' % quote(wire.SIGNATURE)
+
+
+def whole(stamp: Stamp, answer: Answer, *, thinking: bool) -> bytes:
+    """A whole answer. With `thinking` false, reasoning is not told.
+
+    Raises EngineFailed for a call that no client could read.
+    """
+    content: list[wire.WrittenBlock] = []
+    if answer.reasoning and thinking:
+        content.append(wire.ThinkingBlock(answer.reasoning, wire.SIGNATURE))
+    content += [wire.TextBlock(text) for text in (answer.text, answer.refusal) if text]
+    content += [_tool_use(call, answer.reason) for call in answer.tool_calls]
+    written = wire.WrittenMessage(
+        id=f"msg_{stamp.id}",
+        role="assistant",
+        model=stamp.model,
+        content=tuple(content),
+        stop_reason=wire.stop_reason(answer.reason, answer.stop),
+        stop_sequence=answer.stop,
+        usage=wire.message_usage(answer.usage),
+    )
+    return msgspec.json.encode(written)
+
+
+def _tool_use(call: ToolCall, reason: FinishReason) -> wire.ToolUseBlock:
+    """The input of a call that was cut off is empty, and the reason tells so: clients expect that block."""
+    cut = reason is FinishReason.LENGTH and not is_object(call.arguments)
+    return wire.ToolUseBlock(call.id, call.name, as_object("" if cut else call.arguments))
 
 
 class _Kind(NamedTuple):

@@ -7,19 +7,17 @@ take the first block for text.
 
 from __future__ import annotations
 
-import msgspec
 from msgspec.json import Decoder
 
-from standpipe.chat.ask import Ask, ToolCall
+from standpipe.chat.ask import Ask
 from standpipe.chat.errors import Failure, Unsupported
-from standpipe.chat.events import Answer, FinishReason
+from standpipe.chat.events import Answer
 from standpipe.dialects.anthropic import wire
-from standpipe.dialects.anthropic.answer import Blocks
+from standpipe.dialects.anthropic.answer import Blocks, whole
 from standpipe.dialects.anthropic.faults import failure_body
 from standpipe.dialects.anthropic.request import ask, shows_thinking
 from standpipe.dialects.bounds import present
 from standpipe.dialects.dialect import Encoder, Parsed, Stamp
-from standpipe.dialects.engine_output import as_object, is_object
 from standpipe.dialects.reading import decode, fields, is_null, unknown
 
 TAKEN = frozenset(wire.Request.__struct_fields__)
@@ -72,22 +70,8 @@ class Anthropic:
         return Blocks(stamp, thinking=parsed.echo)
 
     def answer(self, parsed: Parsed, stamp: Stamp, answer: Answer) -> bytes:
-        """A `message`. Raises EngineFailed for a call that no client could read."""
-        content: list[wire.WrittenBlock] = []
-        if answer.reasoning and parsed.echo:
-            content.append(wire.ThinkingBlock(answer.reasoning, wire.SIGNATURE))
-        content += [wire.TextBlock(text) for text in (answer.text, answer.refusal) if text]
-        content += [_tool_use(call, answer.reason) for call in answer.tool_calls]
-        message = wire.WrittenMessage(
-            id=f"msg_{stamp.id}",
-            role="assistant",
-            model=stamp.model,
-            content=tuple(content),
-            stop_reason=wire.stop_reason(answer.reason, answer.stop),
-            stop_sequence=answer.stop,
-            usage=wire.message_usage(answer.usage),
-        )
-        return msgspec.json.encode(message)
+        """Raises EngineFailed for a call that no client could read."""
+        return whole(stamp, answer, thinking=parsed.echo)
 
     def failure(self, failure: Failure, request_id: str) -> bytes:
         return failure_body(failure, request_id)
@@ -106,9 +90,3 @@ def _read(body: bytes) -> tuple[wire.Request, tuple[str, ...]]:
         if not is_null(sent.get(name)):
             raise Unsupported(message, param=name)
     return decode(body, _REQUEST), unknown(sent, _KNOWN)
-
-
-def _tool_use(call: ToolCall, reason: FinishReason) -> wire.ToolUseBlock:
-    """The input of a call that was cut off is empty, and the reason tells so: clients expect that block."""
-    cut = reason is FinishReason.LENGTH and not is_object(call.arguments)
-    return wire.ToolUseBlock(call.id, call.name, as_object("" if cut else call.arguments))

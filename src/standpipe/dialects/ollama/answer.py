@@ -1,4 +1,4 @@
-"""Events to the lines of a streamed answer, in the two shapes that Ollama has: a chat's and a completion's.
+"""Answers in the two shapes that Ollama has, a chat's and a completion's: a whole one, and a streamed one's lines.
 
 All that is the same in every line of one reply is made once, so a token costs one quoted string and one join. Calls
 have objects for arguments, so they go out whole, when the answer is. A stream ends in a line that is `done` exactly
@@ -15,6 +15,7 @@ import msgspec
 from standpipe.chat.ask import JsonObject
 from standpipe.chat.errors import EngineFailed, Failure
 from standpipe.chat.events import (
+    Answer,
     AnswerBuilder,
     Event,
     Failed,
@@ -52,6 +53,29 @@ COMPLETION = Shape(b'"response":', b'"response":"","thinking":', b"", lambda tex
 def failure_body(failure: Failure) -> bytes:
     """The JSON body of a failure, and the line that ends a failed stream."""
     return msgspec.json.encode({"error": failure.message})
+
+
+def whole(stamp: Stamp, shape: Shape, answer: Answer, *, thinking: bool, done_reason: str | None = None) -> bytes:
+    """A whole answer. With `thinking` false, reasoning is not told. `done_reason` stands for the answer's own reason.
+
+    Raises EngineFailed for a call that no client could read.
+    """
+    more: JsonObject = {}
+    if answer.reasoning and thinking:
+        more["thinking"] = answer.reasoning
+    if calls := wire.calls(answer.tool_calls, answer.reason):
+        more["tool_calls"] = calls
+    body: JsonObject = {
+        "model": stamp.model,
+        "created_at": wire.timestamp(stamp.created),
+        **shape.whole(answer.text + answer.refusal, more),
+        "done": True,
+        "done_reason": done_reason or wire.done_reason(answer.reason),
+        **wire.metrics(answer.usage, answer.timings),
+    }
+    if answer.logprobs:
+        body["logprobs"] = wire.logprobs(answer.logprobs)
+    return msgspec.json.encode(body)
 
 
 class Lines:

@@ -11,17 +11,16 @@ import re
 from collections.abc import Callable
 from typing import Any, Generic, TypeVar
 
-import msgspec
 from msgspec.json import Decoder
 
-from standpipe.chat.ask import Ask, JsonObject
+from standpipe.chat.ask import Ask
 from standpipe.chat.errors import Failure
 from standpipe.chat.events import Answer
 from standpipe.dialects.dialect import Encoder, Parsed, Stamp
 from standpipe.dialects.ollama import request as ollama_ask
 from standpipe.dialects.ollama import wire
 from standpipe.dialects.ollama.answer import CHAT as CHAT_SHAPE
-from standpipe.dialects.ollama.answer import COMPLETION, Lines, Shape, failure_body
+from standpipe.dialects.ollama.answer import COMPLETION, Lines, Shape, failure_body, whole
 from standpipe.dialects.reading import decode, fields, unknown
 
 OPTIONS = frozenset(wire.Options.__struct_fields__)
@@ -70,22 +69,8 @@ class Ollama(Generic[R]):
 
     def answer(self, parsed: Parsed, stamp: Stamp, answer: Answer) -> bytes:
         """Raises EngineFailed for a call that no client could read."""
-        more: JsonObject = {}
-        if answer.reasoning and parsed.echo:
-            more["thinking"] = answer.reasoning
-        if calls := wire.calls(answer.tool_calls, answer.reason):
-            more["tool_calls"] = calls
-        body: JsonObject = {
-            "model": stamp.model,
-            "created_at": wire.timestamp(stamp.created),
-            **self._shape.whole(answer.text + answer.refusal, more),
-            "done": True,
-            "done_reason": parsed.echo if isinstance(parsed.echo, str) else wire.done_reason(answer.reason),
-            **wire.metrics(answer.usage, answer.timings),
-        }
-        if answer.logprobs:
-            body["logprobs"] = wire.logprobs(answer.logprobs)
-        return msgspec.json.encode(body)
+        told = parsed.echo if isinstance(parsed.echo, str) else None
+        return whole(stamp, self._shape, answer, thinking=bool(parsed.echo), done_reason=told)
 
     def failure(self, failure: Failure, request_id: str) -> bytes:  # noqa: ARG002 -- the protocol's
         return failure_body(failure)

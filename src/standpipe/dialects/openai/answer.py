@@ -1,8 +1,8 @@
-"""Events to the chunks of a streamed chat completion.
+"""Answers as Chat Completions: a whole one, and the chunks of a streamed one.
 
-This is where every token of every answer passes, so all that is the same in every chunk of one reply is made once,
-and a token costs one quoted string and one join. Each event keeps a frame of its own; the frames of one batch are one
-piece of bytes.
+Reasoning is given under both names that clients look for. Every token of every answer passes through the encoder of
+chunks, so all that is the same in every chunk of one reply is made once, and a token costs one quoted string and one
+join. Each event keeps a frame of its own; the frames of one batch are one piece of bytes.
 
 A stream ends in `[DONE]` exactly when the answer is whole. A failed one ends in a frame with an `error`.
 """
@@ -11,7 +11,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import msgspec
+from msgspec import UNSET
+
 from standpipe.chat.events import (
+    Answer,
     Event,
     Failed,
     Finished,
@@ -23,10 +27,48 @@ from standpipe.chat.events import (
 )
 from standpipe.dialects.dialect import Stamp
 from standpipe.dialects.framing import quote, sse_frame
+from standpipe.dialects.openai import wire
 from standpipe.dialects.openai.faults import failure_body
-from standpipe.dialects.openai.wire import logprobs, usage
 
 _DONE = sse_frame(b"[DONE]")
+
+
+def whole(stamp: Stamp, answer: Answer) -> bytes:
+    """A whole answer: a `chat.completion` with every field that OpenAI's schema requires."""
+    choice = wire.WrittenChoice(0, _message(answer), _logprobs(answer), answer.reason)
+    return msgspec.json.encode(
+        wire.Completion(
+            id=f"chatcmpl-{stamp.id}",
+            object="chat.completion",
+            created=stamp.created,
+            model=stamp.model,
+            choices=(choice,),
+            usage=UNSET if answer.usage is None else wire.usage(answer.usage),
+        )
+    )
+
+
+def _message(answer: Answer) -> wire.WrittenMessage:
+    """Content is null only where something else stands in its place."""
+    return wire.WrittenMessage(
+        role="assistant",
+        content=answer.text or (None if answer.tool_calls or answer.refusal else ""),
+        refusal=answer.refusal or None,
+        reasoning=answer.reasoning or UNSET,
+        reasoning_content=answer.reasoning or UNSET,
+        tool_calls=tuple(
+            wire.WrittenCall(call.id, "function", wire.WrittenFunction(call.name, call.arguments))
+            for call in answer.tool_calls
+        )
+        or UNSET,
+    )
+
+
+def _logprobs(answer: Answer) -> wire.Logprobs | None:
+    """An answer's log-probabilities are those of its text, or of its refusal when it has no text."""
+    if not answer.logprobs:
+        return None
+    return wire.logprobs(answer.logprobs, refusal=bool(answer.refusal and not answer.text))
 
 
 class Chunks:
@@ -81,7 +123,7 @@ class Chunks:
         name = b"refusal" if event.refusal else b"content"
         delta = b'{"%b":%b}' % (name, quote(event.text))
         if event.logprobs:
-            delta += b',"logprobs":' + quote(logprobs(event.logprobs, refusal=event.refusal))
+            delta += b',"logprobs":' + quote(wire.logprobs(event.logprobs, refusal=event.refusal))
         return self._delta + delta + self._delta_end
 
     def _waiting(self, event: Waiting) -> bytes:
@@ -93,7 +135,7 @@ class Chunks:
     def _finished(self, event: Finished) -> bytes:
         chunks = b'%b{},"finish_reason":"%b"}]%b' % (self._delta, event.reason.encode(), self._tail)
         if self._include_usage and event.usage is not None:
-            chunks += b'%b[],"usage":%b}\n\n' % (self._head, quote(usage(event.usage)))
+            chunks += b'%b[],"usage":%b}\n\n' % (self._head, quote(wire.usage(event.usage)))
         return chunks + _DONE
 
 

@@ -1,21 +1,18 @@
 """OpenAI's Chat Completions as we offer them, in two flavours that differ in their defaults alone.
 
 `/v1/chat/completions` has OpenAI's: a whole answer, and whatever sampling the engine prefers. `/api` has ours: a
-stream, with temperature 0.8 and top_p 0.9. Both take the same fields, and drop what they do not know. An
-answer's reasoning is given under both names that clients look for.
+stream, with temperature 0.8 and top_p 0.9. Both take the same fields, and drop what they do not know.
 """
 
 from __future__ import annotations
 
-import msgspec
-from msgspec import UNSET
 from msgspec.json import Decoder
 
 from standpipe.chat.errors import Failure, Unsupported
 from standpipe.chat.events import Answer
 from standpipe.dialects.dialect import Encoder, Parsed, Stamp
 from standpipe.dialects.openai import wire
-from standpipe.dialects.openai.answer import Chunks
+from standpipe.dialects.openai.answer import Chunks, whole
 from standpipe.dialects.openai.faults import failure_body
 from standpipe.dialects.openai.request import Defaults, ask
 from standpipe.dialects.reading import decode, fields, is_null, unknown
@@ -77,17 +74,7 @@ class OpenAIChat:
         return Chunks(stamp, include_usage=parsed.echo)
 
     def answer(self, parsed: Parsed, stamp: Stamp, answer: Answer) -> bytes:  # noqa: ARG002 -- the protocol's
-        """A `chat.completion` with every field that OpenAI's schema requires."""
-        choice = wire.WrittenChoice(0, _message(answer), _logprobs(answer), answer.reason)
-        completion = wire.Completion(
-            id=f"chatcmpl-{stamp.id}",
-            object="chat.completion",
-            created=stamp.created,
-            model=stamp.model,
-            choices=(choice,),
-            usage=UNSET if answer.usage is None else wire.usage(answer.usage),
-        )
-        return msgspec.json.encode(completion)
+        return whole(stamp, answer)
 
     def failure(self, failure: Failure, request_id: str) -> bytes:
         return failure_body(failure, request_id)
@@ -100,26 +87,3 @@ API = OpenAIChat("api", Defaults(stream=True, temperature=0.8, top_p=0.9))
 """POST /api."""
 COMPLETIONS = OpenAIChat("openai_chat", Defaults())
 """POST /v1/chat/completions."""
-
-
-def _message(answer: Answer) -> wire.WrittenMessage:
-    """Content is null only where something else stands in its place."""
-    return wire.WrittenMessage(
-        role="assistant",
-        content=answer.text or (None if answer.tool_calls or answer.refusal else ""),
-        refusal=answer.refusal or None,
-        reasoning=answer.reasoning or UNSET,
-        reasoning_content=answer.reasoning or UNSET,
-        tool_calls=tuple(
-            wire.WrittenCall(call.id, "function", wire.WrittenFunction(call.name, call.arguments))
-            for call in answer.tool_calls
-        )
-        or UNSET,
-    )
-
-
-def _logprobs(answer: Answer) -> wire.Logprobs | None:
-    """An answer's log-probabilities are those of its text, or of its refusal when it has no text."""
-    if not answer.logprobs:
-        return None
-    return wire.logprobs(answer.logprobs, refusal=bool(answer.refusal and not answer.text))
