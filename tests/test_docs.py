@@ -12,11 +12,10 @@ from openai.types.completion_create_params import CompletionCreateParamsStreamin
 from openai.types.embedding_create_params import EmbeddingCreateParams
 from openai.types.responses.response_create_params import ResponseCreateParamsStreaming
 
-from standpipe.dialects.anthropic import messages as anthropic
-from standpipe.dialects.ollama import native as ollama
-from standpipe.dialects.ollama import request as ollama_ask
-from standpipe.dialects.openai import chat as openai_chat
-from standpipe.dialects.openai.responses import dialect as openai_responses
+from standpipe.dialects.anthropic import request as anthropic
+from standpipe.dialects.ollama import request as ollama
+from standpipe.dialects.openai import request as openai_chat
+from standpipe.dialects.openai.responses import request as openai_responses
 from tools import compatibility, generate
 from tools.fields import IGNORED, REFUSED, SUPPORTED
 from tools.specimens import CHAT, EMBEDDINGS, LEGACY, RESPONSES
@@ -79,7 +78,7 @@ def test_every_field_that_official_clients_can_send_is_in_the_table_once(name):
         (CHAT, openai_chat.IGNORED, openai_chat.REFUSED),
         (RESPONSES, openai_responses.IGNORED, openai_responses.REFUSED),
         (ANTHROPIC, anthropic.IGNORED, anthropic.REFUSED),
-        (OLLAMA_GENERATE, ollama.IGNORED, ollama_ask.REFUSED),
+        (OLLAMA_GENERATE, ollama.IGNORED, ollama.REFUSED),
     ],
     ids=["chat", "responses", "anthropic", "ollama"],
 )

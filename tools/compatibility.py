@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from itertools import groupby
 
 from standpipe.dialects import bounds, reading
-from standpipe.dialects.openai.responses.input import ITEMS
+from standpipe.dialects.openai.responses.wire import ITEMS
 from tools.fields import IGNORED, Row
 from tools.specimens import CHAT, EMBEDDINGS, LEGACY, RESPONSES, Section
 from tools.specimens_native import ANTHROPIC, OLLAMA_CHAT, OLLAMA_GENERATE

@@ -17,11 +17,11 @@ from openai.types.embedding_create_params import EmbeddingCreateParams
 from openai.types.responses import response_create_params as responses_params
 
 from standpipe.dialects.dialect import Dialect
-from standpipe.dialects.openai import chat as openai_chat
 from standpipe.dialects.openai import completions as openai_completions
 from standpipe.dialects.openai import embeddings as openai_embeddings
+from standpipe.dialects.openai import request as openai_chat
 from standpipe.dialects.openai import wire as openai_wire
-from standpipe.dialects.openai.responses import dialect as openai_responses
+from standpipe.dialects.openai.responses import request as openai_responses
 from standpipe.dialects.openai.responses import wire as openai_responses_wire
 from standpipe.dialects.openai.responses.request import UNASKED
 from tools.fields import Parse, Row, Table

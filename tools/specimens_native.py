@@ -5,9 +5,9 @@ from __future__ import annotations
 from anthropic.types.message_create_params import MessageCreateParamsNonStreaming, MessageCreateParamsStreaming
 from ollama._types import ChatRequest, GenerateRequest
 
-from standpipe.dialects.anthropic import messages as anthropic
+from standpipe.dialects.anthropic import request as anthropic
 from standpipe.dialects.anthropic import wire as anthropic_wire
-from standpipe.dialects.ollama import native as ollama
+from standpipe.dialects.ollama import request as ollama
 from standpipe.dialects.ollama import wire as ollama_wire
 from tools.specimens import ANY_MODEL, HELLO, SCHEMA, Section, parse
 

@@ -34,18 +34,18 @@ from standpipe.chat.events import (
     ToolCallDelta,
 )
 from standpipe.dialects import framing
-from standpipe.dialects.anthropic import messages as anthropic
+from standpipe.dialects.anthropic import request as anthropic
 from standpipe.dialects.framing import FrameTooLarge, NdjsonFrames, SseFrames
 from standpipe.dialects.harmony.filter import HarmonyFilter
 from standpipe.dialects.harmony.markup import find
 from standpipe.dialects.harmony.parser import Parser
-from standpipe.dialects.ollama import native as ollama
+from standpipe.dialects.ollama import request as ollama
 from standpipe.dialects.ollama.from_engine import Decoder as OllamaDecoder
-from standpipe.dialects.openai import chat as openai_chat
 from standpipe.dialects.openai import completions as openai_completions
+from standpipe.dialects.openai import request as openai_chat
 from standpipe.dialects.openai.faults import failure_in_stream
 from standpipe.dialects.openai.from_engine import Decoder as OpenAIDecoder
-from standpipe.dialects.openai.responses.dialect import OpenAIResponses
+from standpipe.dialects.openai.responses.request import OpenAIResponses
 from tests.fuzzing import Target, cut, load, main
 from tests.golden import FOLDER
 from tests.gptoss import corpus as gptoss

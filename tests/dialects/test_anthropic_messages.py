@@ -19,7 +19,7 @@ from standpipe.chat.errors import (
     Unsupported,
 )
 from standpipe.chat.events import Answer, FinishReason, Usage
-from standpipe.dialects.anthropic.messages import MESSAGES
+from standpipe.dialects.anthropic.request import MESSAGES
 from standpipe.dialects.dialect import Dialect, Parsed, Stamp
 from tests import golden
 

@@ -20,8 +20,8 @@ from standpipe.chat.events import (
     ToolCallDelta,
 )
 from standpipe.dialects.dialect import Stamp
-from standpipe.dialects.openai.responses.dialect import OpenAIResponses
 from standpipe.dialects.openai.responses.kept import Outbox, joined, pack, unpack
+from standpipe.dialects.openai.responses.request import OpenAIResponses
 from tests import openai_schema
 from tests.streams import legal_streams
 

@@ -21,8 +21,8 @@ from standpipe.chat.events import (
     Waiting,
 )
 from standpipe.dialects.dialect import Parsed, Stamp
-from standpipe.dialects.openai.chat import API
 from standpipe.dialects.openai.from_engine import Decoder
+from standpipe.dialects.openai.request import API
 from tests.streams import cut, legal_streams
 
 STAMP = Stamp("7Yd2k", 1_700_000_000, "gpt-oss:latest")

@@ -38,16 +38,16 @@ from pydantic import BaseModel, TypeAdapter, ValidationError
 from standpipe.chat import errors
 from standpipe.chat.ask import Ask, EmbedAsk, Vectors
 from standpipe.chat.events import NOTHING, AnswerBuilder
-from standpipe.dialects.anthropic import messages as anthropic
+from standpipe.dialects.anthropic import request as anthropic
 from standpipe.dialects.dialect import Dialect, Parsed, Stamp
 from standpipe.dialects.framing import NdjsonFrames, SseFrames
-from standpipe.dialects.ollama import models as ollama_models
-from standpipe.dialects.ollama import native as ollama
-from standpipe.dialects.openai import chat as openai_chat
+from standpipe.dialects.ollama import request as ollama
+from standpipe.dialects.ollama import wire as ollama_wire
 from standpipe.dialects.openai import completions as openai_completions
 from standpipe.dialects.openai import embeddings as openai_embeddings
-from standpipe.dialects.openai import models as openai_models
-from standpipe.dialects.openai.responses import dialect as openai_responses
+from standpipe.dialects.openai import request as openai_chat
+from standpipe.dialects.openai import wire as openai_wire
+from standpipe.dialects.openai.responses import request as openai_responses
 from standpipe.dialects.openai.to_engine import Extras, request_body
 from tests import golden, openai_schema
 from tests.streams import legal_streams
@@ -316,15 +316,15 @@ def test_embeddings_are_told_by_the_schema():
 
 
 def test_models_are_told_by_the_schemas():
-    assert hold(Model, openai_models.model("a", 1)) == set()
-    listed = msgspec.json.decode(openai_models.models_list(["a", "b"], 1))
+    assert hold(Model, openai_wire.model("a", 1)) == set()
+    listed = msgspec.json.decode(openai_wire.models_list(["a", "b"], 1))
     assert {**listed, "data": [hold(Model, msgspec.json.encode(one)) for one in listed["data"]]} == {
         "object": "list",
         "data": [set(), set()],
     }
-    assert hold(ListResponse, ollama_models.tags(["a"], 1), OLLAMA) == {"name"}
-    assert hold(ProcessResponse, ollama_models.running(["a"])) == set()
-    assert hold(ShowResponse, ollama_models.show("gpt-oss", 1)) == set()
+    assert hold(ListResponse, ollama_wire.tags(["a"], 1), OLLAMA) == {"name"}
+    assert hold(ProcessResponse, ollama_wire.running(["a"])) == set()
+    assert hold(ShowResponse, ollama_wire.show("gpt-oss", 1)) == set()
     assert hold(ChatResponse, ollama.CHAT.answer(ollama.CHAT.parse(b"{}"), STAMP, NOTHING)) == set()
     assert hold(GenerateResponse, ollama.GENERATE.answer(ollama.GENERATE.parse(b"{}"), STAMP, NOTHING)) == set()
 

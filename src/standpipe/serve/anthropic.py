@@ -13,7 +13,7 @@ from functools import partial
 import msgspec
 
 from standpipe.chat.ask import Ask
-from standpipe.dialects.anthropic.messages import MESSAGES
+from standpipe.dialects.anthropic.request import MESSAGES
 from standpipe.policy.estimate import Prompts, Sizes, texts
 from standpipe.policy.prompt import join
 from standpipe.serve.body import read

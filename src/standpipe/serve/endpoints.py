@@ -7,8 +7,8 @@ from msgspec import Struct
 
 from standpipe import __version__
 from standpipe.chat.errors import Forbidden, UnknownModel
-from standpipe.dialects.ollama import models as ollama_models
-from standpipe.dialects.ollama.native import CHAT, GENERATE
+from standpipe.dialects.ollama import wire as ollama_wire
+from standpipe.dialects.ollama.request import CHAT, GENERATE
 from standpipe.dialects.reading import decode, fields
 from standpipe.serve.body import read
 from standpipe.serve.exchange import Exchange
@@ -52,10 +52,10 @@ class Models:
         self._since = since
 
     async def tags(self, exchange: Exchange) -> None:
-        exchange.send(200, ollama_models.tags(self._pool.models(), self._since))
+        exchange.send(200, ollama_wire.tags(self._pool.models(), self._since))
 
     async def running(self, exchange: Exchange) -> None:
-        exchange.send(200, ollama_models.running(self._pool.models()))
+        exchange.send(200, ollama_wire.running(self._pool.models()))
 
     async def show(self, exchange: Exchange) -> None:
         """A name without a tag means the tag `latest`, as with Ollama. Raises UnknownModel."""
@@ -66,11 +66,11 @@ class Models:
         found = next((known for known in (name, f"{name}:latest") if known in self._pool.models()), None)
         if found is None:
             raise UnknownModel("No engine here lists a model of that name; GET /api/tags lists them.", param="model")
-        exchange.send(200, ollama_models.show(found, self._since))
+        exchange.send(200, ollama_wire.show(found, self._since))
 
 
 async def version(exchange: Exchange) -> None:
-    exchange.send(200, ollama_models.version(__version__))
+    exchange.send(200, ollama_wire.version(__version__))
 
 
 async def forbidden(_: Exchange) -> None:

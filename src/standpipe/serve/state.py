@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 
 from standpipe.chat.errors import UnknownModel
-from standpipe.dialects.openai import models as openai_models
+from standpipe.dialects.openai import wire as openai_wire
 from standpipe.engines.pool import Pool
 from standpipe.serve.exchange import Exchange
 
@@ -29,10 +29,10 @@ class State:
         exchange.send(200, msgspec.json.encode(self._about()), headers=((b"cache-control", b"no-store"),))
 
     async def models(self, exchange: Exchange) -> None:
-        exchange.send(200, openai_models.models_list(self._pool.models(), self._created))
+        exchange.send(200, openai_wire.models_list(self._pool.models(), self._created))
 
     async def model(self, exchange: Exchange) -> None:
         name = exchange.request.path[len(_MODEL_PATH) :]
         if name not in self._pool.models():
             raise UnknownModel(f"No engine here lists a model of that name; GET {_MODEL_PATH[:-1]} lists them.")
-        exchange.send(200, openai_models.model(name, self._created))
+        exchange.send(200, openai_wire.model(name, self._created))

@@ -22,7 +22,7 @@ from standpipe.chat.events import (
     Usage,
     Waiting,
 )
-from standpipe.dialects.anthropic.messages import MESSAGES
+from standpipe.dialects.anthropic.request import MESSAGES
 from standpipe.dialects.dialect import Parsed, Stamp
 from tests import golden
 from tests.streams import legal_streams

@@ -21,7 +21,7 @@ from standpipe.chat.ask import (
     ToolResult,
 )
 from standpipe.chat.errors import InvalidAsk, TooLarge, Unsupported
-from standpipe.dialects.anthropic.messages import IGNORED, MESSAGES, TAKEN
+from standpipe.dialects.anthropic.request import IGNORED, MESSAGES, TAKEN
 from standpipe.dialects.dialect import Parsed
 from standpipe.dialects.openai.to_engine import LLAMA, request_body
 from tests.strangers import bodies

@@ -20,7 +20,7 @@ from standpipe.chat.events import (
     Waiting,
 )
 from standpipe.dialects.dialect import Dialect, Parsed, Stamp
-from standpipe.dialects.ollama.native import CHAT, GENERATE
+from standpipe.dialects.ollama.request import CHAT, GENERATE
 from tests import golden
 
 STAMP = Stamp("7Yd2k", 1_700_000_000, "gpt-oss:latest")

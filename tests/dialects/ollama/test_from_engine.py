@@ -29,7 +29,7 @@ from standpipe.chat.events import (
 from standpipe.dialects.dialect import Parsed, Stamp
 from standpipe.dialects.framing import LIMIT
 from standpipe.dialects.ollama.from_engine import Decoder
-from standpipe.dialects.ollama.native import CHAT
+from standpipe.dialects.ollama.request import CHAT
 from standpipe.dialects.openai.faults import failure_in_stream
 from tests import golden
 from tests.streams import cut, legal_streams

@@ -1,13 +1,13 @@
 import msgspec
 import pytest
 
-from standpipe.dialects.ollama import models as ollama_models
+from standpipe.dialects.ollama import wire as ollama_wire
 
 SINCE = 1_700_000_000
 
 
 def test_models_have_what_clients_insist_on():
-    body = msgspec.json.decode(ollama_models.tags(["gpt-oss:latest", "other"], SINCE))
+    body = msgspec.json.decode(ollama_wire.tags(["gpt-oss:latest", "other"], SINCE))
     assert [model["model"] for model in body["models"]] == ["gpt-oss:latest", "other"]
     for model in body["models"]:
         assert set(model) == {"name", "model", "modified_at", "size", "digest", "details"}
@@ -18,7 +18,7 @@ def test_models_have_what_clients_insist_on():
 
 
 def test_every_model_runs_and_stays():
-    (model,) = msgspec.json.decode(ollama_models.running(["m"]))["models"]
+    (model,) = msgspec.json.decode(ollama_wire.running(["m"]))["models"]
     assert set(model) == {"name", "model", "expires_at", "size", "size_vram", "digest", "details"}
     assert model["expires_at"] > "9999"
 
@@ -28,12 +28,12 @@ def test_every_model_runs_and_stays():
     [("gpt-oss:20b", True), ("someone/gpt-oss-120b", True), ("smollm", False), ("my-gpt-oss", False)],
 )
 def test_a_model_is_shown_with_what_it_can(name, thinks):
-    body = msgspec.json.decode(ollama_models.show(name, SINCE))
+    body = msgspec.json.decode(ollama_wire.show(name, SINCE))
     assert body["capabilities"] == ["completion", "tools", *["thinking"] * thinks]
     assert {"modelfile", "template", "parameters", "details", "model_info", "modified_at"} <= set(body)
 
 
 def test_the_version_is_one_that_clients_talk_to_and_ours_stands_beside_it():
-    body = msgspec.json.decode(ollama_models.version("0.1.0"))
+    body = msgspec.json.decode(ollama_wire.version("0.1.0"))
     assert tuple(map(int, body["version"].split("."))) >= (0, 6, 4)
     assert body["standpipe"] == "0.1.0"

@@ -21,7 +21,7 @@ from standpipe.chat.ask import (
 from standpipe.chat.errors import InvalidAsk, TooLarge, Unsupported
 from standpipe.chat.events import NOTHING
 from standpipe.dialects.dialect import Parsed, Stamp
-from standpipe.dialects.ollama.native import CHAT, GENERATE, IGNORED, OPTIONS
+from standpipe.dialects.ollama.request import CHAT, GENERATE, IGNORED, OPTIONS
 from standpipe.dialects.openai.to_engine import LLAMA, request_body
 from tests.strangers import bodies
 

@@ -23,7 +23,7 @@ from standpipe.chat.ask import (
     ToolResult,
 )
 from standpipe.chat.errors import InvalidAsk, Unsupported
-from standpipe.dialects.ollama.native import CHAT
+from standpipe.dialects.ollama.request import CHAT
 from standpipe.dialects.ollama.to_engine import request_body
 from tests import golden
 from tests.streams import TEXT

@@ -20,7 +20,7 @@ from standpipe.chat.events import (
 )
 from standpipe.dialects.dialect import Dialect, Parsed, Stamp
 from standpipe.dialects.framing import SseFrames
-from standpipe.dialects.openai.chat import API, COMPLETIONS
+from standpipe.dialects.openai.request import API, COMPLETIONS
 from tests import golden
 
 STAMP = Stamp("7Yd2k", 1_700_000_000, "gpt-oss:latest")

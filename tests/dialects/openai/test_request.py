@@ -26,7 +26,7 @@ from standpipe.chat.ask import (
 )
 from standpipe.chat.errors import Failure, InvalidAsk, TooLarge, Unsupported
 from standpipe.dialects.dialect import Parsed
-from standpipe.dialects.openai.chat import API, COMPLETIONS, TAKEN, OpenAIChat
+from standpipe.dialects.openai.request import API, COMPLETIONS, TAKEN, OpenAIChat
 from standpipe.dialects.openai.to_engine import LLAMA, request_body
 
 HELLO = {"role": "user", "content": "Hello!"}

@@ -1,14 +1,18 @@
-"""From Anthropic's request to an ask: every value held against its range, every fault named as the client spelled it.
+"""Anthropic's Messages, as we offer them at `/v1/messages`: the dialect, and how its requests become asks.
 
-Types were checked by the decoder (`anthropic_wire`). What differs from other formats: a turn is a list of blocks, the
-results of tools stand in a user's turn, turns of the same role in a row are one turn, and the system prompt stands
-beside the messages.
+`x-api-key` and `anthropic-version` are headers, which no dialect sees. What differs from other formats: a turn is a
+list of blocks, the results of tools stand in a user's turn, turns of the same role in a row are one turn, and the
+system prompt stands beside the messages. Reasoning becomes blocks of thinking where the client asked for thinking.
+Where it did not, it is not told, as with Anthropic: programs that never heard of thinking take the first block for
+text.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TypeVar
+
+from msgspec.json import Decoder
 
 from standpipe.chat.ask import (
     Ask,
@@ -27,10 +31,13 @@ from standpipe.chat.ask import (
     ToolMode,
     ToolResult,
 )
-from standpipe.chat.errors import InvalidAsk, Unsupported
+from standpipe.chat.errors import Failure, InvalidAsk, Unsupported
+from standpipe.chat.events import Answer
+from standpipe.dialects import bounds
 from standpipe.dialects.anthropic import wire
+from standpipe.dialects.anthropic.answer import Blocks, whole
+from standpipe.dialects.anthropic.faults import failure_body
 from standpipe.dialects.bounds import (
-    MESSAGES,
     TOOLS,
     check_count,
     check_name,
@@ -42,7 +49,8 @@ from standpipe.dialects.bounds import (
     present,
     stops,
 )
-from standpipe.dialects.reading import object_text
+from standpipe.dialects.dialect import Encoder, Parsed, Stamp
+from standpipe.dialects.reading import decode, fields, is_null, object_text, unknown
 
 LOW_BUDGET = 2048
 """Most tokens of thinking that mean a low effort."""
@@ -67,7 +75,7 @@ T = TypeVar("T")
 
 def ask(request: wire.Request) -> Ask:
     """Raises InvalidAsk, Unsupported or TooLarge."""
-    check_count(request.messages, 1, MESSAGES, "messages")
+    check_count(request.messages, 1, bounds.MESSAGES, "messages")
     tools = _tools(request.tools or ())
     choice = request.tool_choice
     serial = None if choice is None else choice.disable_parallel_tool_use
@@ -250,3 +258,75 @@ def _word(word: str, words: Mapping[str, T], param: str) -> T:
     if word not in words:
         raise InvalidAsk(f"`{param}` must be one of {', '.join(f'`{known}`' for known in words)}.", param=param)
     return words[word]
+
+
+TAKEN = frozenset(wire.Request.__struct_fields__)
+"""The fields that are read."""
+IGNORED = frozenset(
+    {
+        "cache_control",
+        "diagnostics",
+        "inference_geo",
+        "metadata",
+        "service_tier",
+        "speed",
+        "user_profile_id",
+        "workspace_id",
+    }
+)
+"""The fields that say nothing to us, and change no answer."""
+REFUSED = {
+    "container": "No code is run on this server: `container` is not supported.",
+    "mcp_servers": "No tools are called from this server: `mcp_servers` is not supported.",
+}
+"""The fields that would change an answer in a way that we cannot, with what to say."""
+
+_KNOWN = TAKEN | IGNORED | REFUSED.keys()
+_REQUEST = Decoder(wire.Request)
+
+
+class Anthropic:
+    """The dialect."""
+
+    name = "anthropic"
+    stream_type = "text/event-stream"
+
+    def parse(self, body: bytes) -> Parsed:
+        """`Parsed.echo` is whether the answer shall show thinking."""
+        request, dropped = _read(body)
+        present(request.max_tokens, "max_tokens")
+        return Parsed(
+            ask=ask(request),
+            stream=bool(request.stream),
+            echo=shows_thinking(request.thinking),
+            dropped=dropped,
+        )
+
+    def parse_count(self, body: bytes) -> Ask:
+        """The ask in a request to count tokens, which is that for a message without its limit. Raises as `parse`."""
+        return ask(_read(body)[0])
+
+    def encoder(self, parsed: Parsed, stamp: Stamp) -> Encoder:
+        return Blocks(stamp, thinking=parsed.echo)
+
+    def answer(self, parsed: Parsed, stamp: Stamp, answer: Answer) -> bytes:
+        """Raises EngineFailed for a call that no client could read."""
+        return whole(stamp, answer, thinking=parsed.echo)
+
+    def failure(self, failure: Failure, request_id: str) -> bytes:
+        return failure_body(failure, request_id)
+
+    def __repr__(self) -> str:
+        return "<Anthropic>"
+
+
+MESSAGES = Anthropic()
+"""POST /v1/messages."""
+
+
+def _read(body: bytes) -> tuple[wire.Request, tuple[str, ...]]:
+    sent = fields(body)
+    for name, message in REFUSED.items():
+        if not is_null(sent.get(name)):
+            raise Unsupported(message, param=name)
+    return decode(body, _REQUEST), unknown(sent, _KNOWN)

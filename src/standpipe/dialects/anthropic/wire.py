@@ -1,7 +1,7 @@
 """Anthropic's Messages on the wire, as types: what is read from a client, and what is written to one.
 
 What these structs do not declare is not read (`cache_control`, for one, which changes no answer). Types are checked
-here, values in `anthropic_ask`. Fields that a client may leave out may also be null. What is written has every field
+here, values in `request`. Fields that a client may leave out may also be null. What is written has every field
 that the published types require, and null where there is nothing to say. The names are Anthropic's.
 """
 

@@ -30,7 +30,7 @@ from standpipe.chat.ask import (
 )
 from standpipe.chat.errors import InvalidAsk, Unsupported
 from standpipe.dialects.engine_output import is_object
-from standpipe.dialects.ollama.models import is_gpt_oss
+from standpipe.dialects.ollama.wire import is_gpt_oss
 
 _LEVELS = {Effort.MINIMAL: "low", Effort.LOW: "low", Effort.MEDIUM: "medium", Effort.HIGH: "high"}
 

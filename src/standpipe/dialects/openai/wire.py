@@ -1,14 +1,16 @@
 """OpenAI's Chat Completions on the wire, as types: what is read from a client, and what is written to one.
 
-What these structs do not declare is not read. Types are checked here, values in `openai_ask`. Fields that a client may
+What these structs do not declare is not read. Types are checked here, values in `request`. Fields that a client may
 leave out may also be null, because many clients spell "not set" that way. The names are OpenAI's.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from msgspec import UNSET, Struct, UnsetType
+from msgspec.json import encode
 
 from standpipe.chat import events
 from standpipe.chat.ask import JsonObject
@@ -208,3 +210,25 @@ def logprobs(tokens: tuple[events.TokenLogprob, ...], *, refusal: bool) -> Logpr
         for token in tokens
     )
     return Logprobs(None, written) if refusal else Logprobs(written, None)
+
+
+class _Model(Struct, frozen=True):
+    id: str
+    created: int
+    object: str = "model"
+    owned_by: str = "standpipe"
+
+
+class _Models(Struct, frozen=True):
+    data: tuple[_Model, ...]
+    object: str = "list"
+
+
+def models_list(names: Sequence[str], created: int) -> bytes:
+    """The body of GET /v1/models. `created` is in Unix seconds."""
+    return encode(_Models(tuple(_Model(name, created) for name in names)))
+
+
+def model(name: str, created: int) -> bytes:
+    """The body of GET /v1/models/{name}."""
+    return encode(_Model(name, created))

@@ -25,8 +25,7 @@ from standpipe.chat.events import (
 )
 from standpipe.dialects.dialect import Dialect, Parsed, Stamp
 from standpipe.dialects.framing import SseFrames
-from standpipe.dialects.openai.responses.dialect import IGNORED, REFUSED, TAKEN, OpenAIResponses
-from standpipe.dialects.openai.responses.request import INCLUDABLE
+from standpipe.dialects.openai.responses.request import IGNORED, INCLUDABLE, REFUSED, TAKEN, OpenAIResponses
 from tests import golden, openai_schema
 
 STAMP = Stamp("7Yd2k", 1_700_000_000, "gpt-oss:latest")

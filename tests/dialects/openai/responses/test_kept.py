@@ -6,8 +6,8 @@ import pytest
 from standpipe.chat.ask import Message, Reasoning, Role, Text, ToolCall, ToolResult
 from standpipe.chat.errors import InvalidAsk, PreviousNotFound
 from standpipe.dialects.dialect import Parsed
-from standpipe.dialects.openai.responses.dialect import OpenAIResponses
 from standpipe.dialects.openai.responses.kept import Turn, joined, not_found, pack, previous, unpack
+from standpipe.dialects.openai.responses.request import OpenAIResponses
 
 DIALECT = OpenAIResponses(keeps=True)
 EARLIER = Turn(

@@ -25,7 +25,7 @@ from standpipe.chat.ask import (
 )
 from standpipe.chat.errors import Failure, InvalidAsk, TooLarge, Unsupported
 from standpipe.dialects.dialect import Parsed
-from standpipe.dialects.openai.responses.dialect import TAKEN, OpenAIResponses
+from standpipe.dialects.openai.responses.request import TAKEN, OpenAIResponses
 from standpipe.dialects.openai.to_engine import LLAMA, request_body
 
 DIALECT = OpenAIResponses()

@@ -15,7 +15,6 @@ from standpipe.chat.ask import Message
 from standpipe.chat.errors import InvalidAsk, PreviousNotFound
 from standpipe.dialects.dialect import Parsed
 from standpipe.dialects.openai.responses import wire
-from standpipe.dialects.openai.responses.input import ITEMS
 
 _ID = re.compile(r"resp_[A-Za-z0-9]{1,64}")
 
@@ -73,8 +72,9 @@ def joined(parsed: Parsed, earlier: Turn | None, token: str) -> Parsed:
     if earlier is not None:
         own = bool(echo.outline.instructions)
         ask = replace(ask, messages=(*ask.messages[:own], *earlier.messages, *ask.messages[own:]))
-        if len(ask.messages) > ITEMS:
-            raise InvalidAsk(f"The conversation has more than {ITEMS} messages by now.", param="previous_response_id")
+        if len(ask.messages) > wire.ITEMS:
+            message = f"The conversation has more than {wire.ITEMS} messages by now."
+            raise InvalidAsk(message, param="previous_response_id")
     if echo.keep:
         echo = replace(echo, outline=replace(echo.outline, id=f"resp_{token}", store=True), outbox=Outbox())
     return replace(parsed, ask=ask, echo=echo)

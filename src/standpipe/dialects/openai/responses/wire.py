@@ -1,8 +1,8 @@
 """OpenAI's Responses on the wire, as types: what is read from a client, and what is written to one.
 
-What these structs do not declare is not read. Types are checked here, values in `openai_responses_ask` and
-`openai_responses_input`. Fields that a client may leave out may also be null. What is written has every field that the
-published schema requires, and null where there is nothing to say. The names are OpenAI's.
+What these structs do not declare is not read. Types are checked here, values in `request`. Fields that a client may
+leave out may also be null. What is written has every field that the published schema requires, and null where there is
+nothing to say. The names are OpenAI's.
 """
 
 from __future__ import annotations
@@ -13,6 +13,9 @@ from msgspec import UNSET, Struct, UnsetType
 
 from standpipe.chat import events
 from standpipe.chat.ask import JsonObject
+
+ITEMS = 512
+"""Most items of one ask, and most messages of a kept conversation with it."""
 
 # Read ---------------------------------------------------------------------------------------------------------------
 
