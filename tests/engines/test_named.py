@@ -1,6 +1,6 @@
 import pytest
 
-from standpipe.engines.named import Kind, Named, parse_engine
+from standpipe.engines.named import Kind, Named, http_url, parse_engine
 
 
 @pytest.mark.parametrize(
@@ -29,4 +29,27 @@ def test_a_wrong_name_is_told_what_is_allowed(text):
 def test_a_refused_url_is_not_repeated():
     with pytest.raises(ValueError) as caught:
         parse_engine("ftp://user:secret@host")
+    assert "secret" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "url"),
+    [
+        ("ollama://localhost", "http://localhost:11434"),
+        ("ollama://localhost/", "http://localhost:11434"),
+        ("ollama://10.0.0.7:8000", "http://10.0.0.7:8000"),
+        ("ollama://[::1]", "http://[::1]:11434"),
+        ("ollama://[::1]:80", "http://[::1]:80"),
+        ("ollama://me:secret@host", "http://me:secret@host:11434"),
+        ("ollama://me:secret@host:1", "http://me:secret@host:1"),
+    ],
+)
+def test_its_place_has_a_port_of_its_own(text, url):
+    assert http_url(text) == url
+
+
+@pytest.mark.parametrize("text", ["ollama://", "ollama:", "ollama://host/v1", "http://secret"])
+def test_a_wrong_place_is_told_what_is_allowed(text):
+    with pytest.raises(ValueError, match="ollama://host") as caught:
+        http_url(text)
     assert "secret" not in str(caught.value)

@@ -11,7 +11,7 @@ import pytest
 from standpipe.chat.ask import Ask, Effort, EmbedAsk, Message, Role, Text
 from standpipe.chat.errors import ContextTooLong, EngineFailed, EngineTimeout, InvalidAsk, Unsupported
 from standpipe.chat.events import Finished, FinishReason, Started, TextDelta, Timings, ToolCallDelta, Usage
-from standpipe.engines.ollama import Ollama, http_url
+from standpipe.engines.upstream import Ollama
 from standpipe.http_client.client import BOUNDS, Client
 from standpipe.http_client.transport import Bounds
 from tests.engines.peers import Peer, Script, engine, run_on_uvloop, turns
@@ -90,29 +90,6 @@ async def ask_once(script: Script, ask: Ask = ASK, sink: Collected | None = None
     sink = sink or Collected()
     await using(script, lambda ollama: ollama.answer(ask, sink), **options)
     return sink
-
-
-@pytest.mark.parametrize(
-    ("text", "url"),
-    [
-        ("ollama://localhost", "http://localhost:11434"),
-        ("ollama://localhost/", "http://localhost:11434"),
-        ("ollama://10.0.0.7:8000", "http://10.0.0.7:8000"),
-        ("ollama://[::1]", "http://[::1]:11434"),
-        ("ollama://[::1]:80", "http://[::1]:80"),
-        ("ollama://me:secret@host", "http://me:secret@host:11434"),
-        ("ollama://me:secret@host:1", "http://me:secret@host:1"),
-    ],
-)
-def test_its_place_has_a_port_of_its_own(text, url):
-    assert http_url(text) == url
-
-
-@pytest.mark.parametrize("text", ["ollama://", "ollama:", "ollama://host/v1", "http://secret"])
-def test_a_wrong_place_is_told_what_is_allowed(text):
-    with pytest.raises(ValueError, match="ollama://host") as caught:
-        http_url(text)
-    assert "secret" not in str(caught.value)
 
 
 def test_a_stream_becomes_events_and_the_connection_is_kept(run):

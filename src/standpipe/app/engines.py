@@ -15,11 +15,10 @@ from standpipe.engines.engine import Engine
 from standpipe.engines.guard.constrained import Constrained
 from standpipe.engines.guard.control_tokens import ControlTokens
 from standpipe.engines.guard.guarded import Guarded
-from standpipe.engines.named import Kind, Named, parse_engine
-from standpipe.engines.ollama import Ollama, http_url
+from standpipe.engines.named import Kind, Named, http_url, parse_engine
 from standpipe.engines.scripted.script import read_script
 from standpipe.engines.scripted.scripted import Scripted
-from standpipe.engines.upstream import Upstream
+from standpipe.engines.upstream import Ollama, Upstream
 from standpipe.http_client.client import Client
 from standpipe.http_client.transport import Bounds, HttpFault
 from standpipe.http_client.url import describe_url

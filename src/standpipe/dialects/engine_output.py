@@ -115,8 +115,5 @@ class StopText:
         kept, self._kept = self._kept, ""
         return kept
 
-    def __repr__(self) -> str:
-        return f"<StopText {len(self._stops)} stops{' done' if self.done else ''}>"
-
     def _may_begin(self, tail: str) -> bool:
         return any(stop.startswith(tail) for stop in self._stops)

@@ -114,9 +114,6 @@ class SseFrames:
         if field == b"data":  # a comment has an empty field name
             self._data.append(value.removeprefix(b" "))
 
-    def __repr__(self) -> str:
-        return f"<SseFrames {self._size} bytes of an unfinished event>"
-
 
 def ndjson_frame(data: bytes) -> bytes:
     """One line. `data` has no line end in it, as encoded JSON never has."""
@@ -159,9 +156,6 @@ class NdjsonFrames:
     def _check(size: int) -> None:
         if size >= LIMIT:  # the LF counts
             raise FrameTooLarge
-
-    def __repr__(self) -> str:
-        return f"<NdjsonFrames {self._size} bytes of an unfinished line>"
 
 
 def _trimmed(line: bytes) -> bytes:

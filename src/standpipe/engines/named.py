@@ -15,6 +15,10 @@ ALLOWED = (
     "each with #slots=N or not"
 )
 MOST_SLOTS = 4096
+OLLAMA_PORT = 11434
+"""Where an Ollama listens unless told otherwise."""
+
+_SCHEME = "ollama://"
 
 
 class Kind(StrEnum):
@@ -49,6 +53,16 @@ def parse_engine(text: str) -> Named:
         case "ollama" if colon:
             return Named(Kind.OLLAMA, name, slots)
     raise ValueError(f"an engine is named by one of: {ALLOWED}")
+
+
+def http_url(url: str) -> str:
+    """Where `ollama://host[:port]` is reached. Raises ValueError for any other path or scheme."""
+    place = url.removeprefix(_SCHEME).removesuffix("/")
+    if not url.startswith(_SCHEME) or not place or "/" in place:
+        raise ValueError("a native Ollama is named by ollama://host or ollama://host:port, without a path")
+    host = place.rpartition("@")[2]
+    has_port = ":" in host.rpartition("]")[2]
+    return f"http://{place}" if has_port else f"http://{place}:{OLLAMA_PORT}"
 
 
 def _slots(fragment: str) -> int:

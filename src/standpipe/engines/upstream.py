@@ -1,4 +1,4 @@
-"""An OpenAI-compatible HTTP server as an engine: vLLM, SGLang, llama.cpp's server, Ollama's `/v1`, or a hosted one.
+"""HTTP servers as engines: OpenAI-compatible ones (vLLM, SGLang, llama.cpp's server, hosted ones) and native Ollamas.
 
 Bytes from the engine's socket are decoded and pushed into the sink inside one callback. The format is the dialects'
 business and the wire is the client's; what is decided here is what belongs together: which model is asked for, when an
@@ -20,8 +20,10 @@ from standpipe.chat.errors import EngineFailed, EngineTimeout, Failure
 from standpipe.chat.events import Event
 from standpipe.dialects.engine_output import shown_model
 from standpipe.dialects.framing import sse_frame
+from standpipe.dialects.ollama import to_engine as ollama_to_engine
+from standpipe.dialects.ollama.from_engine import Decoder as OllamaDecoder
 from standpipe.dialects.openai import embeddings as openai_embeddings
-from standpipe.dialects.openai.faults import failure_from
+from standpipe.dialects.openai.faults import failure_from, failure_in_stream
 from standpipe.dialects.openai.from_engine import Decoder
 from standpipe.dialects.openai.to_engine import LLAMA, Extras, request_body
 from standpipe.engines.engine import Health, Sink
@@ -60,7 +62,7 @@ LLAMA_CPP = Capabilities(extras=LLAMA, reuse_after_stream=False)
 
 
 class StreamDecoder(Protocol):
-    """A format's reader of one answer; see `dialects.openai_stream.Decoder`."""
+    """A format's reader of one answer; see `dialects.openai.from_engine.Decoder`."""
 
     done: bool
 
@@ -154,7 +156,7 @@ class Upstream:
         return request_body(ask, model, extras=self._capabilities.extras)
 
     def _decoder(self) -> StreamDecoder:
-        return Decoder(f"{random.getrandbits(32):08x}")  # only told apart, never guessed
+        return Decoder(_mark())
 
     @staticmethod
     def _as_stream(body: bytes) -> bytes:
@@ -198,6 +200,28 @@ class Upstream:
             raise EngineFailed("The engine lists no model, and none was named for it.", upstream_status=answer.status)
         self._served = served
         return tuple(served)
+
+
+class Ollama(Upstream):
+    """A native Ollama: `ollama://host[:port]`. Its client's base URL has no path.
+
+    Its own paths tell more than its OpenAI-compatible ones: durations, levels of thinking, and a conversation that does
+    not fit is an error there and not a conversation without its beginning. All but the format is as above.
+    """
+
+    CHAT: ClassVar[str] = "/api/chat"
+    MODELS: ClassVar[str] = "/api/tags"
+    EMBEDDINGS: ClassVar[str] = "/v1/embeddings"
+
+    def _body(self, ask: Ask, model: str) -> bytes:
+        return ollama_to_engine.request_body(ask, model)
+
+    def _decoder(self) -> StreamDecoder:
+        return OllamaDecoder(_mark(), failure_in_stream)
+
+    @staticmethod
+    def _as_stream(body: bytes) -> bytes:
+        return body  # a whole answer is the last line of a stream
 
 
 class _Answer:
@@ -304,3 +328,8 @@ def _renamed(fault: HttpFault) -> EngineFailed:
             return EngineFailed("The engine sent an answer that is too large.")
         case _:
             return EngineFailed("The engine broke off.")
+
+
+def _mark() -> str:
+    """What tells one answer's made-up ids from another's: never guessed by anybody, so any randomness will do."""
+    return f"{random.getrandbits(32):08x}"

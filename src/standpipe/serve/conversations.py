@@ -38,12 +38,11 @@ class KeptResponses:
             if packed is None:
                 raise pure.not_found(wanted)
             earlier = pure.unpack(packed)
-        return pure.joined(parsed, earlier, self._new_token())
 
-    async def remember(self, parsed: Parsed, client: ClientKey) -> None:
-        echo: pure.Echo = parsed.echo
-        if echo.outbox is not None and echo.outbox.turn is not None:
-            self._kept.put(echo.outline.id, client, pure.pack(echo.outbox.turn), _now())
+        def keep(name: str, turn: pure.Turn) -> None:
+            self._kept.put(name, client, pure.pack(turn), _now())
+
+        return pure.joined(parsed, earlier, self._new_token(), keep)
 
     async def get(self, exchange: Exchange) -> None:
         """The response as it was given."""

@@ -56,11 +56,10 @@ class Memory(Protocol):
     """What a conversation is kept in between asks, for a dialect that goes on from earlier ones."""
 
     async def recall(self, parsed: Parsed, client: ClientKey) -> Parsed:
-        """The ask with what came before it. Raises InvalidAsk when that is not there for this client."""
-        ...
+        """The ask with what came before it; its dialect hands over what shall be kept of the answer once that is whole.
 
-    async def remember(self, parsed: Parsed, client: ClientKey) -> None:
-        """The answer has been given whole: keep what the dialect left to be kept, if anything."""
+        Raises InvalidAsk when what came before is not there for this client.
+        """
         ...
 
 
@@ -133,8 +132,6 @@ class Walk:
                 raise
             finally:
                 delivery.close()
-        if self._memory is not None:
-            await self._memory.remember(parsed, client)
         return None
 
     async def _engine(self, ask: Ask, delivery: Delivery, report: Report, meter: Meter, entry: Entry) -> None:

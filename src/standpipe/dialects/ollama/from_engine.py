@@ -156,10 +156,6 @@ class Decoder:
         told = usage(line.prompt_eval_count, line.eval_count) if counted else None
         return Finished(reason, told, timings(reading, writing))
 
-    def __repr__(self) -> str:
-        state = "done" if self.done else "started" if self._started else "new"
-        return f"<ollama.Decoder {state}>"
-
 
 def _text(arguments: Raw) -> str:
     """JSON text. Some servers that speak this format send it inside a string. Raises what a decoder raises."""

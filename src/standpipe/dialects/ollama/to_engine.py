@@ -1,4 +1,4 @@
-"""The other direction: an ask to the body of a native Ollama's `/api/chat`. What comes back is `ollama_stream`'s.
+"""The other direction: an ask to the body of a native Ollama's `/api/chat`. What comes back is `from_engine`'s.
 
 The body is built from scratch, so nothing that a client wrote reaches the engine but through the vocabulary. What does
 not fit into the model's context is refused: by itself Ollama would drop the beginning of a conversation, and tell

@@ -115,9 +115,6 @@ class Calls:
         self._by_id[call_id] = call
         return call
 
-    def __repr__(self) -> str:
-        return f"<Calls {[call.name for call in self._calls]}>"
-
 
 def _text(arguments: Any) -> str:
     if arguments is None or isinstance(arguments, str):

@@ -128,9 +128,6 @@ class OpenAICompletions:
     def failure(self, failure: Failure, request_id: str) -> bytes:
         return failure_body(renamed(WORDS, failure), request_id)
 
-    def __repr__(self) -> str:
-        return "<OpenAICompletions>"
-
 
 LEGACY = OpenAICompletions()
 """POST /v1/completions."""

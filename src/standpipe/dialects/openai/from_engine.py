@@ -216,10 +216,6 @@ class Decoder:
         self.done = True
         return Finished(reason, self._usage, _seconds(self._timings), self._stop)
 
-    def __repr__(self) -> str:
-        state = "done" if self.done else "started" if self._started else "new"
-        return f"<openai.Decoder {state}>"
-
 
 class _Tokens(Struct):
     content: tuple[TokenLogprob, ...]

@@ -2,7 +2,7 @@
 
 The body is built from scratch, so nothing that a client wrote reaches an engine but through the vocabulary. Engines
 are always asked for a stream, because most of them notice only then that the caller has left, and always for usage.
-What comes back is `openai_stream`'s.
+What comes back is `from_engine`'s.
 """
 
 from __future__ import annotations

@@ -19,18 +19,22 @@ EARLIER = Turn(
 )
 
 
+def keep(name: str, turn: Turn) -> None:
+    raise AssertionError("nothing was answered")
+
+
 def parse(**body: Any) -> Parsed:
     return DIALECT.parse(msgspec.json.encode({"input": "Hello!", **body}))
 
 
 def test_a_conversation_goes_on_from_what_was_kept():
     result = {"type": "function_call_output", "call_id": "call_1", "output": "7 °C"}
-    went_on = joined(parse(input=[result], previous_response_id="resp_1"), EARLIER, "x")
+    went_on = joined(parse(input=[result], previous_response_id="resp_1"), EARLIER, "x", keep)
     assert went_on.ask.messages == (*EARLIER.messages, Message(Role.TOOL, (ToolResult("call_1", "7 °C"),)))
 
 
 def test_instructions_are_those_of_the_new_ask_and_stay_first():
-    went_on = joined(parse(instructions="Be brief.", previous_response_id="resp_1"), EARLIER, "x")
+    went_on = joined(parse(instructions="Be brief.", previous_response_id="resp_1"), EARLIER, "x", keep)
     assert went_on.ask.messages == (
         Message(Role.SYSTEM, (Text("Be brief."),)),
         *EARLIER.messages,
@@ -39,18 +43,18 @@ def test_instructions_are_those_of_the_new_ask_and_stay_first():
 
 
 def test_what_is_kept_has_its_own_id_and_says_so():
-    kept = joined(parse(), None, "0123abcd")
+    kept = joined(parse(), None, "0123abcd", keep)
     assert (kept.echo.outline.id, kept.echo.outline.store) == ("resp_0123abcd", True)
-    passing = joined(parse(store=False), None, "0123abcd")
-    assert (passing.echo.outline.id, passing.echo.outline.store, passing.echo.outbox) == ("", False, None)
+    passing = joined(parse(store=False), None, "0123abcd", keep)
+    assert (passing.echo.outline.id, passing.echo.outline.store, passing.echo.keeper) == ("", False, None)
 
 
 def test_a_conversation_is_bounded():
     long = Turn(b"{}", EARLIER.messages * 256)
     with pytest.raises(InvalidAsk) as caught:
-        joined(parse(previous_response_id="resp_1"), long, "x")
+        joined(parse(previous_response_id="resp_1"), long, "x", keep)
     assert caught.value.param == "previous_response_id"
-    assert joined(parse(previous_response_id="resp_1"), Turn(b"{}", long.messages[1:]), "x").ask.messages
+    assert joined(parse(previous_response_id="resp_1"), Turn(b"{}", long.messages[1:]), "x", keep).ask.messages
 
 
 def test_an_id_that_can_be_none_is_not_looked_for_and_not_repeated():

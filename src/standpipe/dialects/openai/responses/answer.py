@@ -167,7 +167,7 @@ class Events:
             outline, id=outline.id or f"resp_{stamp.id}", created_at=stamp.created, model=stamp.model
         )
         self._asked = parsed.ask.messages[bool(outline.instructions) :]
-        self._outbox = echo.outbox
+        self._keeper = echo.keeper
         self._mark = stamp.id
         self.final = b""
         """The whole response (JSON), once Finished has come."""
@@ -244,10 +244,10 @@ class Events:
         )
         self.final = quote(response)
         self._emit(f"response.{status}", response=Raw(self.final))
-        if self._outbox is not None:
+        if self._keeper is not None:
             spoken = tuple(part for item in self._items for part in item.read())
             answered = (Message(Role.ASSISTANT, spoken),) if spoken else ()
-            self._outbox.turn = Turn(self.final, (*self._asked, *answered))
+            self._keeper(response.id, Turn(self.final, (*self._asked, *answered)))
 
     def _fail(self, failure: Failure) -> None:
         self._create(Status.IN_PROGRESS)
@@ -351,9 +351,6 @@ class Events:
         number = self._number
         self._number += 1
         return number
-
-    def __repr__(self) -> str:
-        return f"<openai.responses.Events {len(self._items)} items>"
 
 
 def _code(failure: Failure) -> str:

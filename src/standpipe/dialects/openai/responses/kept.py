@@ -7,6 +7,7 @@ up to its end, so that the next ask needs no other. Instructions are no part of 
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 
 from msgspec import Struct, msgpack
 from msgspec.structs import replace
@@ -26,21 +27,19 @@ class Turn(Struct, frozen=True):
     messages: tuple[Message, ...]
 
 
-class Outbox:
-    """Where the encoder of a response that shall be kept leaves its turn once it is whole."""
-
-    __slots__ = ("turn",)
-
-    def __init__(self) -> None:
-        self.turn: Turn | None = None
+Keeper = Callable[[str, Turn], None]
+"""Takes what shall be kept, under its id."""
 
 
 class Echo(Struct, frozen=True):
-    """What a response repeats of its request, whether the client wants it kept, and, if it will be, the outbox."""
+    """What a response repeats of its request, whether the client wants it kept, and, if it will be, who keeps it.
+
+    The encoder gives the keeper the turn as soon as it is whole, and nothing of an answer that is not.
+    """
 
     outline: wire.Response
     keep: bool = False
-    outbox: Outbox | None = None
+    keeper: Keeper | None = None
 
 
 def previous(parsed: Parsed) -> str | None:
@@ -62,10 +61,11 @@ def shown(wanted: str) -> str:
     return f" with id '{wanted}'" if _ID.fullmatch(wanted) else ""
 
 
-def joined(parsed: Parsed, earlier: Turn | None, token: str) -> Parsed:
+def joined(parsed: Parsed, earlier: Turn | None, token: str, keeper: Keeper) -> Parsed:
     """The ask with the conversation that it goes on from, and its response under an id that nobody can guess.
 
-    `token` is fresh randomness, letters and digits. Raises InvalidAsk for a conversation that has become too long.
+    `token` is fresh randomness, letters and digits; `keeper` gets the response if the client wants it kept.
+    Raises InvalidAsk for a conversation that has become too long.
     """
     echo: Echo = parsed.echo
     ask = parsed.ask
@@ -76,7 +76,7 @@ def joined(parsed: Parsed, earlier: Turn | None, token: str) -> Parsed:
             message = f"The conversation has more than {wire.ITEMS} messages by now."
             raise InvalidAsk(message, param="previous_response_id")
     if echo.keep:
-        echo = replace(echo, outline=replace(echo.outline, id=f"resp_{token}", store=True), outbox=Outbox())
+        echo = replace(echo, outline=replace(echo.outline, id=f"resp_{token}", store=True), keeper=keeper)
     return replace(parsed, ask=ask, echo=echo)
 
 
