@@ -36,6 +36,49 @@ def test_every_link_between_pages_leads_somewhere():
             assert (page.parent / target).exists(), f"{page.name} links to {target}"
 
 
+def in_code(page):
+    """What a page sets as code, without its fenced blocks."""
+    content = re.sub(
+        r"^```.*?^```", "", (ROOT / "docs" / page).read_text(encoding="utf-8"), flags=re.MULTILINE | re.DOTALL
+    )
+    return re.findall(r"`([^`\n]+)`", content)
+
+
+@pytest.mark.parametrize("page", ["design.md", "glossary.md"])
+def test_every_path_that_is_named_exists(page):
+    source = ROOT / "src" / "standpipe"
+    for name in in_code(page):
+        path, _, test = name.partition("::")
+        if not re.fullmatch(r"[\w./-]+(\.(py|md|toml)|/)", path):
+            continue
+        found = next((base / path for base in (source, ROOT) if (base / path).exists()), None)
+        assert found or list(source.rglob(path)), f"{page} names {path}"
+        if test:
+            assert found, path
+            assert re.search(rf"^ *(async )?def {test}\b", found.read_text(encoding="utf-8"), re.MULTILINE), name
+
+
+def test_each_promise_is_held_by_tests():
+    rows = re.findall(r"^\| (\d) \w.*\|$", (ROOT / "docs" / "design.md").read_text(encoding="utf-8"), re.MULTILINE)
+    assert rows == list("123456")
+
+
+def test_a_word_of_the_glossary_occurs_where_it_is_said_to():
+    page = (ROOT / "docs" / "glossary.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| (\w+) \| [^|]+ \| `([^`]+)` \|$", page, re.MULTILINE)
+    assert len(rows) >= 25
+    for word, path in rows:
+        assert re.search(rf"\b{word}", (ROOT / path).read_text(encoding="utf-8"), re.IGNORECASE), f"{word} in {path}"
+
+
+def test_every_word_of_the_house_is_in_the_glossary():
+    design = (ROOT / "docs" / "design.md").read_text(encoding="utf-8")
+    words = re.findall(r"\*(\w+)\*", design.partition("## Words")[2].partition("\n## ")[0])
+    assert len(words) >= 10
+    page = (ROOT / "docs" / "glossary.md").read_text(encoding="utf-8")
+    assert {word for word in words if f"\n| {word} |" not in page} == set()
+
+
 @cache
 def table(path):
     """Making one takes a while."""
