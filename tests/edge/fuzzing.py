@@ -17,7 +17,7 @@ from typing import Any
 
 import h11
 
-from standpipe.edge.census import Census
+from standpipe.edge.limiter import Census
 from standpipe.edge.config import Limits
 from standpipe.edge.head import Rejected
 from standpipe.edge.http1 import Http1Shell

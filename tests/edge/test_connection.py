@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from standpipe.edge.census import Census
+from standpipe.edge.limiter import Census
 from standpipe.edge.config import HIGH_WATER, LEAST_RATE, Limits
 from standpipe.edge.http1 import Http1Shell
 from standpipe.policy.identity import Trust

@@ -25,7 +25,7 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, cast
 
 from standpipe.edge import proxy_protocol
-from standpipe.edge.census import Entry, Visit
+from standpipe.edge.limiter import Entry, Visit
 from standpipe.edge.config import HIGH_WATER, LOW_WATER, Limits, Patience
 from standpipe.edge.head import Head, Rejected
 from standpipe.edge.intake import Incoming, Intake

@@ -12,7 +12,7 @@ from collections import Counter
 
 from msgspec import Struct
 
-from standpipe.edge.census import Visit
+from standpipe.edge.limiter import Visit
 from standpipe.edge.config import Limits
 from standpipe.edge.connection import Connection, allowances
 from standpipe.edge.reply import Calendar

@@ -17,7 +17,7 @@ from typing import Protocol
 
 from msgspec import Struct
 
-from standpipe.edge.census import Census, Entry, Visit
+from standpipe.edge.limiter import Census, Entry, Visit
 from standpipe.edge.config import Limits
 from standpipe.edge.listen import BACKLOG, Tls, address_of
 from standpipe.policy.identity import Trust

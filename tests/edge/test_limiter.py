@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from standpipe.edge.census import Census, Entry, Visit
+from standpipe.edge.limiter import Census, Entry, Visit
 from standpipe.edge.config import Limits
 from standpipe.policy.identity import Trust
 
