@@ -1,4 +1,4 @@
-"""What the hostile bench and the soak aim at: our own shell with the smallest handlers that stream.
+"""What the hostile bench and the soak aim at: the edge with the smallest handlers that stream.
 
     python -m bench.edge_target      serves on a port of the system's choice, and prints it
 
@@ -20,8 +20,7 @@ from collections import Counter
 
 import uvloop
 
-from standpipe.edge.config import Limits
-from standpipe.edge.http1 import Http1Shell
+from standpipe.edge.config import EdgeConfig
 from standpipe.edge.listen import open_tcp
 from standpipe.edge.seam import BodyTooLarge, BodyTooSlow, Refusal, Reply, Request
 from standpipe.edge.server import Server
@@ -109,34 +108,33 @@ def refuse(status: int, reason: str) -> Refusal:
     return Refusal(status, ((b"content-type", b"text/plain"),), reason.encode())
 
 
-async def serve(pause: float, limits: Limits) -> None:
+async def serve(pause: float, config: EdgeConfig) -> None:
     """Serve until SIGTERM, then drain, and print what happened."""
     gc.freeze()
     gc.set_threshold(10_000, 10, 10)  # as the real server does
     pulse = Pulse()
-    shell = Http1Shell(Handler(pause), refuse, limits)
-    server = Server(shell, limits, Trust())
+    server = Server(Handler(pause), refuse, config, Trust())
     stop = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
     (sock,) = open_tcp("127.0.0.1", 0)
     server.start([sock])
     print(sock.getsockname()[1], flush=True)
     await stop.wait()
-    print(shell.statistics(), server.statistics(), pulse, sep="\n", flush=True)
+    print(server.statistics(), pulse, sep="\n", flush=True)
     await server.drain(1.0)
-    print(f"left: {len(asyncio.all_tasks()) - 1} tasks, {shell.statistics().connections} connections", flush=True)
+    print(f"left: {len(asyncio.all_tasks()) - 1} tasks, {server.statistics().connections} connections", flush=True)
 
 
 def main() -> int:
     """Serve."""
     parser = argparse.ArgumentParser(description=main.__doc__)
     parser.add_argument("--pause", type=float, default=0.1, help="seconds between two events of a stream")
-    parser.add_argument("--write-stall", type=float, default=Limits().write_stall)
+    parser.add_argument("--write-timeout", type=float, default=EdgeConfig().write_timeout)
     parser.add_argument("--loop", choices=["uvloop", "asyncio"], default="uvloop")
     options = parser.parse_args()
-    limits = Limits(write_stall=options.write_stall)
+    config = EdgeConfig(write_timeout=options.write_timeout)
     run = uvloop.run if options.loop == "uvloop" else asyncio.run
-    run(serve(options.pause, limits))
+    run(serve(options.pause, config))
     return 0
 
 

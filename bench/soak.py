@@ -156,7 +156,7 @@ def main() -> int:
         "bench.edge_target",
         "--pause",
         "0.01",
-        "--write-stall",
+        "--write-timeout",
         "3",
         "--loop",
         options.loop,

@@ -15,7 +15,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, MutableMapping, Sequence
 from typing import Any
 
-from standpipe.edge.config import HIGH_WATER, LOW_WATER, Limits
+from standpipe.edge.config import HIGH_WATER, LOW_WATER, EdgeConfig
 from standpipe.edge.intake import Incoming, Intake
 from standpipe.edge.reply import give
 from standpipe.edge.seam import Handler, Headers, Refuse
@@ -58,7 +58,7 @@ class Application:
         wanted = asyncio.Event()
         headers = Headers([(name, value.strip(b" \t")) for name, value in scope["headers"]])
         length = headers.get(b"content-length") or ""
-        intake = Intake(Limits(), int(length) if length.isdecimal() else None, wanted.set)
+        intake = Intake(EdgeConfig(), int(length) if length.isdecimal() else None, wanted.set)
         peer = scope["client"][0] if scope.get("client") else None
         query = scope["query_string"].decode("latin-1")
         request = Incoming(scope["method"], scope["path"] or "/", query, headers, peer, intake)
@@ -90,7 +90,7 @@ class Application:
             if reply.started or reply.over or reply.gone:
                 reply.abort()
             else:
-                give(self._refuse(500, "Something went wrong here."), reply)
+                give(self._refuse(500, "Internal server error."), reply)
 
 
 async def _receive(receive: Receive, intake: Intake, wanted: asyncio.Event, reply: _Reply) -> None:

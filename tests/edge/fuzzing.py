@@ -17,17 +17,15 @@ from typing import Any
 
 import h11
 
-from standpipe.edge.limiter import Census
-from standpipe.edge.config import Limits
-from standpipe.edge.head import Rejected
-from standpipe.edge.http1 import Http1Shell
-from standpipe.edge.reader import Reader
+from standpipe.edge.config import EdgeConfig
+from standpipe.edge.reader import Reader, Rejected
+from standpipe.edge.server import Server
 from standpipe.policy.identity import Trust
 from tests.edge.rig import refuse
 from tests.fuzzing import Target, cut, load, main
 from tests.virtual import run
 
-LIMITS = Limits(request_line=256, header_bytes=1024, header_count=20, read_ahead=4096)
+CONFIG = EdgeConfig(request_line=256, header_bytes=1024, header_count=20, read_ahead=4096)
 CORPUS = load(Path(__file__).parent / "corpus", ".http")
 WORDS = (
     b"\r\n", b"\n", b"\r", b" ", b"\t", b":", b";", b",", b"0", b"\r\n\r\n", b"0\r\n\r\n", b"\0", b"\xff", b"chunked",
@@ -52,7 +50,7 @@ def check(data: bytes, cuts: list[int]) -> None:
 
 def read(pieces: list[bytes]) -> tuple[Seen, bool]:
     """Everything that the reader makes of these pieces, and whether it ends in Rejected."""
-    reader = Reader(LIMITS)
+    reader = Reader(CONFIG)
     seen: Seen = []
     keep_alive = True
     try:
@@ -161,8 +159,8 @@ async def echo(request, reply):
 
 async def converse(pieces: list[bytes], expected: Seen, *, rejected: bool) -> None:
     """Send the pieces to a connection, and hold what it writes against what the reader made of them."""
-    shell = Http1Shell(echo, refuse, LIMITS)
-    connection: Any = shell.protocol(Census(LIMITS, Trust()).enter("192.0.2.7"))
+    server = Server(echo, refuse, CONFIG, Trust())
+    connection: Any = server.protocol(server.limiter.lease("192.0.2.7"))
     transport: Any = Transport()
     connection.connection_made(transport)
     for piece in pieces:
@@ -187,7 +185,7 @@ async def converse(pieces: list[bytes], expected: Seen, *, rejected: bool) -> No
     connection.connection_lost(None)
     for _ in range(3):
         await asyncio.sleep(0)
-    assert shell.statistics().connections == 0
+    assert not server.statistics().phases
 
 
 def parse(data: bytes, methods: list[str]) -> list[tuple[int, bytes]]:

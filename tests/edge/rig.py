@@ -20,8 +20,7 @@ from typing import Any
 import uvloop
 from msgspec import Struct
 
-from standpipe.edge.config import Limits
-from standpipe.edge.http1 import Http1Shell
+from standpipe.edge.config import EdgeConfig
 from standpipe.edge.listen import Tls, open_tcp
 from standpipe.edge.seam import Refusal
 from standpipe.edge.server import Server
@@ -123,10 +122,8 @@ class Client:
 class Rig:
     """One server, and everything that its handler failed with."""
 
-    def __init__(self, handler, limits, trust, tls, *, proxied):
-        self.limits = limits
-        self.shell = Http1Shell(handler, refuse, limits, proxied=proxied)
-        self.server = Server(self.shell, limits, trust)
+    def __init__(self, handler, config, trust, tls, *, proxied):
+        self.server = Server(handler, refuse, config, trust, proxied=proxied)
         self.tls = tls
         self.failures: list[BaseException] = []
         self._clients: list[Client] = []
@@ -145,7 +142,7 @@ class Rig:
         for client in self._clients:
             client.leave()
         await self.server.abort()
-        assert self.server.census.total == 0
+        assert self.server.limiter.total == 0
 
     async def connect(self, **options):
         reader, writer = await asyncio.open_connection("127.0.0.1", self.port, **options)
@@ -171,7 +168,7 @@ def run(
     handler: Any,
     scene: Callable[[Rig], Awaitable[Any]],
     *,
-    limits: Limits | None = None,
+    config: EdgeConfig | None = None,
     trust: Trust | None = None,
     tls: Tls | None = None,
     proxied: bool = False,
@@ -180,7 +177,7 @@ def run(
     """Play one scene on one kind of loop. Every task must be gone afterwards, and only `failures` be reported."""
 
     async def play():
-        rig = Rig(handler, limits or Limits(), trust or Trust(), tls, proxied=proxied)
+        rig = Rig(handler, config or EdgeConfig(), trust or Trust(), tls, proxied=proxied)
         async with asyncio.timeout(PATIENCE), rig:
             result = await scene(rig)
         leftover = asyncio.all_tasks() - {asyncio.current_task()}

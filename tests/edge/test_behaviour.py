@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 
-from standpipe.edge.config import Limits
+from standpipe.edge.config import EdgeConfig
 from standpipe.edge.seam import BodyTooLarge, BodyTooSlow
 from tests.edge.rig import GET, HOST, post, run, until
 
-SOON = Limits(body=0.05, body_window=0.02, write_stall=0.05, linger=0.05)
+SOON = EdgeConfig(body_timeout=0.05, body_window=0.02, write_timeout=0.05, linger=0.05)
 
 
 async def hello(request, reply):
@@ -284,10 +284,10 @@ def test_an_upgrade_that_nobody_offers_is_ignored_body_and_all(loop):
 def test_an_expectant_client_is_told_to_continue_once_the_body_is_wanted(loop):
     async def scene(rig):
         client = await rig.connect()
-        head, body = post(b"patience", b"Expect: 100-continue").split(b"\r\n\r\n")
+        head, body = post(b"deadline", b"Expect: 100-continue").split(b"\r\n\r\n")
         client.send(head + b"\r\n\r\n")
         assert (await client.answer()).status == 100
-        assert (await client.ask(body)).body == b"hello patience"
+        assert (await client.ask(body)).body == b"hello deadline"
 
     run(loop, hello, scene)
 
@@ -299,7 +299,7 @@ def test_an_expectant_client_is_not_told_to_continue_when_its_body_is_declined(l
 
     async def scene(rig):
         client = await rig.connect()
-        head, _ = post(b"patience", b"Expect: 100-continue").split(b"\r\n\r\n")
+        head, _ = post(b"deadline", b"Expect: 100-continue").split(b"\r\n\r\n")
         assert (await client.ask(head + b"\r\n\r\n")).status == 403
 
     run(loop, handler, scene)
@@ -365,7 +365,7 @@ def test_a_body_is_counted_as_received_and_its_413_can_be_read(loop):
             client.send(b"64\r\n" + b"x" * 100 + b"\r\n")
         assert (await client.answer()).status == 413
 
-    run(loop, careful, scene, limits=SOON)
+    run(loop, careful, scene, config=SOON)
 
 
 def test_a_body_that_was_thrown_away_never_comes_back_as_whole(loop):
@@ -379,12 +379,12 @@ def test_a_body_that_was_thrown_away_never_comes_back_as_whole(loop):
     async def scene(rig):
         client = await rig.connect()
         client.send(b"POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n")
-        await until(lambda: rig.server.census.total)
+        await until(lambda: rig.server.limiter.total)
         await asyncio.sleep(0.005)
         client.send(b"64\r\n" + b"x" * 100 + b"\r\n0\r\n\r\n")
         assert (await client.answer()).status == 413
 
-    run(loop, handler, scene, limits=SOON)
+    run(loop, handler, scene, config=SOON)
 
 
 def test_a_body_may_be_read_twice(loop):
@@ -426,7 +426,7 @@ def test_a_body_that_takes_too_long_in_all_is_given_up(loop):
         assert (await client.answer()).status == 408
         sending.cancel()
 
-    run(loop, careful, scene, limits=Limits(body=0.05, body_window=0.02))
+    run(loop, careful, scene, config=EdgeConfig(body_timeout=0.05, body_window=0.02))
 
 
 def test_a_body_that_trickles_is_given_up_long_before(loop):
@@ -437,7 +437,7 @@ def test_a_body_that_trickles_is_given_up_long_before(loop):
         assert (await client.answer()).status == 408
         assert asyncio.get_running_loop().time() - begun < 4
 
-    run(loop, careful, scene, limits=Limits(body=20, body_window=0.02))
+    run(loop, careful, scene, config=EdgeConfig(body_timeout=20, body_window=0.02))
 
 
 async def drip(client, piece, pause):
@@ -454,7 +454,7 @@ def test_a_connection_serves_many_requests(loop):
         client = await rig.connect()
         for _ in range(20):
             assert (await client.ask(GET)).status == 200
-        assert rig.server.census.total == 1
+        assert rig.server.limiter.total == 1
 
     run(loop, hello, scene)
 
@@ -574,7 +574,7 @@ def test_a_client_that_pipelined_and_leaves_is_noticed(loop):
         await until(lambda: witness.reply)
         client.leave()
         await until(lambda: witness.cancelled)
-        assert rig.shell.asks == 1
+        assert rig.server.statistics().requests == 1
 
     run(loop, witness, scene)
 
@@ -663,7 +663,7 @@ def test_a_flow_that_comes_while_the_reader_is_behind_waits_at_once_and_is_let_g
         client.send(GET)
         await until(lambda: second.pauses)
 
-    run(loop, handler, scene, limits=SOON)
+    run(loop, handler, scene, config=SOON)
 
 
 def test_a_stalled_reader_is_cut_and_its_handler_cancelled(loop):
@@ -675,9 +675,9 @@ def test_a_stalled_reader_is_cut_and_its_handler_cancelled(loop):
         await until(lambda: witness.done)
         assert witness.cancelled
         assert witness.reply.gone
-        await until(lambda: not rig.server.census.total)
+        await until(lambda: not rig.server.limiter.total)
 
-    run(loop, witness, scene, limits=SOON)
+    run(loop, witness, scene, config=SOON)
 
 
 @pytest.mark.parametrize("size", [8_000_000, 100_000])
@@ -692,10 +692,10 @@ def test_a_reader_that_stalls_at_the_very_end_is_cut(loop, size):
     async def scene(rig):
         client = await rig.narrow()
         client.send(GET)
-        await until(lambda: rig.server.census.total)
-        await until(lambda: not rig.server.census.total)
+        await until(lambda: rig.server.limiter.total)
+        await until(lambda: not rig.server.limiter.total)
 
-    run(loop, handler, scene, limits=Limits(write_stall=0.05, idle=0.05))
+    run(loop, handler, scene, config=EdgeConfig(write_timeout=0.05, idle_timeout=0.05))
 
 
 # Half an answer never looks whole
@@ -756,7 +756,7 @@ def test_a_handler_that_fails_before_it_answers_gives_a_bare_500_and_is_reported
         client = await rig.connect()
         for _ in range(2):
             answer = await client.ask(GET)
-            assert (answer.status, answer.body) == (500, b'{"error":"Something went wrong here."}')
+            assert (answer.status, answer.body) == (500, b'{"error":"Internal server error."}')
 
     run(loop, handler, scene, failures=(LookupError, LookupError))
 
@@ -834,7 +834,7 @@ def test_a_drain_lets_answers_finish_and_closes_the_rest(loop):
         assert await busy.rest() == b""
         assert await draining is True
 
-    run(loop, handler, scene, limits=SOON)
+    run(loop, handler, scene, config=SOON)
 
 
 def test_a_stream_that_began_before_the_drain_finishes_and_its_connection_closes(loop):
@@ -907,7 +907,7 @@ def test_a_handler_that_does_not_let_itself_be_cancelled_delays_an_abort_by_litt
     async def scene(rig):
         client = await rig.connect()
         client.send(GET)
-        await until(lambda: rig.shell.asks)
+        await until(lambda: rig.server.statistics().requests)
         await rig.server.abort()
         go.set()
 

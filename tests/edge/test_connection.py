@@ -9,9 +9,8 @@ from typing import Any
 
 import pytest
 
-from standpipe.edge.limiter import Census
-from standpipe.edge.config import HIGH_WATER, LEAST_RATE, Limits
-from standpipe.edge.http1 import Http1Shell
+from standpipe.edge.config import HIGH_WATER, MINIMUM_RATE, EdgeConfig
+from standpipe.edge.server import Server
 from standpipe.policy.identity import Trust
 from tests.edge.fuzzing import Transport
 from tests.edge.rig import GET, refuse
@@ -41,14 +40,14 @@ class Notebook(Transport):
 
 
 class Scene:
-    """A shell with one connection."""
+    """A server with one connection."""
 
-    def __init__(self, handler, limits=None):
-        self.shell = Http1Shell(handler, refuse, limits or Limits())
+    def __init__(self, handler, config=None):
+        self.server = Server(handler, refuse, config or EdgeConfig(), Trust())
         self.connection, self.transport = self.connect()
 
     def connect(self) -> tuple[Any, Any]:
-        connection: Any = self.shell.protocol(Census(Limits(), Trust()).enter("192.0.2.7"))
+        connection: Any = self.server.protocol(self.server.limiter.lease("192.0.2.7"))
         transport = Notebook()
         transport.connection = connection
         connection.connection_made(transport)
@@ -62,7 +61,7 @@ class Scene:
         if not self.transport.aborted:
             self.connection.connection_lost(None)
         await turns()
-        assert self.shell.statistics().connections == 0
+        assert not self.server.statistics().phases
 
 
 async def turns():
@@ -130,7 +129,7 @@ def streaming(piece, pause):
     return handler
 
 
-@pytest.mark.parametrize(("rate", "survives"), [(LEAST_RATE + 100, True), (LEAST_RATE - 100, False)])
+@pytest.mark.parametrize(("rate", "survives"), [(MINIMUM_RATE + 100, True), (MINIMUM_RATE - 100, False)])
 def test_a_reader_of_a_backlog_must_take_the_least_rate(rate, survives):
     async def play():
         scene = Scene(streaming(b"x" * 1000, 1))
@@ -142,7 +141,7 @@ def test_a_reader_of_a_backlog_must_take_the_least_rate(rate, survives):
             await asyncio.sleep(1)
             scene.transport.waiting += 1007 - rate
         assert scene.transport.aborted is not survives
-        assert scene.shell.statistics().overdue == ({} if survives else {"write_stall": 1})
+        assert scene.server.statistics().overdue == ({} if survives else {"write_stall": 1})
         await scene.close()
 
     run(play())
@@ -150,7 +149,7 @@ def test_a_reader_of_a_backlog_must_take_the_least_rate(rate, survives):
 
 def test_a_backlog_outlives_its_answer_as_long_as_it_is_read():
     async def play():
-        scene = Scene(sized, Limits(idle=10))
+        scene = Scene(sized, EdgeConfig(idle_timeout=10))
         scene.transport.waiting = 200_000
         scene.connection.pause_writing()
         await scene.send(GET)
@@ -178,16 +177,16 @@ def test_no_request_is_taken_up_while_the_former_answer_waits_for_its_reader():
         scene.connection.pause_writing()
         await scene.send(GET + GET)
         await scene.send(GET)
-        assert scene.shell.asks == 1
+        assert scene.server.statistics().requests == 1
         scene.connection.resume_writing()
         await turns()
-        assert scene.shell.asks == 3
+        assert scene.server.statistics().requests == 3
         scene.connection.pause_writing()
         await scene.send(GET[:10])
         scene.connection.resume_writing()
         assert scene.connection.phase == "head"
         await scene.send(GET[10:])
-        assert scene.shell.asks == 4
+        assert scene.server.statistics().requests == 4
         await scene.close()
 
     run(play())
@@ -195,13 +194,13 @@ def test_no_request_is_taken_up_while_the_former_answer_waits_for_its_reader():
 
 def test_who_sends_too_much_behind_an_unread_answer_is_closed_once_that_is_read():
     async def play():
-        scene = Scene(sized, Limits(read_ahead=1000))
+        scene = Scene(sized, EdgeConfig(read_ahead=1000))
         scene.connection.pause_writing()
         await scene.send(GET)
         await scene.send(GET * 100)
         scene.connection.resume_writing()
         await turns()
-        assert scene.shell.asks == 1
+        assert scene.server.statistics().requests == 1
         assert scene.transport.closing
         await scene.close()
 
@@ -213,7 +212,7 @@ def test_what_is_thrown_away_is_not_kept():
         await asyncio.sleep(3600)
 
     async def play():
-        scene = Scene(handler, Limits(read_ahead=1000))
+        scene = Scene(handler, EdgeConfig(read_ahead=1000))
         await scene.send(GET)
         for _ in range(100):
             await scene.send(b"x" * 900)

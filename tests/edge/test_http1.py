@@ -8,7 +8,7 @@ import ipaddress
 
 import pytest
 
-from standpipe.edge.config import Limits
+from standpipe.edge.config import EdgeConfig
 from standpipe.edge.seam import BodyTooLarge, BodyTooSlow
 from standpipe.policy.identity import Trust
 from tests.edge.rig import GET, HOST, post, run, until
@@ -61,10 +61,10 @@ def test_a_head_that_takes_too_long_gets_408_however_it_trickles(loop):
         trickling = asyncio.create_task(trickle())
         await refused(client, 408)
         trickling.cancel()
-        assert rig.shell.statistics().overdue == {"head": 1}
-        assert rig.shell.statistics().rejected == {408: 1}
+        assert rig.server.statistics().overdue == {"head": 1}
+        assert rig.server.statistics().rejected == {408: 1}
 
-    run(loop, never, scene, limits=Limits(head=0.05, linger=0.02))
+    run(loop, never, scene, config=EdgeConfig(header_timeout=0.05, linger=0.02))
 
 
 def test_a_second_head_that_takes_too_long_gets_408_too(loop):
@@ -73,16 +73,16 @@ def test_a_second_head_that_takes_too_long_gets_408_too(loop):
         assert (await client.ask(GET + b"GET ")).status == 200
         await refused(client, 408)
 
-    run(loop, hello, scene, limits=Limits(head=0.04, linger=0.02))
+    run(loop, hello, scene, config=EdgeConfig(header_timeout=0.04, linger=0.02))
 
 
 def test_a_new_connection_that_says_nothing_is_closed_without_a_word(loop):
     async def scene(rig):
         client = await rig.connect()
         assert await client.rest() == b""
-        assert rig.shell.statistics().overdue == {"first_byte": 1}
+        assert rig.server.statistics().overdue == {"first_byte": 1}
 
-    run(loop, never, scene, limits=Limits(first_byte=0.03))
+    run(loop, never, scene, config=EdgeConfig(first_byte_timeout=0.03))
 
 
 def test_an_idle_connection_is_closed_without_a_word(loop):
@@ -90,9 +90,9 @@ def test_an_idle_connection_is_closed_without_a_word(loop):
         client = await rig.connect()
         assert (await client.ask(GET)).status == 200
         assert await client.rest() == b""
-        assert rig.shell.statistics().overdue == {"idle": 1}
+        assert rig.server.statistics().overdue == {"idle": 1}
 
-    run(loop, hello, scene, limits=Limits(idle=0.03))
+    run(loop, hello, scene, config=EdgeConfig(idle_timeout=0.03))
 
 
 def test_a_long_answer_outlasts_every_deadline_of_the_request(loop):
@@ -103,7 +103,14 @@ def test_a_long_answer_outlasts_every_deadline_of_the_request(loop):
     async def scene(rig):
         assert (await (await rig.connect()).ask(GET)).status == 200
 
-    run(loop, handler, scene, limits=Limits(first_byte=0.01, head=0.01, body=0.01, idle=0.01, write_stall=0.01))
+    run(
+        loop,
+        handler,
+        scene,
+        config=EdgeConfig(
+            first_byte_timeout=0.01, header_timeout=0.01, body_timeout=0.01, idle_timeout=0.01, write_timeout=0.01
+        ),
+    )
 
 
 # Caps on connections
@@ -120,11 +127,11 @@ def test_over_all_connections_one_more_is_told_503_and_many_more_are_cut(loop):
         assert await cut.rest() == b""
         await refused(over, 503)
         kept[0].leave()
-        await until(lambda: rig.server.census.total < 4)
+        await until(lambda: rig.server.limiter.total < 4)
         assert (await (await rig.connect()).ask(GET)).status == 200
-        assert rig.server.census.refused["connections"] == 2
+        assert rig.server.limiter.refused["connections"] == 2
 
-    run(loop, hello, scene, limits=Limits(connections=4, linger=0.02))
+    run(loop, hello, scene, config=EdgeConfig(connections=4, linger=0.02))
 
 
 @pytest.mark.parametrize("cap", ["connections_per_client", "connections_per_block"])
@@ -138,7 +145,7 @@ def test_over_a_clients_own_share_one_more_is_told_429(loop, cap):
         await refused(over, 429)
         assert rig.server.statistics().refused == {cap: 1}
 
-    run(loop, hello, scene, limits=Limits(**{cap: 2}, linger=0.02))
+    run(loop, hello, scene, config=EdgeConfig(**{cap: 2}, linger=0.02))
 
 
 def test_a_trusted_proxy_has_no_share_of_its_own(loop):
@@ -146,7 +153,7 @@ def test_a_trusted_proxy_has_no_share_of_its_own(loop):
         for _ in range(5):
             assert (await (await rig.connect()).ask(GET)).status == 200
 
-    run(loop, hello, scene, limits=Limits(connections_per_client=2, connections_per_block=2), trust=LOOPBACK)
+    run(loop, hello, scene, config=EdgeConfig(connections_per_client=2, connections_per_block=2), trust=LOOPBACK)
 
 
 def test_a_connection_ends_after_its_last_ask(loop):
@@ -157,12 +164,12 @@ def test_a_connection_ends_after_its_last_ask(loop):
         assert second.headers["connection"] == "close"
         assert await client.rest() == b""
 
-    run(loop, hello, scene, limits=Limits(asks_per_connection=2, linger=0.02))
+    run(loop, hello, scene, config=EdgeConfig(requests_per_connection=2, linger=0.02))
 
 
 # Caps on heads
 
-SMALL = Limits(request_line=100, header_bytes=200, header_count=5, linger=0.02)
+SMALL = EdgeConfig(request_line=100, header_bytes=200, header_count=5, linger=0.02)
 
 
 @pytest.mark.parametrize("ending", [b"", b" HTTP/1.1\r\nHost: x\r\n\r\n"])
@@ -172,7 +179,7 @@ def test_a_long_request_line_gets_414_complete_or_not(loop, ending):
         client.send(b"GET /" + b"x" * 100 + ending)
         await refused(client, 414)
 
-    run(loop, never, scene, limits=SMALL)
+    run(loop, never, scene, config=SMALL)
 
 
 @pytest.mark.parametrize("ending", [b"", b"\r\n\r\n"])
@@ -182,7 +189,7 @@ def test_a_large_header_gets_431_complete_or_not(loop, ending):
         client.send(b"GET / HTTP/1.1\r\nHost: x\r\nX: " + b"x" * 200 + ending)
         await refused(client, 431)
 
-    run(loop, never, scene, limits=SMALL)
+    run(loop, never, scene, config=SMALL)
 
 
 def test_many_header_fields_get_431(loop):
@@ -192,7 +199,7 @@ def test_many_header_fields_get_431(loop):
         client.send(b"GET / HTTP/1.1\r\nHost: x\r\n" + b"a:\r\n" * 5 + b"\r\n")
         await refused(client, 431)
 
-    run(loop, hello, scene, limits=SMALL)
+    run(loop, hello, scene, config=SMALL)
 
 
 @pytest.mark.parametrize(
@@ -294,7 +301,7 @@ def test_what_the_parser_takes_for_a_close_is_one(loop):
         assert answer.headers["connection"] == "close"
         assert await client.rest() == b""
 
-    run(loop, hello, scene, limits=Limits(linger=0.02))
+    run(loop, hello, scene, config=EdgeConfig(linger=0.02))
 
 
 def test_blank_lines_before_a_request_are_forgiven(loop):
@@ -327,9 +334,9 @@ def test_what_is_thrown_away_is_bounded_in_time(loop):
         client = await rig.connect()
         client.send(b"nonsense")
         assert (await client.answer()).status == 400
-        await until(lambda: rig.shell.statistics().connections == 0)
+        await until(lambda: rig.server.statistics().connections == 0)
 
-    run(loop, never, scene, limits=Limits(linger=0.02))
+    run(loop, never, scene, config=EdgeConfig(linger=0.02))
 
 
 def test_what_is_thrown_away_is_bounded_in_bytes(loop):
@@ -338,9 +345,9 @@ def test_what_is_thrown_away_is_bounded_in_bytes(loop):
         client.send(b"nonsense")
         assert (await client.answer()).status == 400
         client.send(b"x" * 50_000)
-        await until(lambda: rig.shell.statistics().connections == 0)
+        await until(lambda: rig.server.statistics().connections == 0)
 
-    run(loop, never, scene, limits=Limits(linger=60, linger_bytes=10_000))
+    run(loop, never, scene, config=EdgeConfig(linger=60, linger_bytes=10_000))
 
 
 @pytest.mark.parametrize("at_once", [True, False])
@@ -354,16 +361,16 @@ def test_more_than_may_be_read_ahead_is_thrown_away_and_the_connection_closes_af
     async def scene(rig):
         client = await rig.connect()
         client.send(GET + (post(b"x" * 5000) if at_once else b""))
-        await until(lambda: rig.shell.asks)
+        await until(lambda: rig.server.statistics().requests)
         if not at_once:
             client.send(post(b"x" * 5000))
         await asyncio.sleep(0.01)
         go.set()
         assert (await client.answer()).status == 200
         assert await client.rest() == b""
-        assert rig.shell.asks == 1
+        assert rig.server.statistics().requests == 1
 
-    run(loop, handler, scene, limits=Limits(read_ahead=1000, linger=0.02))
+    run(loop, handler, scene, config=EdgeConfig(read_ahead=1000, linger=0.02))
 
 
 def test_a_body_that_nobody_asks_for_is_not_kept_beyond_the_bound(loop):
@@ -377,13 +384,13 @@ def test_a_body_that_nobody_asks_for_is_not_kept_beyond_the_bound(loop):
     async def scene(rig):
         client = await rig.connect()
         client.send(post(b"x" * 20_000_000))
-        await until(lambda: rig.shell.asks)
+        await until(lambda: rig.server.statistics().requests)
         await asyncio.sleep(0.02)
         assert client.transport.get_write_buffer_size() > 1_000_000
         go.set()
         assert (await client.answer()).status == 500, "hello takes less"
 
-    run(loop, handler, scene, limits=Limits(read_ahead=1000, linger=0.02), failures=(BodyTooLarge,))
+    run(loop, handler, scene, config=EdgeConfig(read_ahead=1000, linger=0.02), failures=(BodyTooLarge,))
 
 
 def test_a_body_that_nobody_ever_asks_for_is_thrown_away_within_bounds(loop):
@@ -397,12 +404,12 @@ def test_a_body_that_nobody_ever_asks_for_is_thrown_away_within_bounds(loop):
     async def scene(rig):
         client = await rig.connect()
         client.send(post(b"x" * 20_000_000))
-        await until(lambda: rig.shell.asks)
+        await until(lambda: rig.server.statistics().requests)
         await asyncio.sleep(0.01)
         go.set()
-        await until(lambda: rig.shell.statistics().connections == 0)
+        await until(lambda: rig.server.statistics().connections == 0)
 
-    run(loop, handler, scene, limits=Limits(read_ahead=1000, linger=60, linger_bytes=1_000_000))
+    run(loop, handler, scene, config=EdgeConfig(read_ahead=1000, linger=60, linger_bytes=1_000_000))
 
 
 def test_no_continue_is_said_in_the_middle_of_an_answer(loop):
@@ -427,11 +434,11 @@ def test_no_continue_is_said_in_the_middle_of_an_answer(loop):
 def test_somebody_who_says_nothing_does_not_hold_up_a_drain(loop):
     async def scene(rig):
         client = await rig.connect()
-        await until(lambda: rig.shell.statistics().connections)
+        await until(lambda: rig.server.statistics().connections)
         assert await rig.server.drain(1)
         assert await client.rest() == b""
 
-    run(loop, never, scene, limits=Limits(first_byte=4, linger=0.02))
+    run(loop, never, scene, config=EdgeConfig(first_byte_timeout=4, linger=0.02))
 
 
 def test_an_answer_given_before_the_body_came_closes_the_connection(loop):
@@ -446,9 +453,9 @@ def test_an_answer_given_before_the_body_came_closes_the_connection(loop):
         assert (answer.body, answer.headers["connection"]) == (b"ok", "close")
         client.send(GET)
         assert await client.rest() == b""
-        assert rig.shell.asks == 1
+        assert rig.server.statistics().requests == 1
 
-    run(loop, handler, scene, limits=Limits(linger=0.02))
+    run(loop, handler, scene, config=EdgeConfig(linger=0.02))
 
 
 def test_a_broken_body_cancels_its_handler_and_gets_400(loop):
@@ -464,13 +471,13 @@ def test_a_broken_body_cancels_its_handler_and_gets_400(loop):
     async def scene(rig):
         client = await rig.connect()
         client.send(b"POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n")
-        await until(lambda: rig.shell.asks)
+        await until(lambda: rig.server.statistics().requests)
         client.send(b"nonsense\r\n" + GET)
         await refused(client, 400)
         assert seen == [True]
-        assert rig.shell.asks == 1
+        assert rig.server.statistics().requests == 1
 
-    run(loop, handler, scene, limits=Limits(linger=0.02))
+    run(loop, handler, scene, config=EdgeConfig(linger=0.02))
 
 
 def test_a_broken_body_under_an_answer_that_has_begun_cuts_it(loop):
@@ -545,7 +552,7 @@ def test_a_trusted_proxy_must_begin_with_its_header(loop, data):
         client.send(data)
         await refused(client, 400)
 
-    run(loop, never, scene, trust=LOOPBACK, proxied=True, limits=Limits(linger=0.02))
+    run(loop, never, scene, trust=LOOPBACK, proxied=True, config=EdgeConfig(linger=0.02))
 
 
 @pytest.mark.parametrize("header", [b"PROXY TCP4 192.0.2.7 192.0.2.1 5000 80\r\n", version_2("192.0.2.7")])
@@ -556,7 +563,7 @@ def test_nobody_else_vouches_for_anybody(loop, header):
         await refused(client, 400)
         assert (await (await rig.connect()).ask(GET)).body == b"127.0.0.1"
 
-    run(loop, who, scene, proxied=True, limits=Limits(linger=0.02))
+    run(loop, who, scene, proxied=True, config=EdgeConfig(linger=0.02))
 
 
 def test_clients_behind_a_trusted_proxy_have_their_own_shares(loop):
@@ -569,7 +576,7 @@ def test_clients_behind_a_trusted_proxy_have_their_own_shares(loop):
         assert [await knock(b"192.0.2.7") for _ in range(3)] == [200, 200, 429]
         assert await knock(b"198.51.100.8") == 200
 
-    run(loop, who, scene, trust=LOOPBACK, proxied=True, limits=Limits(connections_per_client=2))
+    run(loop, who, scene, trust=LOOPBACK, proxied=True, config=EdgeConfig(connections_per_client=2))
 
 
 def test_a_proxy_header_has_the_deadline_of_a_first_byte(loop):
@@ -578,7 +585,7 @@ def test_a_proxy_header_has_the_deadline_of_a_first_byte(loop):
         client.send(b"PROXY TCP4 ")
         assert await client.rest() == b""
 
-    run(loop, never, scene, trust=LOOPBACK, proxied=True, limits=Limits(first_byte=0.03))
+    run(loop, never, scene, trust=LOOPBACK, proxied=True, config=EdgeConfig(first_byte_timeout=0.03))
 
 
 # What it says of itself
@@ -597,9 +604,9 @@ def test_statistics_tell_what_connections_do(loop):
         await idle.ask(GET)
         busy.send(post(b""))
         partial.send(b"GET / HT")
-        await until(lambda: rig.shell.statistics().phases == {"idle": 1, "answering": 1, "head": 1, "new": 1})
-        assert rig.shell.statistics().asks == 2
-        assert "4 connections" in repr(rig.shell)
+        await until(lambda: rig.server.statistics().phases == {"idle": 1, "answering": 1, "head": 1, "new": 1})
+        assert rig.server.statistics().requests == 2
+        assert "4 connections" in repr(rig.server)
         go.set()
         await busy.answer()
 
@@ -613,4 +620,4 @@ def test_a_client_that_goes_silent_in_a_body_is_told_by_its_handler(loop):
         assert (await client.answer()).status == 500
         assert await client.rest() == b""
 
-    run(loop, hello, scene, limits=Limits(body=0.03, linger=0.02), failures=(BodyTooSlow,))
+    run(loop, hello, scene, config=EdgeConfig(body_timeout=0.03, linger=0.02), failures=(BodyTooSlow,))

@@ -1,4 +1,4 @@
-"""The front door with both shells: TLS, UNIX sockets, shared and passed sockets, and a system without descriptors."""
+"""The server as a whole: TLS, UNIX sockets, shared and passed sockets, and a system without descriptors."""
 
 from __future__ import annotations
 
@@ -13,8 +13,7 @@ from pathlib import Path
 import pytest
 import uvloop
 
-from standpipe.edge.config import Limits
-from standpipe.edge.http1 import Http1Shell
+from standpipe.edge.config import EdgeConfig
 from standpipe.edge.listen import ListenError, Tls, inherited, local_only, open_tcp, open_unix, raise_descriptors
 from standpipe.edge.server import Server
 from standpipe.policy.identity import Trust
@@ -76,12 +75,12 @@ def test_whoever_does_not_finish_a_handshake_is_cut_and_forgotten(loop):
     async def scene(rig):
         silent, plain = await rig.connect(), await rig.connect()
         plain.send(GET)
-        await until(lambda: rig.server.census.total == 2)
+        await until(lambda: rig.server.limiter.total == 2)
         await silent.rest()
         await plain.rest()
-        await until(lambda: rig.server.census.total == 0)
+        await until(lambda: rig.server.limiter.total == 0)
 
-    run(loop, who, scene, tls=FIRST, limits=Limits(head=0.04))
+    run(loop, who, scene, tls=FIRST, config=EdgeConfig(header_timeout=0.04))
 
 
 def test_handshakes_count_for_their_client(loop):
@@ -90,9 +89,9 @@ def test_handshakes_count_for_their_client(loop):
             await rig.connect()
         cut = await rig.connect()
         assert await cut.rest() == b""
-        assert rig.server.census.total == 5
+        assert rig.server.limiter.total == 5
 
-    run(loop, who, scene, tls=FIRST, limits=Limits(connections_per_client=4))
+    run(loop, who, scene, tls=FIRST, config=EdgeConfig(connections_per_client=4))
 
 
 def test_half_an_answer_until_close_is_not_whole_over_tls(loop):
@@ -119,8 +118,7 @@ def test_a_bad_certificate_is_an_error_that_names_it(name):
 
 
 async def serving(sockets, **caps):
-    limits = Limits(**caps)
-    server = Server(Http1Shell(who, refuse, limits), limits, Trust())
+    server = Server(who, refuse, EdgeConfig(**caps), Trust())
     server.start(sockets)
     return server
 
@@ -129,9 +127,7 @@ async def serving(sockets, **caps):
 def test_a_unix_socket_has_no_peer_and_no_share(tmp_path, loop):
     async def scene():
         path = tmp_path / "socket"
-        server = Server(
-            Http1Shell(who, refuse, Limits()), Limits(connections_per_client=1, connections_per_block=1), Trust()
-        )
+        server = Server(who, refuse, EdgeConfig(connections_per_client=1, connections_per_block=1), Trust())
         server.start([open_unix(path, mode=0o600)])
         assert path.stat().st_mode & 0o777 == 0o600
         assert server.addresses == (str(path),)
@@ -316,7 +312,7 @@ class Exhausted:
 
 
 def test_a_server_without_descriptors_says_so_rests_and_goes_on(monkeypatch):
-    monkeypatch.setattr("standpipe.edge.server._BREATH", 0.02)
+    monkeypatch.setattr("standpipe.edge.server._PAUSE", 0.02)
 
     async def scene():
         reported = []

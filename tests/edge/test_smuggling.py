@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import pytest
 
-from standpipe.edge.config import Limits
+from standpipe.edge.config import EdgeConfig
 from tests.edge.rig import run
 
 PRIZE = b"GET /smuggled HTTP/1.1\r\nHost: x\r\n\r\n"
@@ -123,7 +123,7 @@ def attack(loop, data, statuses):
         assert answer.status in statuses
         assert await client.rest() == b"", "a second answer"
 
-    run(loop, handler, scene, limits=Limits(linger=0.02))
+    run(loop, handler, scene, config=EdgeConfig(linger=0.02))
     assert "/smuggled" not in handler.paths
     return handler
 

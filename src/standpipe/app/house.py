@@ -15,7 +15,7 @@ from standpipe.app.face import Face
 from standpipe.dialects.openai import completions as openai_completions
 from standpipe.dialects.openai import request as openai_chat
 from standpipe.dialects.openai.responses import request as openai_responses
-from standpipe.edge.server import Statistics as EdgeStatistics
+from standpipe.edge.server import EdgeStatistics
 from standpipe.engines.engine import Engine
 from standpipe.engines.guard.control_tokens import Handling
 from standpipe.engines.pool import Pool

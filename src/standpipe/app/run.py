@@ -21,8 +21,7 @@ from typing import Any, NamedTuple
 
 from standpipe.app.engines import open_engines
 from standpipe.app.house import Standpipe
-from standpipe.edge.config import Limits
-from standpipe.edge.http1 import Http1Shell
+from standpipe.edge.config import EdgeConfig
 from standpipe.edge.listen import ListenError, Tls, inherited, local_only, open_tcp, open_unix, raise_descriptors
 from standpipe.edge.server import Server
 from standpipe.engines.llama.llama import LlamaFailed
@@ -159,24 +158,13 @@ def _calm_collector() -> None:
 
 
 def _servers(settings: Settings, house: Standpipe) -> tuple[Server, Server]:
-    limits = Limits(
-        first_byte=settings.first_byte_timeout,
-        head=settings.header_timeout,
-        body=settings.body_timeout,
-        idle=settings.idle_timeout,
-        write_stall=settings.write_timeout,
-        request_line=settings.request_line,
-        header_bytes=settings.header_bytes,
-        header_count=settings.header_count,
-        asks_per_connection=settings.asks_per_connection,
-        connections=settings.connections,
-        connections_per_client=settings.connections_per_client,
-        connections_per_block=settings.connections_per_block,
+    names = set(EdgeConfig.__struct_fields__) & set(Settings.__struct_fields__)
+    config = EdgeConfig(
+        **{name: getattr(settings, name) for name in names}, requests_per_connection=settings.asks_per_connection
     )
     trust = Trust.parse(settings.trusted_proxies, settings.client_header)
-    shell = Http1Shell(house.guard, house.guard.refuse, limits, proxied=settings.proxy_protocol)
-    public = Server(shell, limits, trust)
-    return public, Server(Http1Shell(house.admin, house.admin.refuse, Limits()), Limits(), Trust())
+    public = Server(house.guard, house.guard.refuse, config, trust, proxied=settings.proxy_protocol)
+    return public, Server(house.admin, house.admin.refuse, EdgeConfig(), Trust())
 
 
 class _Doors(NamedTuple):

@@ -1,11 +1,8 @@
 """One HTTP/1 connection: bytes from a socket to requests for a handler, and the handler's answers back.
 
-Owns the handler's task, and no timer: it knows its `deadline`, and the shell's sweep calls `look` when that has come.
-What it is doing is its `Phase`:
-
-    NEW -> HEAD -> ANSWERING -> IDLE -> HEAD ...        keep-alive
-    any -> LINGERING -> CLOSING                         what still comes is thrown away, so that an answer can be read
-    any -> CLOSING                                      what was written is flushed, and no more
+Owns the handler's task, and no timer: it knows its `deadline`, and the server's sweep calls `look` when that has come.
+What it is doing is its `Phase`, and `NEXT` is the table of all moves. Also here is what the connections of one server
+share (`Shared`).
 
 While a request is answered the connection goes on reading, because that is the only way to see its client leave. What
 comes then (a pipelined request) waits for the former's end, up to `read_ahead`; beyond that it is thrown away, and the
@@ -21,23 +18,27 @@ import asyncio
 import math
 import socket
 import struct
+from collections import Counter
+from collections.abc import Mapping
 from enum import StrEnum
-from typing import TYPE_CHECKING, cast
+from typing import cast
 
 from standpipe.edge import proxy_protocol
-from standpipe.edge.limiter import Entry, Visit
-from standpipe.edge.config import HIGH_WATER, LOW_WATER, Limits, Patience
-from standpipe.edge.head import Head, Rejected
+from standpipe.edge.config import HIGH_WATER, LOW_WATER, EdgeConfig, RateDeadline
 from standpipe.edge.intake import Incoming, Intake
-from standpipe.edge.reader import Reader
-from standpipe.edge.reply import Http1Reply, give, whole
-
-if TYPE_CHECKING:
-    from standpipe.edge.http1 import Http1Shell
+from standpipe.edge.limiter import Lease, Verdict
+from standpipe.edge.reader import Head, Reader, Rejected
+from standpipe.edge.reply import DateCache, Http1Reply, give, whole
+from standpipe.edge.seam import Handler, Refuse
 
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 _RESET = struct.pack("ii", 1, 0)
 """SO_LINGER switched on with no time: closing sends a reset instead of a clean end."""
+
+_REFUSED = {
+    Verdict.FULL: (503, "The server has too many open connections. Please try again later."),
+    Verdict.CROWDED: (429, "Too many open connections from your address or network."),
+}
 
 
 class Phase(StrEnum):
@@ -45,46 +46,91 @@ class Phase(StrEnum):
 
     NEW = "new"
     HEAD = "head"
+    """A request's head is coming."""
     ANSWERING = "answering"
+    """A request is being answered; its body may still be coming."""
     IDLE = "idle"
+    """Between two requests."""
     LINGERING = "lingering"
+    """What still comes is thrown away, so that an answer can be read."""
     CLOSING = "closing"
+    """What was written is flushed, and no more."""
+    LOST = "lost"
+    """The socket is gone; a handler may still be tidying up."""
 
 
-def allowances(limits: Limits) -> dict[Phase, float]:
-    """How long a connection may stay in each phase, in seconds, if it has one. CLOSING has a backlog's deadline."""
-    return {
-        Phase.NEW: limits.first_byte,
-        Phase.HEAD: limits.head,
-        Phase.ANSWERING: math.inf,
-        Phase.IDLE: limits.idle,
-        Phase.LINGERING: limits.linger,
-    }
+_PARTING = {Phase.LINGERING, Phase.CLOSING, Phase.LOST}
+NEXT: Mapping[Phase, frozenset[Phase]] = {
+    Phase.NEW: frozenset({Phase.HEAD, Phase.ANSWERING, *_PARTING}),
+    Phase.HEAD: frozenset({Phase.ANSWERING, *_PARTING}),
+    Phase.ANSWERING: frozenset({Phase.IDLE, *_PARTING}),
+    Phase.IDLE: frozenset({Phase.HEAD, Phase.ANSWERING, *_PARTING}),
+    Phase.LINGERING: frozenset({Phase.CLOSING, Phase.LOST}),
+    Phase.CLOSING: frozenset({Phase.LOST}),
+    Phase.LOST: frozenset(),
+}
+"""Which phases may follow each."""
+
+
+class Shared:
+    """What all connections of one server share, and what has become of them so far."""
+
+    def __init__(self, handler: Handler, refuse: Refuse, config: EdgeConfig, *, proxied: bool) -> None:
+        self.handler = handler
+        self.refuse = refuse
+        self.config = config
+        self.proxied = proxied
+        self.allowances: Mapping[Phase, float] = {
+            Phase.NEW: config.first_byte_timeout,
+            Phase.HEAD: config.header_timeout,
+            Phase.ANSWERING: math.inf,
+            Phase.IDLE: config.idle_timeout,
+            Phase.LINGERING: config.linger,
+            Phase.LOST: math.inf,
+        }
+        """Seconds that a connection may stay in each phase. CLOSING has a backlog's deadline."""
+        self.dates = DateCache()
+        self.draining = False
+        self.requests = 0  # for these three see server.EdgeStatistics
+        self.rejected: Counter[int] = Counter()
+        self.overdue: Counter[str] = Counter()
+        self.open: set[Connection] = set()
+        self.emptied = asyncio.Event()
+        """No connection is open and no handler runs."""
+        self.emptied.set()
+
+    def left(self, connection: Connection) -> None:
+        """A connection has closed, and its handler has returned."""
+        self.open.discard(connection)
+        if not self.open:
+            self.emptied.set()
 
 
 class Connection(asyncio.Protocol):
     """One socket."""
 
     __slots__ = (
-        "_asks", "_discarded", "_expects", "_intake", "_keep_alive", "_loop", "_patience", "_preface", "_reader",
-        "_reply", "_shell", "_task", "_transport", "_visit", "_written", "deadline", "phase",
+        "_backlog", "_discarded", "_expects", "_intake", "_keep_alive", "_lease", "_loop", "_preface", "_reader",
+        "_reply", "_requests", "_shared", "_task", "_transport", "_written", "deadline", "phase",
     )  # fmt: skip
 
-    def __init__(self, shell: Http1Shell, visit: Visit) -> None:
+    def __init__(self, shared: Shared, lease: Lease) -> None:
+        """Releases its lease in the end."""
         self.phase = Phase.NEW
         self.deadline = math.inf
         """When to `look`, in the loop's time."""
-        self._shell = shell
-        self._visit = visit
+        self._shared = shared
+        self._lease = lease
         self._loop = asyncio.get_running_loop()
         self._transport: asyncio.Transport | None = None
-        self._reader = Reader(shell.limits)
-        self._preface: bytes | None = b"" if shell.proxied and visit.trusted else None
-        self._patience: Patience | None = None
+        self._reader = Reader(shared.config)
+        self._preface: bytes | None = b"" if shared.proxied and lease.trusted else None
+        self._backlog: RateDeadline | None = None
+        """Held against a reader for whom too much waits, or everything that still does while CLOSING."""
         self._reply: Http1Reply | None = None
         self._intake: Intake | None = None
         self._task: asyncio.Task[None] | None = None
-        self._asks = 0
+        self._requests = 0
         self._written = 0
         self._discarded = 0
         self._keep_alive = True
@@ -95,14 +141,15 @@ class Connection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast("asyncio.Transport", transport)  # uvloop's are one by duck alone
         self._transport.set_write_buffer_limits(high=HIGH_WATER, low=LOW_WATER)
-        self._shell.enter(self)
-        self._to(Phase.NEW)
+        self._shared.open.add(self)
+        self._shared.emptied.clear()
+        self.deadline = self._loop.time() + self._shared.allowances[Phase.NEW]
 
     def data_received(self, data: bytes) -> None:
         phase = self.phase
         if phase is Phase.IDLE or phase is Phase.HEAD:
             self._reader.receive(data)
-            if self._patience is None:
+            if self._backlog is None:
                 self._read_head()
             else:
                 self._hold_ahead()
@@ -116,32 +163,33 @@ class Connection(asyncio.Protocol):
             self._meet(data)
         elif phase is Phase.LINGERING:
             self._discarded += len(data)
-            if self._discarded > self._shell.limits.linger_bytes:
+            if self._discarded > self._shared.config.linger_bytes:
                 self.abort()
 
     def eof_received(self) -> None:
         """The client has left, or will say no more. The transport closes itself, once it is flushed."""
         self._dismiss()
-        self._to(Phase.CLOSING)
+        if self.phase is not Phase.LOST:
+            self._to(Phase.CLOSING)
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002  # how it was lost makes no difference
-        self._visit.leave()
+        self._lease.release()
         self._dismiss()
         self._transport = None
-        self.phase, self.deadline = Phase.CLOSING, math.inf
+        self._to(Phase.LOST)
         if self._task is None:
-            self._shell.leave(self)
+            self._shared.left(self)
 
     def pause_writing(self) -> None:
-        if self._patience is None:
+        if self._backlog is None:
             self._watch()
         if self._reply is not None:
             self._reply.hold()
 
     def resume_writing(self) -> None:
         if self.phase is not Phase.CLOSING:
-            self._patience = None
-            self._to(self.phase)
+            self._backlog = None
+            self.deadline = self._loop.time() + self._shared.allowances[self.phase]
         if self._reply is not None:
             self._reply.release()
         elif self.phase is Phase.IDLE or self.phase is Phase.HEAD:
@@ -151,17 +199,21 @@ class Connection(asyncio.Protocol):
 
     def _to(self, phase: Phase) -> None:
         """Go to a phase, with its deadline. A backlog's own deadline comes first."""
+        if phase is self.phase:
+            return
+        assert phase in NEXT[self.phase], f"{self.phase} to {phase}"
         self.phase = phase
         if phase is Phase.CLOSING:
             self._watch()
-        elif self._patience is None:
-            self.deadline = self._loop.time() + self._shell.allowances[phase]
+        elif self._backlog is None or phase is Phase.LOST:
+            self._backlog = None
+            self.deadline = self._loop.time() + self._shared.allowances[phase]
 
     def _watch(self) -> None:
         """From now on the reader must take what was written."""
-        stall = self._shell.limits.write_stall
-        self._patience = Patience(self._loop.time(), window=stall, passed=self._taken())
-        self.deadline = self._patience.due
+        stall = self._shared.config.write_timeout
+        self._backlog = RateDeadline(self._loop.time(), window=stall, passed=self._taken())
+        self.deadline = self._backlog.due
 
     def _taken(self) -> int:
         """Bytes that the kernel has taken."""
@@ -169,20 +221,20 @@ class Connection(asyncio.Protocol):
 
     def look(self, now: float) -> None:
         """The deadline has come: cut, turn away or close whoever is late."""
-        if self._patience is not None:
-            if self._patience.lost(now, self._taken()):
-                self._shell.overdue["write_stall"] += 1
+        if self._backlog is not None:
+            if self._backlog.missed(now, self._taken()):
+                self._shared.overdue["write_stall"] += 1
                 self.abort()
             else:
-                self.deadline = self._patience.due
+                self.deadline = self._backlog.due
             return
         match self.phase:
             case Phase.HEAD:
-                self._shell.overdue["head"] += 1
-                self._turn_away(408, "The request's head did not arrive in time.")
+                self._shared.overdue["head"] += 1
+                self._turn_away(408, "The request header did not arrive in time.")
             case Phase.NEW | Phase.IDLE:
                 # Said nothing, so there is nothing to answer: an unasked 408 would only confuse.
-                self._shell.overdue["first_byte" if self.phase is Phase.NEW else "idle"] += 1
+                self._shared.overdue["first_byte" if self.phase is Phase.NEW else "idle"] += 1
                 self._close()
             case _:
                 self._close()
@@ -202,17 +254,15 @@ class Connection(asyncio.Protocol):
                 return
             data, self._preface = self._preface[vouched.size :], None
             if vouched.address is not None:
-                self._visit.vouched(vouched.address)
-        match self._visit.entry:
-            case Entry.WELCOME:
-                self._reader.receive(data)
-                self._read_head()
-            case Entry.CUT:
-                self.abort()
-            case Entry.FULL:
-                self._turn_away(503, "There are too many connections just now.")
-            case Entry.CROWDED:
-                self._turn_away(429, "There are too many connections from your address.")
+                self._lease.vouched(vouched.address)
+        verdict = self._lease.verdict
+        if verdict is Verdict.ADMIT:
+            self._reader.receive(data)
+            self._read_head()
+        elif verdict is Verdict.CUT:
+            self.abort()
+        else:
+            self._turn_away(*_REFUSED[verdict])
 
     def _read_head(self) -> None:
         try:
@@ -227,16 +277,19 @@ class Connection(asyncio.Protocol):
 
     def _begin(self, head: Head) -> None:
         """Give one request to the handler, in a task that this connection owns."""
-        shell = self._shell
+        shared = self._shared
         self._to(Phase.ANSWERING)
-        self._asks += 1
-        shell.asks += 1
-        self._keep_alive = head.keep_alive and self._asks < shell.limits.asks_per_connection
+        self._requests += 1
+        shared.requests += 1
+        self._keep_alive = head.keep_alive and self._requests < shared.config.requests_per_connection
         self._expects = head.expects_continue
-        self._intake = None if self._reader.whole else Intake(shell.limits, head.length, self._wanted)
-        self._reply = Http1Reply(self, shell.calendar, self._loop, bodiless=head.method == "HEAD", modern=head.modern)
-        request = Incoming(head.method, head.path, head.query, head.headers, self._visit.peer, self._intake)
-        self._task = self._loop.create_task(shell.handler(request, self._reply))
+        self._intake = None if self._reader.whole else Intake(shared.config, head.length, self._wanted)
+        self._reply = Http1Reply(
+            self._send, self._stays_open, self._over, shared.dates, self._loop,
+            bodiless=head.method == "HEAD", modern=head.modern,
+        )  # fmt: skip
+        request = Incoming(head.method, head.path, head.query, head.headers, self._lease.peer, self._intake)
+        self._task = self._loop.create_task(shared.handler(request, self._reply))
         self._task.add_done_callback(self._handled)
         if self._intake is None:
             self._hold_ahead()
@@ -256,12 +309,12 @@ class Connection(asyncio.Protocol):
         if reader.whole:
             intake.end()
             self._hold_ahead()
-        elif intake.behind > self._shell.limits.read_ahead and self._transport is not None:
+        elif intake.behind > self._shared.config.read_ahead and self._transport is not None:
             self._transport.pause_reading()
 
     def _hold_ahead(self) -> None:
         """Keep what comes before its time, within bounds. To stop reading instead would hide a client that leaves."""
-        if self._reader.waiting > self._shell.limits.read_ahead:
+        if self._reader.waiting > self._shared.config.read_ahead:
             self._reader.discard()
             self._keep_alive = False
 
@@ -270,7 +323,7 @@ class Connection(asyncio.Protocol):
         if self._transport is None:
             return
         if self._expects and self._reply is not None and not self._reply.started:
-            self.send(_CONTINUE)
+            self._send(_CONTINUE)
         self._expects = False
         if not self._transport.is_reading():
             self._transport.resume_reading()
@@ -286,25 +339,24 @@ class Connection(asyncio.Protocol):
 
     # Answering: what the reply calls.
 
-    def send(self, data: bytes) -> None:
+    def _send(self, data: bytes) -> None:
         """Write to the socket."""
         if self._transport is not None:
             self._written += len(data)
             self._transport.write(data)
 
-    def stays_open(self, *, framed: bool) -> bool:
-        """Decide, once per answer, whether this connection outlives it. `framed`: its end can be told without."""
-        self._keep_alive = self._keep_alive and framed and self._reader.whole and not self._shell.draining
+    def _stays_open(self, framed: bool) -> bool:
+        """Whether this connection outlives the answer. `framed`: the body's end shows without its close."""
+        self._keep_alive = self._keep_alive and framed and self._reader.whole and not self._shared.draining
         return self._keep_alive
 
-    def answered(self) -> None:
-        """The answer is whole."""
-        if not self._keep_alive:
-            self._finish()
-
-    def cut(self, *, silent: bool) -> None:
-        """Flush and close. `silent`: nothing but a reset tells that the body is not whole."""
-        if silent and self._transport is not None:
+    def _over(self, reply: Http1Reply) -> None:
+        """The answer is whole, or has to end as it is."""
+        if not reply.cut:
+            if not self._keep_alive:
+                self._finish()
+            return
+        if reply.ends_by_closing and self._transport is not None:
             self._transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
             if self._transport.get_extra_info("sslcontext") is not None:
                 self.abort()  # at its leisure a TLS transport would say a clean good-bye first
@@ -318,21 +370,21 @@ class Connection(asyncio.Protocol):
         if not task.cancelled() and (error := task.exception()) is not None:
             self._loop.call_exception_handler({"message": "a handler failed", "exception": error, "task": task})
         if self._transport is None:
-            self._shell.leave(self)
+            self._shared.left(self)
         elif self.phase is Phase.ANSWERING and reply is not None:
             if not reply.started and not reply.cut:
-                give(self._shell.refuse(500, "Something went wrong here."), reply)
+                give(self._shared.refuse(500, "Internal server error."), reply)
             elif not reply.ended:
                 reply.abort()
             if self.phase is Phase.ANSWERING:
                 self._next()
 
     def _next(self) -> None:
-        if not self._keep_alive or self._shell.draining:
+        if not self._keep_alive or self._shared.draining:
             self._finish()
             return
         self._to(Phase.IDLE)
-        if self._patience is None:
+        if self._backlog is None:
             self._go_on()
 
     def _go_on(self) -> None:
@@ -352,8 +404,8 @@ class Connection(asyncio.Protocol):
 
     def _turn_away(self, status: int, reason: str) -> None:
         """Refuse in words, and have done with this connection."""
-        self._shell.rejected[status] += 1
-        self.send(whole(self._shell.refuse(status, reason), self._shell.calendar))
+        self._shared.rejected[status] += 1
+        self._send(whole(self._shared.refuse(status, reason), self._shared.dates))
         self._linger()
 
     def _finish(self) -> None:
@@ -385,14 +437,14 @@ class Connection(asyncio.Protocol):
         if self.phase is Phase.IDLE:
             self._close()
         elif self.phase is Phase.NEW:
-            self.deadline = min(self.deadline, self._loop.time() + self._shell.limits.linger)
+            self.deadline = min(self.deadline, self._loop.time() + self._shared.config.linger)
 
     def abort(self) -> None:
         """Close at once, whatever is lost."""
         self._dismiss()
-        self.phase, self.deadline = Phase.CLOSING, math.inf
+        self._to(Phase.LOST)
         if self._transport is not None:
             self._transport.abort()
 
     def __repr__(self) -> str:
-        return f"<Connection {self.phase}, {self._asks} asks, {self._reader}>"
+        return f"<Connection {self.phase}, {self._requests} requests, {self._reader}>"

@@ -1,7 +1,7 @@
 """A request, its body on its way in: what has come, how much of it is taken, and how long to wait for the rest.
 
-Shells put bytes in as they come; one handler waits for the whole. Knows no socket. Nothing is kept beyond what the
-handler takes, and what comes before a handler wants it is the shell's to hold back (`behind`).
+A connection puts bytes in as they come; one handler waits for the whole. Knows no socket. Nothing is kept beyond what
+the handler takes, and what comes before a handler wants it is the connection's to hold back (`behind`).
 """
 
 from __future__ import annotations
@@ -10,19 +10,19 @@ import asyncio
 import contextlib
 from collections.abc import Callable
 
-from standpipe.edge.config import Limits, Patience
+from standpipe.edge.config import EdgeConfig, RateDeadline
 from standpipe.edge.seam import BodyTooLarge, BodyTooSlow, Headers
 
 
 class Intake:
     """One body."""
 
-    __slots__ = ("_arrival", "_declared", "_limit", "_limits", "_pieces", "_received", "_void", "_wanted", "whole")
+    __slots__ = ("_arrival", "_config", "_declared", "_limit", "_pieces", "_received", "_void", "_wanted", "whole")
 
-    def __init__(self, limits: Limits, declared: int | None, wanted: Callable[[], None]) -> None:
-        """`declared` is the length that the head tells, if it does. `wanted` is called when a handler asks."""
+    def __init__(self, config: EdgeConfig, declared: int | None, wanted: Callable[[], None]) -> None:
+        """`declared` is the length that the head declares, if it does. `wanted` is called when a handler asks."""
         self.whole = False
-        self._limits = limits
+        self._config = config
         self._declared = declared
         self._wanted = wanted
         self._pieces: list[bytes] = []
@@ -68,14 +68,16 @@ class Intake:
 
     async def _wait(self, limit: int) -> None:
         loop = asyncio.get_running_loop()
-        limits = self._limits
-        patience = Patience(loop.time(), window=limits.body_window, total=limits.body, passed=self._received)
+        config = self._config
+        deadline = RateDeadline(
+            loop.time(), window=config.body_window, total=config.body_timeout, passed=self._received
+        )
         while self._received <= limit and not self.whole:
             self._arrival = loop.create_future()
             with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout_at(patience.due):
+                async with asyncio.timeout_at(deadline.due):
                     await self._arrival
-            if not self.whole and patience.lost(loop.time(), self._received):
+            if not self.whole and deadline.missed(loop.time(), self._received):
                 raise BodyTooSlow(f"{self._received} bytes have come in time")
 
     def forget(self) -> None:

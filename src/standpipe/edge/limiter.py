@@ -1,8 +1,9 @@
-"""Census: who has how many connections open, and whether one more may come in.
+"""Connection limits: how many connections there may be in all, of one client and of one block of addresses.
 
-Counts only; owns no socket. The theory: a cap that is reached should be told (503 for our own capacity, 429 for the
-client's), but telling costs a connection, too. So a quarter above each cap is set aside for telling, and whoever
-comes beyond that is cut without a word. A trusted proxy speaks for many, and counts for nobody until it says for whom.
+Counts only; owns no socket. The theory: a cap that is reached should be explained (503 for our own capacity, 429 for
+the client's), but explaining costs a connection, too. So a quarter above each cap is set aside for explaining, and
+whatever comes beyond that is cut without a word. A trusted proxy speaks for many clients, and counts for none until it
+says for whom.
 """
 
 from __future__ import annotations
@@ -10,59 +11,60 @@ from __future__ import annotations
 from collections import Counter
 from enum import StrEnum
 
-from standpipe.edge.config import Limits
+from standpipe.edge.config import EdgeConfig
 from standpipe.policy.address import parse
 from standpipe.policy.identity import UNIX, UNKNOWN, ClientKey, Trust, client_key
 
 
-class Entry(StrEnum):
-    """What becomes of somebody who knocks."""
+class Verdict(StrEnum):
+    """What becomes of a new connection."""
 
-    WELCOME = "welcome"
+    ADMIT = "admit"
     FULL = "full"
-    """To be told that we have no room."""
+    """To be refused: the server has no room."""
     CROWDED = "crowded"
-    """To be told that this client, or its block, has too many connections."""
+    """To be refused: this client, or its block, has too many connections."""
     CUT = "cut"
-    """Not even that."""
+    """Not even refused in words."""
 
 
-class Visit:
-    """One connection's place in the census. `leave` it in the end; more often does no harm."""
+class Lease:
+    """One connection's share of the limits. `release` it in the end; more often does no harm."""
 
-    __slots__ = ("_census", "_inside", "counted", "entry", "key", "peer", "trusted")
+    __slots__ = ("_limiter", "_open", "charged", "key", "peer", "trusted", "verdict")
 
-    def __init__(self, census: Census, peer: str | None) -> None:
-        self._census = census
-        self._inside = True
+    def __init__(self, limiter: ConnectionLimiter, peer: str | None) -> None:
+        self._limiter = limiter
+        self._open = True
         self.peer = peer
         """The other end's address, or the one that a trusted proxy vouches for; None on a UNIX socket."""
-        self.key, self.trusted = census.identify(peer)
-        self.entry = Entry.WELCOME
-        self.counted = False
-        """Whether its client and block are charged with it."""
+        self.key, self.trusted = limiter.identify(peer)
+        self.verdict = Verdict.ADMIT
+        self.charged = False
+        """Whether it counts for its client and block."""
 
     def vouched(self, peer: str) -> None:
-        """A trusted proxy names its client: count it, and judge anew."""
+        """A trusted proxy names its client: charge that one. A refusal that stands already stays."""
         self.peer = peer
-        self.key, _ = self._census.identify(peer)
-        self.entry = self._census.judge(self)
+        self.key, _ = self._limiter.identify(peer)
+        if self.verdict is Verdict.ADMIT:
+            self.verdict = self._limiter.charge(self)
 
-    def leave(self) -> None:
+    def release(self) -> None:
         """Make room."""
-        if self._inside:
-            self._inside = False
-            self._census.forget(self)
+        if self._open:
+            self._open = False
+            self._limiter.released(self)
 
     def __repr__(self) -> str:
-        return f"<Visit {self.entry}>"  # no address: this may get into a log
+        return f"<Lease {self.verdict}>"  # no address: this may get into a log
 
 
-class Census:
+class ConnectionLimiter:
     """All connections of one server."""
 
-    def __init__(self, limits: Limits, trust: Trust) -> None:
-        self._limits = limits
+    def __init__(self, config: EdgeConfig, trust: Trust) -> None:
+        self._config = config
         self._trust = trust
         self.total = 0
         """Connections that are open."""
@@ -71,40 +73,36 @@ class Census:
         self.refused: Counter[str] = Counter()
         """Connections refused since the start, by the cap's name."""
 
-    def enter(self, peer: str | None) -> Visit:
-        """Somebody knocks. What is CUT has left again."""
-        visit = Visit(self, peer)
+    def lease(self, peer: str | None) -> Lease:
+        """Judge a new connection. One that is CUT is released already."""
+        lease = Lease(self, peer)
         self.total += 1
-        visit.entry = self._room(self.total, self._limits.connections, Entry.FULL)
-        if visit.entry is not Entry.WELCOME:
-            self.refused["connections"] += 1
-        elif not visit.trusted and peer is not None:
-            visit.entry = self.judge(visit)
-        if visit.entry is Entry.CUT:
-            visit.leave()
-        return visit
+        lease.verdict = self._judge("connections", self.total, self._config.connections, Verdict.FULL)
+        if lease.verdict is Verdict.ADMIT and not lease.trusted and peer is not None:
+            lease.verdict = self.charge(lease)
+        if lease.verdict is Verdict.CUT:
+            lease.release()
+        return lease
 
-    def judge(self, visit: Visit) -> Entry:
-        """Charge a visit to its client and block."""
-        visit.counted = True
-        limits, key = self._limits, visit.key
+    def charge(self, lease: Lease) -> Verdict:
+        """Count a connection for its client and block."""
+        lease.charged = True
+        config, key = self._config, lease.key
         self._clients[key.address] += 1
         self._blocks[key.block] += 1
-        entry = self._room(self._clients[key.address], limits.connections_per_client, Entry.CROWDED)
-        if entry is not Entry.WELCOME:
-            self.refused["connections_per_client"] += 1
-            return entry
-        entry = self._room(self._blocks[key.block], limits.connections_per_block, Entry.CROWDED)
-        if entry is not Entry.WELCOME:
-            self.refused["connections_per_block"] += 1
-        return entry
+        cap = config.connections_per_client
+        verdict = self._judge("connections_per_client", self._clients[key.address], cap, Verdict.CROWDED)
+        if verdict is Verdict.ADMIT:
+            cap = config.connections_per_block
+            verdict = self._judge("connections_per_block", self._blocks[key.block], cap, Verdict.CROWDED)
+        return verdict
 
-    def forget(self, visit: Visit) -> None:
-        """Undo `enter`."""
+    def released(self, lease: Lease) -> None:
+        """Undo `lease` and `charge`."""
         self.total -= 1
-        if not visit.counted:
+        if not lease.charged:
             return
-        for counts, name in ((self._clients, visit.key.address), (self._blocks, visit.key.block)):
+        for counts, name in ((self._clients, lease.key.address), (self._blocks, lease.key.block)):
             counts[name] -= 1
             if not counts[name]:
                 del counts[name]
@@ -116,16 +114,16 @@ class Census:
         address = parse(peer)
         return (UNKNOWN, False) if address is None else (client_key(address), self._trust.includes(address))
 
-    @staticmethod
-    def _room(count: int, cap: int, refusal: Entry) -> Entry:
+    def _judge(self, name: str, count: int, cap: int, refusal: Verdict) -> Verdict:
         if count <= cap:
-            return Entry.WELCOME
-        return refusal if count <= cap + max(1, cap // 4) else Entry.CUT
+            return Verdict.ADMIT
+        self.refused[name] += 1
+        return refusal if count <= cap + max(1, cap // 4) else Verdict.CUT
 
     @property
     def clients(self) -> int:
-        """How many have a connection."""
+        """How many clients have a connection."""
         return len(self._clients)
 
     def __repr__(self) -> str:
-        return f"<Census {self.total} connections of {len(self._clients)} clients>"
+        return f"<ConnectionLimiter {self.total} connections of {len(self._clients)} clients>"

@@ -1,9 +1,9 @@
-"""Where clients knock: listening sockets and TLS contexts.
+"""Listening sockets and TLS contexts.
 
-Only opens; who accepts is a shell's business. Every socket comes back bound and non-blocking, so that a port below 1024
-can be opened before rights are dropped, and so that a wrong address is an error before anything else starts. It also
-listens, so that whoever comes early waits; but not on a shared port, where the kernel would give us a part of those
-whom the other server could answer now.
+Only opens; `server` accepts. Every socket comes back bound and non-blocking, so that a port below 1024 can be opened
+before rights are dropped, and so that a wrong address is an error before anything else starts. It also listens, so that
+clients that come early wait; but not on a shared port, where the kernel would give us a part of those whom the other
+server could answer now.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """PROXY protocol, versions 1 and 2: the line that a proxy in front puts before a connection, to say for whom it speaks.
 
-Pure. Source: the HAProxy project's specification (proxy-protocol.txt, sections 2.1 and 2.2). Who may send it is the
-shell's to decide; from anybody else these bytes are just a malformed request.
+Pure. Source: the HAProxy project's specification (proxy-protocol.txt, sections 2.1 and 2.2). Who may send it is
+decided by `connection`; from anybody else these bytes are just a malformed request.
 """
 
 from __future__ import annotations

@@ -1,19 +1,18 @@
 """An answer on its way out: the seam's Reply over one HTTP/1 connection.
 
-Knows how an answer is framed, and nothing of sockets: a `Wire` sends. The head is kept back until there is something
-to send with it, so that head and first piece are one write; an answer whose length is not known sends it by the next
-turn of the loop at the latest.
+Knows how an answer is framed, and nothing of sockets: its connection gives it what sends. The head is kept back until
+there is something to send with it, so that head and first piece are one write; an answer whose length is not known
+sends it by the next turn of the loop at the latest.
 """
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from email.utils import formatdate
 from enum import StrEnum
 from http import HTTPStatus
-from typing import Protocol
 
 from standpipe.edge.seam import Refusal, Reply
 from standpipe.flow import Flow
@@ -28,7 +27,7 @@ _CLOSE = b"connection: close\r\n"
 _KEEP_ALIVE = b"connection: keep-alive\r\n"
 
 
-class Body(StrEnum):
+class BodyEnd(StrEnum):
     """How the end of a body is told."""
 
     NONE = "none"
@@ -37,27 +36,7 @@ class Body(StrEnum):
     UNTIL_CLOSE = "until close"
 
 
-class Wire(Protocol):
-    """The connection, as a reply sees it."""
-
-    def send(self, data: bytes) -> None:
-        """Write to the socket."""
-        ...
-
-    def stays_open(self, *, framed: bool) -> bool:
-        """Decide, once per answer, whether the connection outlives it. `framed`: its end can be told without."""
-        ...
-
-    def answered(self) -> None:
-        """The answer is whole."""
-        ...
-
-    def cut(self, *, silent: bool) -> None:
-        """Flush and close. `silent`: nothing but a reset tells that the body is not whole."""
-        ...
-
-
-class Calendar:
+class DateCache:
     """The date as HTTP writes it, made once per second."""
 
     __slots__ = ("_date", "_second")
@@ -79,20 +58,32 @@ class Http1Reply:
     """One answer."""
 
     __slots__ = (
-        "_bodiless", "_body", "_calendar", "_flow", "_head", "_held", "_left", "_loop", "_modern", "_wire",
-        "cut", "ended", "gone", "started",
+        "_bodiless", "_body", "_dates", "_flow", "_head", "_held", "_left", "_loop", "_modern", "_on_over", "_send",
+        "_stays_open", "cut", "ended", "gone", "started",
     )  # fmt: skip
 
     def __init__(
-        self, wire: Wire, calendar: Calendar, loop: asyncio.AbstractEventLoop, *, bodiless: bool, modern: bool
+        self,
+        send: Callable[[bytes], None],
+        stays_open: Callable[[bool], bool],
+        on_over: Callable[[Http1Reply], None],
+        dates: DateCache,
+        loop: asyncio.AbstractEventLoop,
+        *,
+        bodiless: bool,
+        modern: bool,
     ) -> None:
-        """`bodiless`: a HEAD request. `modern`: the client speaks HTTP/1.1."""
-        self._wire = wire
-        self._calendar = calendar
+        """`stays_open` decides, once per answer, whether the connection outlives it; it is told whether the end of the
+        body shows without. `on_over` is called when the answer has ended or was cut. `bodiless`: a HEAD request.
+        `modern`: the client speaks HTTP/1.1."""
+        self._send = send
+        self._stays_open = stays_open
+        self._on_over = on_over
+        self._dates = dates
         self._loop = loop
         self._bodiless = bodiless
         self._modern = modern
-        self._body = Body.NONE
+        self._body = BodyEnd.NONE
         self._head = b""
         self._left = 0
         self._flow: Flow | None = None
@@ -106,6 +97,11 @@ class Http1Reply:
     def over(self) -> bool:
         """Whether the handler has said all that it will say."""
         return self.ended or self.cut
+
+    @property
+    def ends_by_closing(self) -> bool:
+        """Whether nothing but the connection's close ends the body, so that half of it looks whole without a reset."""
+        return self._body is BodyEnd.UNTIL_CLOSE
 
     def start(self, status: int, headers: Sequence[Header]) -> None:
         if self.started:
@@ -123,33 +119,33 @@ class Http1Reply:
         if self.gone or self.cut:
             return
         self._frame(status, length)
-        self._head = b"%bdate: %b\r\n%b\r\n" % (fields, self._calendar.date(), self._framing())
-        if self._body is not Body.SIZED:
+        self._head = b"%bdate: %b\r\n%b\r\n" % (fields, self._dates.date(), self._framing())
+        if self._body is not BodyEnd.SIZED:
             self._loop.call_soon(self._flush)
 
     def _framing(self) -> bytes:
         """The header lines that frame the body and tell what becomes of the connection."""
-        framing = _CHUNKED if self._body is Body.CHUNKED else b""
-        if not self._wire.stays_open(framed=self._body is not Body.UNTIL_CLOSE):
+        framing = _CHUNKED if self._body is BodyEnd.CHUNKED else b""
+        if not self._stays_open(not self.ends_by_closing):
             return framing + _CLOSE
         return framing if self._modern else _KEEP_ALIVE
 
     def _frame(self, status: int, length: int | None) -> None:
         if self._bodiless or status in _BODILESS:
-            self._body = Body.NONE
+            self._body = BodyEnd.NONE
         elif length is not None:
-            self._body, self._left = Body.SIZED, length
+            self._body, self._left = BodyEnd.SIZED, length
         else:
-            self._body = Body.CHUNKED if self._modern else Body.UNTIL_CLOSE
+            self._body = BodyEnd.CHUNKED if self._modern else BodyEnd.UNTIL_CLOSE
 
     def write(self, data: bytes) -> None:
         if not self.started or self.ended:
             raise RuntimeError("an answer is written between its start and its end")
-        if self.gone or self.cut or self._body is Body.NONE or not data:
+        if self.gone or self.cut or self._body is BodyEnd.NONE or not data:
             return
-        if self._body is Body.CHUNKED:
+        if self._body is BodyEnd.CHUNKED:
             data = b"%b%x\r\n%b\r\n" % (self._head, len(data), data)
-        elif self._body is Body.SIZED:
+        elif self._body is BodyEnd.SIZED:
             self._left -= len(data)
             if self._left < 0:
                 self.abort()
@@ -158,7 +154,7 @@ class Http1Reply:
         else:
             data = self._head + data
         self._head = b""
-        self._wire.send(data)
+        self._send(data)
 
     def end(self) -> None:
         if not self.started or self.ended:
@@ -170,12 +166,12 @@ class Http1Reply:
             raise RuntimeError("an answer is shorter than its content-length")
         self.ended = True
         self.throttle(None)
-        if self._body is Body.CHUNKED:
-            self._wire.send(self._head + _LAST_CHUNK)
+        if self._body is BodyEnd.CHUNKED:
+            self._send(self._head + _LAST_CHUNK)
             self._head = b""
         else:
             self._flush()
-        self._wire.answered()
+        self._on_over(self)
 
     def abort(self) -> None:
         if self.ended or self.cut or self.gone:
@@ -183,7 +179,7 @@ class Http1Reply:
         self.cut = True
         self.throttle(None)
         self._flush()
-        self._wire.cut(silent=self._body is Body.UNTIL_CLOSE)
+        self._on_over(self)
 
     def throttle(self, flow: Flow | None) -> None:
         former, self._flow = self._flow, flow
@@ -208,7 +204,7 @@ class Http1Reply:
     def _flush(self) -> None:
         head, self._head = self._head, b""
         if head and not self.gone:
-            self._wire.send(head)
+            self._send(head)
 
     def __repr__(self) -> str:
         state = "gone" if self.gone else "cut" if self.cut else "ended" if self.ended else "open"
@@ -222,12 +218,12 @@ def give(refusal: Refusal, reply: Reply) -> None:
     reply.end()
 
 
-def whole(refusal: Refusal, calendar: Calendar) -> bytes:
+def whole(refusal: Refusal, dates: DateCache) -> bytes:
     """A refusal as the last bytes of a connection."""
     lines = [_STATUS_LINES[refusal.status]]
     for name, value in sized(refusal):
         lines += (name, b": ", value, b"\r\n")
-    return b"".join([*lines, b"date: ", calendar.date(), b"\r\nconnection: close\r\n\r\n", refusal.body])
+    return b"".join([*lines, b"date: ", dates.date(), b"\r\nconnection: close\r\n\r\n", refusal.body])
 
 
 def sized(refusal: Refusal) -> list[Header]:

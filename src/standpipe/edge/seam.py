@@ -1,9 +1,9 @@
 """The seam: all that a handler ever sees of HTTP.
 
-A shell (ASGI under some server, or our own protocol) reads bytes, makes a `Request`, and runs the handler in a task of
+Whoever serves (the edge, or `standpipe.asgi` inside another server) makes a `Request` and runs the handler in a task of
 its own with a `Reply` to write to. The contract between them:
 
-* When the client leaves, in any phase, the shell sets `reply.gone` and cancels the handler's task. That is the only
+* When the client leaves, in any phase, the server sets `reply.gone` and cancels the handler's task. That is the only
   way in which a handler learns of it, and it needs no other. After `end` or `abort` nothing is cancelled any more: the
   handler has said all that it will say, and may tidy up. A client that shuts down its sending side while it is being
   answered has left, as far as anybody can know; so has one whose body breaks the framing, or whose reading stalls.
@@ -11,7 +11,7 @@ its own with a `Reply` to write to. The contract between them:
 * A handler that returns without `end` after `start`, or raises after `start`, has its connection closed unclean, so
   that half a body never looks like a whole one. Returning or raising before `start` gives the client a bare 500. What
   it raised goes to the loop's exception handler.
-* The shell holds all deadlines and caps of the wire, and calls `refuse` for a response body when it must turn somebody
+* The server holds all deadlines and caps of the wire, and calls `refuse` for a response body when it must turn somebody
   away before there is a Request.
 """
 
@@ -92,7 +92,7 @@ class Reply(Protocol):
 
     def start(self, status: int, headers: Sequence[tuple[bytes, bytes]]) -> None:
         """Send the head, header names in lower case. With a `content-length` the body is sized, without it chunked
-        (until close for HTTP/1.0). The shell adds `date` and connection headers, nothing else. A HEAD request's body
+        (until close for HTTP/1.0). The server adds `date` and connection headers, nothing else. A HEAD request's body
         is dropped. It goes out with the first `write` or `end`, or by the loop's next turn."""
         ...
 

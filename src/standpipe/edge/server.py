@@ -1,8 +1,13 @@
-"""The front door: accepts connections for a shell, whichever it is, and closes again in good order.
+"""The HTTP server: accepts connections within the limits, ends those that are late, and closes in good order.
 
-Knows sockets, TLS and caps, and nothing of HTTP. It accepts by itself instead of leaving that to the loop, because
-only so can somebody be counted, and cut, before a transport or a TLS handshake is spent on them. A drain accepts
-whatever the kernel had already taken in, so that a restart with a shared or passed socket loses nobody.
+Knows sockets, TLS and caps; what is said on a connection is `connection`'s business. It accepts by itself instead of
+leaving that to the loop, because only so can a connection be counted, and cut, before a transport or a TLS handshake is
+spent on it. A drain (graceful shutdown) accepts whatever the kernel had already taken in, so that a restart with a
+shared or passed socket loses nobody.
+
+The theory of the sweep: a timer per connection, moved at every request, costs more than all else that a connection
+does, and memory as well. Deadlines here are seconds and may be a little late, so one timer walks over all connections
+now and then and looks at those whose time has come.
 """
 
 from __future__ import annotations
@@ -12,80 +17,67 @@ import contextlib
 import errno
 import socket
 import ssl
+from collections import Counter
 from collections.abc import Mapping, Sequence
-from typing import Protocol
 
 from msgspec import Struct
 
-from standpipe.edge.limiter import Census, Entry, Visit
-from standpipe.edge.config import Limits
+from standpipe.edge.config import EdgeConfig
+from standpipe.edge.connection import Connection, Shared
+from standpipe.edge.limiter import ConnectionLimiter, Lease, Verdict
 from standpipe.edge.listen import BACKLOG, Tls, address_of
+from standpipe.edge.seam import Handler, Refuse
 from standpipe.policy.identity import Trust
 
-_AT_ONCE = 8
+_ACCEPTED_AT_ONCE = 8
 """Connections that are accepted in one turn of the loop, so that a flood of them leaves time for everything else."""
-_BREATH = 0.5
+_SCANNED_AT_ONCE = 256
+"""Connections that the sweep scans in one turn of the loop: some 40 microseconds."""
+_LATE_AT_ONCE = 4
+"""Late ones that are dealt with in one turn; each costs as much as a short answer. With 32, five hundred late ones a
+second doubled a polite client's 99th percentile."""
+_PAUSE = 0.5
 """Seconds to wait when the system has no descriptor left for another connection."""
 _PARTING = 1.0
 """Seconds that cancelled handlers have to return."""
 _EXHAUSTED = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
 
 
-class Statistics(Struct, frozen=True):
-    """Connections that are open, and the clients they belong to; since the start, connections refused by cap, requests
-    that were rejected before a handler saw them, by status, and connections cut, by the name of their deadline."""
+class EdgeStatistics(Struct, frozen=True):
+    """Connections that are open, in all and by phase, and the clients they belong to. Since the start: requests given
+    to the handler, connections refused by cap, requests rejected before the handler saw them by status, and
+    connections cut by the name of their deadline."""
 
     connections: int
+    phases: Mapping[str, int]
     clients: int
+    requests: int
     refused: Mapping[str, int]
     rejected: Mapping[int, int]
     overdue: Mapping[str, int]
 
 
-class Shell(Protocol):
-    """What serves the connections."""
-
-    @property
-    def rejected(self) -> Mapping[int, int]:
-        """Requests turned away before a handler saw them since the start, by status."""
-        ...
-
-    @property
-    def overdue(self) -> Mapping[str, int]:
-        """Connections cut for being late since the start, by the deadline's name."""
-        ...
-
-    def protocol(self, visit: Visit) -> asyncio.Protocol:
-        """A protocol for one accepted connection, which makes its visit leave in the end."""
-        ...
-
-    def begin_drain(self) -> None:
-        """No connection gets another request once its present one is answered; idle ones close now."""
-        ...
-
-    def abort(self) -> None:
-        """Cut every connection, which cancels every handler."""
-        ...
-
-    async def emptied(self) -> None:
-        """Until no connection is open and no handler runs."""
-        ...
-
-
 class Server:
-    """One shell behind any number of listening sockets."""
+    """One handler behind any number of listening sockets."""
 
-    def __init__(self, shell: Shell, limits: Limits, trust: Trust) -> None:
-        """`trust` names the proxies that speak for many, and so count for nobody."""
-        self.census = Census(limits, trust)
-        self._shell = shell
-        self._limits = limits
+    def __init__(
+        self, handler: Handler, refuse: Refuse, config: EdgeConfig, trust: Trust, *, proxied: bool = False
+    ) -> None:
+        """`trust` names the proxies that speak for many, and so count for nobody. `proxied`: each of them begins every
+        connection with a PROXY protocol header."""
+        self.limiter = ConnectionLimiter(config, trust)
+        self._shared = Shared(handler, refuse, config, proxied=proxied)
+        self._config = config
         self._listening: list[socket.socket] = []
         self._tls: Tls | None = None
         self._context: ssl.SSLContext | None = None
         self._opening: set[asyncio.Task[None]] = set()
         self._loop = asyncio.get_running_loop()
         self._aborted = False
+        shortest = min(config.first_byte_timeout, config.header_timeout, config.idle_timeout, config.write_timeout)
+        # Late by a quarter of the shortest deadline at most, and never by more than a second.
+        self._tick = min(4.0, shortest, config.linger) / 4
+        self._sweeping: asyncio.TimerHandle | None = None
 
     def start(self, sockets: Sequence[socket.socket], tls: Tls | None = None) -> None:
         """Accept on these sockets from now on; they are ours to close. Raises ListenError for a bad certificate."""
@@ -110,7 +102,7 @@ class Server:
         """Where it listens."""
         return tuple(address_of(sock) for sock in self._listening)
 
-    def _accept(self, listening: socket.socket, most: int = _AT_ONCE) -> None:
+    def _accept(self, listening: socket.socket, most: int = _ACCEPTED_AT_ONCE) -> None:
         for _ in range(most):
             try:
                 sock, address = listening.accept()
@@ -121,37 +113,43 @@ class Server:
                     raise
                 self._rest(listening, error)
                 return
-            visit = self.census.enter(address[0] if isinstance(address, tuple) else None)
-            if visit.entry is Entry.CUT:
+            lease = self.limiter.lease(address[0] if isinstance(address, tuple) else None)
+            if lease.verdict is Verdict.CUT:
                 sock.close()
                 continue
             sock.setblocking(False)
-            task = self._loop.create_task(self._open(sock, visit))
+            task = self._loop.create_task(self._open(sock, lease))
             self._opening.add(task)
             task.add_done_callback(self._opening.discard)
 
-    async def _open(self, sock: socket.socket, visit: Visit) -> None:
+    async def _open(self, sock: socket.socket, lease: Lease) -> None:
         """Give one accepted socket a transport and a protocol."""
         secure = self._context is not None
         try:
             await self._loop.connect_accepted_socket(
-                lambda: self._shell.protocol(visit),
+                lambda: self.protocol(lease),
                 sock,
                 ssl=self._context,
-                ssl_handshake_timeout=self._limits.head if secure else None,
-                ssl_shutdown_timeout=self._limits.linger if secure else None,
+                ssl_handshake_timeout=self._config.header_timeout if secure else None,
+                ssl_shutdown_timeout=self._config.linger if secure else None,
             )
         except OSError:  # it left, or its handshake failed or took too long: nobody is there to be told
-            visit.leave()
+            lease.release()
         except asyncio.CancelledError:
-            visit.leave()
+            lease.release()
             raise
+
+    def protocol(self, lease: Lease) -> Connection:
+        """A protocol for one accepted connection, which releases its lease in the end."""
+        if self._sweeping is None:
+            self._sweeping = self._loop.call_later(self._tick, self._sweep)
+        return Connection(self._shared, lease)
 
     def _rest(self, listening: socket.socket, error: OSError) -> None:
         """No descriptor is left: say so, and try again in a moment instead of at once and for ever."""
         self._loop.call_exception_handler({"message": "cannot accept connections", "exception": error})
         self._loop.remove_reader(listening)
-        self._loop.call_later(_BREATH, self._resume, listening)
+        self._loop.call_later(_PAUSE, self._resume, listening)
 
     def _resume(self, listening: socket.socket) -> None:
         if listening in self._listening:
@@ -164,7 +162,9 @@ class Server:
             self._accept(sock, BACKLOG + 1)  # as many as the kernel may hold: closing would reset them
             sock.close()
         self._listening.clear()
-        self._shell.begin_drain()
+        self._shared.draining = True  # no connection gets another request once its present one is answered
+        for connection in tuple(self._shared.open):
+            connection.drain()
 
     async def drain(self, grace: float) -> bool:
         """Drain for `grace` seconds at most, then cut whoever is left. True if nobody had to be cut."""
@@ -172,7 +172,7 @@ class Server:
         try:
             async with asyncio.timeout(grace):
                 await self._opened()
-                await self._shell.emptied()
+                await self._shared.emptied.wait()
         except TimeoutError:
             await self.abort()
         return not self._aborted
@@ -185,16 +185,45 @@ class Server:
         for task in self._opening:
             task.cancel()
         await self._opened()
-        self._shell.abort()
+        for connection in tuple(self._shared.open):
+            connection.abort()
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(_PARTING):
-                await self._shell.emptied()
+                await self._shared.emptied.wait()
 
-    def statistics(self) -> Statistics:
+    def _sweep(self) -> None:
+        """Find the connections that are late. Without any connection there is no timer."""
+        self._sweeping = None
+        if self._shared.open or self._opening:
+            self._look(list(self._shared.open))
+
+    def _look(self, unseen: list[Connection]) -> None:
+        """Look some over in each turn of the loop: those that came together are late together."""
+        now = self._loop.time()
+        late = 0
+        for _ in range(min(_SCANNED_AT_ONCE, len(unseen))):
+            connection = unseen.pop()
+            if connection.deadline <= now:
+                connection.look(now)
+                late += 1
+                if late == _LATE_AT_ONCE:
+                    break
+        if unseen:
+            self._sweeping = self._loop.call_later(0, self._look, unseen)
+        else:
+            self._sweeping = self._loop.call_later(self._tick, self._sweep)
+
+    def statistics(self) -> EdgeStatistics:
         """Counts, as they are now."""
-        census = self.census
-        return Statistics(
-            census.total, census.clients, dict(census.refused), dict(self._shell.rejected), dict(self._shell.overdue)
+        shared, limiter = self._shared, self.limiter
+        return EdgeStatistics(
+            connections=limiter.total,
+            phases=dict(Counter(connection.phase.value for connection in shared.open)),
+            clients=limiter.clients,
+            requests=shared.requests,
+            refused=dict(limiter.refused),
+            rejected=dict(shared.rejected),
+            overdue=dict(shared.overdue),
         )
 
     async def _opened(self) -> None:
@@ -202,4 +231,4 @@ class Server:
             await asyncio.wait(tuple(self._opening))
 
     def __repr__(self) -> str:
-        return f"<Server on {', '.join(self.addresses) or 'nothing'}, {self.census}>"
+        return f"<Server on {', '.join(self.addresses) or 'nothing'}, {self.limiter}>"
