@@ -168,6 +168,19 @@ class Ask(Struct, frozen=True):
     format: OutputFormat = OutputFormat()
     effort: Effort | None = None
 
+    @property
+    def callable_tools(self) -> tuple[Tool, ...]:
+        """The tools that the model may call."""
+        choice = self.tool_choice
+        if choice is None or choice.mode in (ToolMode.AUTO, ToolMode.REQUIRED):
+            return self.tools
+        return tuple(tool for tool in self.tools if choice.mode is ToolMode.NAMED and tool.name == choice.name)
+
+    @property
+    def must_call(self) -> bool:
+        """Whether a tool has to be called, so that an answer in prose would be wrong."""
+        return self.tool_choice is not None and self.tool_choice.mode in (ToolMode.REQUIRED, ToolMode.NAMED)
+
 
 class EmbedAsk(Struct, frozen=True):
     """Texts to turn into vectors, in order: the one thing besides an answer that some engines give.

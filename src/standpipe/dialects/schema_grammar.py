@@ -3,7 +3,7 @@
 Why our own. The engine's package has a function of that name, but in its build it hands the schema to another grammar
 library unread, whose errors are logged and then ignored: an unsupported schema constrains nothing, and says so to
 nobody. GBNF that cannot be read is refused. And only text can be framed: what a gpt-oss model writes around its JSON
-must be in the same grammar (see `harmony_frame`).
+must be in the same grammar (see `harmony.prompt`).
 
 Covered is what OpenAI's strict mode allows: objects, arrays, strings, numbers, booleans, null, `enum`, `const`,
 `anyOf`, `$ref` inside the schema (recursive ones, too), bounds on lengths and integers, and the formats that a few
@@ -19,8 +19,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from standpipe.chat.errors import Unsupported
-from standpipe.dialects.gbnf import Grammar, literal
-from standpipe.dialects.schema_numbers import integers
+from standpipe.dialects.gbnf import Grammar, integers, literal
 
 _MOST_RULES: Final = 4000
 _MOST_REPEATS: Final = 256
@@ -50,13 +49,13 @@ def add_schema(grammar: Grammar, schema: Mapping[str, Any], param: str, *, stric
 
     Raises Unsupported, naming the place in the schema.
     """
-    name = _Reading(grammar, schema, param, strict=strict).rule(schema, param)
+    name = _SchemaReader(grammar, schema, param, strict=strict).rule(schema, param)
     if len(grammar) > _MOST_RULES:
         raise Unsupported(f"`{param}` makes too large a grammar.", param=param)
     return name
 
 
-class _Reading:
+class _SchemaReader:
     """One schema on its way into a grammar. Refuses or passes over what it cannot express."""
 
     def __init__(self, grammar: Grammar, root: Mapping[str, Any], param: str, *, strict: bool) -> None:

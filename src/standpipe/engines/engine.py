@@ -2,7 +2,7 @@
 
 Events are pushed, not pulled: bytes that arrive on an engine's socket become events and then bytes on the client's
 socket inside one callback, with no queue and no task switch in between. An engine that is written as an async
-iterator joins through `relay`.
+iterator joins through `relay`. Whatever stands between derives from `EngineWrapper` and `SinkWrapper`.
 """
 
 from __future__ import annotations
@@ -95,6 +95,40 @@ class Probed(Protocol):
     async def probe(self) -> Handling:
         """Find out, at the cost of three short prompts. Never raises a Failure."""
         ...
+
+
+class EngineWrapper:
+    """Stands before an engine and passes on all but the asking. It embeds if the engine does, and only then has an
+    `embed`."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self.name = engine.name
+        self.slots = engine.slots
+        if isinstance(engine, Embedder):
+            self.embed = engine.embed
+
+    async def models(self) -> tuple[str, ...]:
+        return await self._engine.models()
+
+    async def health(self) -> Health:
+        return await self._engine.health()
+
+    async def close(self) -> None:
+        await self._engine.close()
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self._engine!r}>"
+
+
+class SinkWrapper:
+    """Stands before a sink. Whoever derives from it takes the events."""
+
+    def __init__(self, sink: Sink) -> None:
+        self._sink = sink
+
+    def connect(self, flow: Flow | None) -> None:
+        self._sink.connect(flow)
 
 
 class _Gate:

@@ -1,20 +1,30 @@
-"""Reading a tool call's arguments out of what a model wrote for them.
+"""Tool calls as models and engines write them: their arguments read and mended, their names held against what was
+declared.
 
 Arguments are JSON text, given on exactly as written wherever it is a JSON object. What models write besides is mended
 when there is only one thing that it can mean (a wrong closing bracket, a one-element array, an envelope that repeats
-the tool's name, bare code for a tool that takes one text); else there are no arguments, and so no call. Pure.
+the tool's name, bare code for a tool that takes one text); else there are no arguments, and so no call.
+
+An engine that reads Harmony itself lets markup into names (`get_weather<|channel|>commentary`) and calls tools that
+nobody declared. `DeclaredCalls` passes a clean call as the same objects; a name loses its markup; a call that names no
+declared tool is left out and remembered.
+
+Pure. Knows neither streams of text nor where in a turn a call stands.
 """
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any, Final
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from standpipe.chat.ask import Tool
+from standpipe.chat.events import ToolCallDelta
+from standpipe.dialects.harmony.markup import Cutter, Marker, strip_markers, tool_named, unfinished_marker
 
 
 class Signature(Struct, frozen=True):
@@ -44,7 +54,7 @@ def _signature(schema: Mapping[str, Any]) -> Signature:
     return Signature(known=frozenset(properties) | needed, needed=needed, lone_text=lone_text)
 
 
-def read(text: str, name: str, signature: Signature, *, says_json: bool, whole: bool) -> str | None:
+def read_arguments(text: str, name: str, signature: Signature, *, says_json: bool, whole: bool) -> str | None:
     """The arguments, as JSON text of an object, or None when there are none to be had.
 
     `says_json`: the header declared JSON. `whole`: the message was ended, not cut off.
@@ -63,7 +73,7 @@ def read(text: str, name: str, signature: Signature, *, says_json: bool, whole: 
     return source
 
 
-def guess(text: str, declared: Signatures) -> tuple[str, str] | None:
+def guess_call(text: str, declared: Signatures) -> tuple[str, str] | None:
     """The call, as (name, arguments), that a message without a recipient is: the one declared tool that its keys fit.
 
     None when it is no JSON object, when it fits none, or more than one.
@@ -162,3 +172,85 @@ def _enveloped(value: dict[str, Any]) -> tuple[str, str] | None:
         found = _first_object(inner)
         return (name, found[1]) if found else None
     return (name, _compact(inner)) if isinstance(inner, dict) else None
+
+
+_NAME_END: Final = re.compile(r"<\||\s|\{")
+LONGEST_NAME: Final = 64
+"""Characters of an undeclared tool's name that are remembered."""
+
+
+class MarkerStripper:
+    """Takes markers out of a text that has none to have."""
+
+    __slots__ = ("_cutter", "_last")
+
+    def __init__(self) -> None:
+        self._cutter = Cutter()
+        self._last = ""
+
+    def feed(self, piece: str) -> str:
+        """The piece without markers; the start of one is kept back."""
+        out: list[str] = []
+        for text in self._cutter.feed(piece):
+            if not isinstance(text, Marker):
+                out.append(text)
+                self._last = text
+            elif unfinished_marker(self._last):
+                out.append(" ")
+                self._last = " "
+        return "".join(out)
+
+    def flush(self) -> str:
+        """What was kept back, now that no more comes."""
+        return self._cutter.flush()
+
+
+class DeclaredCalls:
+    """One answer's calls. `count` is how many were given out, `undeclared` names those that were not."""
+
+    __slots__ = ("_open", "_tools", "count", "undeclared")
+
+    def __init__(self, tools: Collection[str]) -> None:
+        self.count = 0
+        self.undeclared: list[str] = []
+        self._tools = tools
+        self._open: dict[int, tuple[int, MarkerStripper] | None] = {}
+
+    def take(self, delta: ToolCallDelta) -> list[ToolCallDelta]:
+        """Take a delta of the engine's; give it, mended where it needs it, or nothing."""
+        name = delta.name
+        if delta.index not in self._open:
+            name = self._begin(delta)
+        call = self._open[delta.index]
+        if call is None:
+            return []
+        index, scrub = call
+        arguments = scrub.feed(delta.arguments)
+        if (index, name, arguments) == (delta.index, delta.name, delta.arguments):
+            return [delta]
+        return [replace(delta, index=index, name=name, arguments=arguments)]
+
+    def adopt(self, delta: ToolCallDelta) -> ToolCallDelta:
+        """A whole call that somebody else found, in its place among the others."""
+        index = self.count
+        self.count += 1
+        return delta if delta.index == index else replace(delta, index=index)
+
+    def finish(self) -> list[ToolCallDelta]:
+        """What was kept back."""
+        rest = [(call[0], call[1].flush()) for call in self._open.values() if call]
+        return [ToolCallDelta(index, text) for index, text in rest if text]
+
+    def __repr__(self) -> str:
+        return f"<DeclaredCalls {self.count} undeclared={len(self.undeclared)}>"
+
+    def _begin(self, delta: ToolCallDelta) -> str | None:
+        written = delta.name or ""
+        name = tool_named(_NAME_END.split(written.strip(), maxsplit=1)[0], self._tools)
+        if name is None:
+            self._open[delta.index] = None
+            self.undeclared.append(strip_markers(written)[:LONGEST_NAME])
+            return None
+        self._open[delta.index] = (self.count, MarkerStripper())
+        self.count += 1
+        return name

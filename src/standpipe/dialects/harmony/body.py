@@ -1,6 +1,6 @@
 """What becomes of the messages of a Harmony turn: reasoning, text, a call, or nothing.
 
-`Scribe` is told by the parser which message begins, what it says and how it ends, and writes events. Here is decided
+`EventWriter` is told by the parser which message begins, what it says and how it ends, and writes events. Here is decided
 what is given at once and what is held: a call until it is whole, because half a call must never be seen; what may be a
 call without a recipient until it is known; text outside any message until something follows, because then it was
 reasoning, and if nothing follows it was the answer. Knows no markers, only that none may get out.
@@ -16,12 +16,18 @@ from msgspec import Struct
 
 from standpipe.chat.ask import Tool
 from standpipe.chat.events import Delta, ReasoningDelta, TextDelta, ToolCallDelta
-from standpipe.dialects.harmony import arguments
-from standpipe.dialects.harmony.header import Channel, Heading, said
-from standpipe.dialects.harmony.markup import joins, strip, unfinished
+from standpipe.dialects.harmony.calls import guess_call, is_object, read_arguments, signatures
+from standpipe.dialects.harmony.markup import (
+    Channel,
+    Heading,
+    completes_marker,
+    strip_markers,
+    unfinished_marker,
+    worth_keeping,
+)
 
 
-class Kind(Enum):
+class MessageKind(Enum):
     """What becomes of a message."""
 
     REASONING = auto()
@@ -36,7 +42,7 @@ class Kind(Enum):
     DROP = auto()
 
 
-class Close(Enum):
+class MessageEnd(Enum):
     """What the end of a message means for the turn."""
 
     OPEN = auto()
@@ -54,8 +60,8 @@ class Body(Struct, frozen=True):
     turn. `json_is_lost`: JSON that is no call is dropped, because it was meant as one.
     """
 
-    kind: Kind
-    otherwise: Kind = Kind.DROP
+    kind: MessageKind
+    otherwise: MessageKind = MessageKind.DROP
     tool: str = ""
     json: bool = False
     final: bool = False
@@ -70,29 +76,29 @@ def body_for(heading: Heading, *, forced: bool) -> Body:
     as a call. 6. No known channel: held.
     """
     if heading.tool is not None:
-        return Body(Kind.CALL, tool=heading.tool, json=heading.json)
+        return Body(MessageKind.CALL, tool=heading.tool, json=heading.json)
     if heading.to == "":
-        return Body(Kind.GUESS, json_is_lost=True)
+        return Body(MessageKind.GUESS, json_is_lost=True)
     self_addressed = heading.to == "assistant"
     if heading.bare_type or (heading.to is not None and not self_addressed):
-        return Body(Kind.DROP)
+        return Body(MessageKind.DROP)
     match heading.channel:
         case Channel.FINAL:
-            return Body(Kind.GUESS if forced else Kind.TEXT, otherwise=Kind.TEXT, final=True)
+            return Body(MessageKind.GUESS if forced else MessageKind.TEXT, otherwise=MessageKind.TEXT, final=True)
         case Channel.ANALYSIS if not self_addressed:
-            return Body(Kind.REASONING)
+            return Body(MessageKind.REASONING)
         case Channel.ANALYSIS:
-            return Body(Kind.OPEN, otherwise=Kind.REASONING, json_is_lost=True)
+            return Body(MessageKind.OPEN, otherwise=MessageKind.REASONING, json_is_lost=True)
         case Channel.COMMENTARY:
-            return Body(Kind.OPEN, otherwise=Kind.TEXT, json_is_lost=self_addressed)
+            return Body(MessageKind.OPEN, otherwise=MessageKind.TEXT, json_is_lost=self_addressed)
         case None:
-            return Body(Kind.OPEN, otherwise=Kind.LOOSE)
+            return Body(MessageKind.OPEN, otherwise=MessageKind.LOOSE)
 
 
 _BLANK_LINE: Final = "\n\n"
 
 
-class Scribe:
+class EventWriter:
     """Writes one turn's events. `out` is what was decided since it was last emptied."""
 
     __slots__ = (
@@ -101,7 +107,7 @@ class Scribe:
     )  # fmt: skip
 
     def __init__(self, tools: Iterable[Tool], stem: str) -> None:
-        self.tools = arguments.signatures(tools)
+        self.tools = signatures(tools)
         self.out: list[Delta] = []
         self.calls = 0
         self.answered = False
@@ -109,12 +115,12 @@ class Scribe:
         self.unparsable = False
         """Whether a call was lost, because what was written for it could not be read."""
         self._stem = stem
-        self._body = Body(Kind.DROP)
-        self._kind = Kind.DROP
+        self._body = Body(MessageKind.DROP)
+        self._kind = MessageKind.DROP
         self._held: list[str] = []
         self._loose: list[str] = []
-        self._said: set[Kind] = set()
-        self._tails: dict[Kind, str] = {}
+        self._said: set[MessageKind] = set()
+        self._tails: dict[MessageKind, str] = {}
         """The start of a marker with which each kind's text ended: a space keeps it from becoming one."""
         self._join = ""
         self._spoke = False
@@ -122,22 +128,24 @@ class Scribe:
     @property
     def speaks(self) -> bool:
         """Whether text goes straight out as text, with nothing to be put before it."""
-        return self._kind is Kind.TEXT and self._spoke and not self._join and not self._tails.get(Kind.TEXT)
+        return (
+            self._kind is MessageKind.TEXT and self._spoke and not self._join and not self._tails.get(MessageKind.TEXT)
+        )
 
-    def writes(self, kind: Kind) -> bool:
+    def writes(self, kind: MessageKind) -> bool:
         """Whether a message of this kind is open."""
         return self._kind is kind
 
     def go_on(self, *, reasoning: str, text: str) -> None:
         """What was given out already by somebody else: the last characters of each, empty when there was none."""
-        for kind, last in ((Kind.REASONING, reasoning), (Kind.TEXT, text)):
+        for kind, last in ((MessageKind.REASONING, reasoning), (MessageKind.TEXT, text)):
             if last:
                 self._said.add(kind)
-                self._tails[kind] = last[len(last) - unfinished(last) :]
+                self._tails[kind] = last[len(last) - unfinished_marker(last) :]
 
     def begin(self, body: Body, *, resumed: bool = False) -> None:
         """A message begins. `resumed`: it goes on where something already given out left off."""
-        if body.kind not in (Kind.DROP, Kind.LOOSE):
+        if body.kind not in (MessageKind.DROP, MessageKind.LOOSE):
             self.settle()
         self._body, self._kind, self._spoke = body, body.kind, resumed
         self._held.clear()
@@ -148,51 +156,51 @@ class Scribe:
     def say(self, text: str) -> None:
         """More of the open message. Holds no marker, but may join into one with what was said before."""
         match self._kind:
-            case Kind.REASONING | Kind.TEXT:
+            case MessageKind.REASONING | MessageKind.TEXT:
                 self._give(text)
-            case Kind.OPEN:
+            case MessageKind.OPEN:
                 self._held.append(text)
                 if text.strip():
                     self._decide_open()
-            case Kind.CALL | Kind.GUESS | Kind.LOOSE:
+            case MessageKind.CALL | MessageKind.GUESS | MessageKind.LOOSE:
                 self._held.append(text)
-            case Kind.DROP:
+            case MessageKind.DROP:
                 pass
 
-    def close(self, *, ended: bool, whole: bool) -> Close:
+    def close(self, *, ended: bool, whole: bool) -> MessageEnd:
         """The message is over. `ended`: by a marker of its own, or by the model. `whole`: not cut off."""
-        text = strip("".join(self._held))
+        text = strip_markers("".join(self._held))
         self._held.clear()
-        close = Close.OPEN
+        close = MessageEnd.OPEN
         match self._kind:
-            case Kind.CALL:
+            case MessageKind.CALL:
                 close = self._call(text, whole=whole)
-            case Kind.GUESS:
+            case MessageKind.GUESS:
                 close = self._guess(text)
-            case Kind.LOOSE:
+            case MessageKind.LOOSE:
                 self._loose.append(text)
-        if close is Close.OPEN and ended and self._body.final and self._spoke:
-            close = Close.ANSWERED
-        self._body, self._kind = Body(Kind.DROP), Kind.DROP
+        if close is MessageEnd.OPEN and ended and self._body.final and self._spoke:
+            close = MessageEnd.ANSWERED
+        self._body, self._kind = Body(MessageKind.DROP), MessageKind.DROP
         return close
 
     def set_aside(self, text: str) -> None:
         """Text outside any message."""
-        if said(text):
+        if worth_keeping(text):
             self._loose.append(text)
 
     def settle(self) -> None:
         """Something follows: what was outside any message was reasoning."""
-        self._let_go(Kind.REASONING)
+        self._let_go(MessageKind.REASONING)
 
     def conclude(self) -> None:
         """Nothing follows: what was outside any message was the answer."""
-        self._let_go(Kind.TEXT)
+        self._let_go(MessageKind.TEXT)
 
     def __repr__(self) -> str:
-        return f"<Scribe {self._kind.name} calls={self.calls} held={len(self._held)}>"
+        return f"<EventWriter {self._kind.name} calls={self.calls} held={len(self._held)}>"
 
-    def _let_go(self, kind: Kind) -> None:
+    def _let_go(self, kind: MessageKind) -> None:
         texts, self._loose = self._loose, []
         for text in texts:
             self._kind, self._spoke = kind, False
@@ -211,10 +219,10 @@ class Scribe:
         self._said.add(self._kind)
         text = self._join + text
         self._join = ""
-        if (tail := self._tails.get(self._kind)) and joins(tail, text):
+        if (tail := self._tails.get(self._kind)) and completes_marker(tail, text):
             text = " " + text
-        self._tails[self._kind] = text[len(text) - unfinished(text) :]
-        if self._kind is Kind.REASONING:
+        self._tails[self._kind] = text[len(text) - unfinished_marker(text) :]
+        if self._kind is MessageKind.REASONING:
             self.out.append(ReasoningDelta(text))
         else:
             self.answered = self.answered or not blank
@@ -225,35 +233,35 @@ class Scribe:
         text = "".join(self._held)
         may_be_call = text.lstrip().startswith("{") and (self.tools or self._body.json_is_lost)
         self._held.clear()
-        self._kind = Kind.GUESS if may_be_call else self._body.otherwise
+        self._kind = MessageKind.GUESS if may_be_call else self._body.otherwise
         self._lead()
         self.say(text)
 
-    def _call(self, text: str, *, whole: bool) -> Close:
+    def _call(self, text: str, *, whole: bool) -> MessageEnd:
         name = self._body.tool
-        found = arguments.read(text, name, self.tools[name], says_json=self._body.json, whole=whole)
+        found = read_arguments(text, name, self.tools[name], says_json=self._body.json, whole=whole)
         if found is not None:
             return self._give_call(name, found)
         self.unparsable = True
-        return Close.OPEN if whole else Close.CUT
+        return MessageEnd.OPEN if whole else MessageEnd.CUT
 
-    def _guess(self, text: str) -> Close:
-        found = arguments.guess(text, self.tools)
+    def _guess(self, text: str) -> MessageEnd:
+        found = guess_call(text, self.tools)
         if found is not None:
             return self._give_call(*found)
-        if self._body.json_is_lost and (self._body.otherwise is Kind.DROP or arguments.is_object(text)):
+        if self._body.json_is_lost and (self._body.otherwise is MessageKind.DROP or is_object(text)):
             self.unparsable = True
-            return Close.OPEN
+            return MessageEnd.OPEN
         self._kind = self._body.otherwise
         self._lead()
-        if self._kind is Kind.LOOSE:
+        if self._kind is MessageKind.LOOSE:
             self._loose.append(text)
         else:
             self._give(text)
-        return Close.OPEN
+        return MessageEnd.OPEN
 
-    def _give_call(self, name: str, found: str) -> Close:
+    def _give_call(self, name: str, found: str) -> MessageEnd:
         call_id = f"call_{self._stem}{self.calls}"
-        self.out.append(ToolCallDelta(self.calls, strip(found), call_id, name))
+        self.out.append(ToolCallDelta(self.calls, strip_markers(found), call_id, name))
         self.calls += 1
-        return Close.CALLED
+        return MessageEnd.CALLED

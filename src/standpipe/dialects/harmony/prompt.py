@@ -1,14 +1,24 @@
-"""Preparing messages as gpt-oss wants them.
+"""What is sent to a gpt-oss: messages as its chat template wants them, and grammars that spell the Harmony frame.
 
-Its chat template is strict and silent: it reads one system or developer message, the first; of parallel calls it
+The chat template is strict and silent: it reads one system or developer message, the first; of parallel calls it
 renders one, and labels every result with that one's name; reasoning counts only on a message that calls, and only while
 no answer has followed. What does not fit is dropped without a word. So an ask is brought into the form in which nothing
-is lost. Pure: an ask in, an ask out.
+is lost (`prepare`). Where reasoning counts, it stands in a Reasoning part of the message that calls, and the engine's
+adapter gives it the name that the engine reads.
 
-Where reasoning counts, it stands in a Reasoning part of the message that calls, and the engine's adapter gives it the
-name that the engine reads. llama.cpp with its parsing switched off reads none: it copies `reasoning_content` into the
-template's field only when it parses. But the template renders what such a message says as analysis, so there reasoning
-goes as the message's text.
+An engine of ours (llama.cpp) has its own parsing switched off (`raw_request`), and with the parsing everything that it
+would do for tools, forced calls and JSON: those become a grammar. It takes no grammar beside `tools`, but its template
+gets whatever variables are passed to it, so the tools go there and the prompt is the same. Nor does it read reasoning;
+but the template renders what a calling message says as analysis, so there reasoning goes as the message's text. Stop
+strings are found by the reader of the answer: on the raw text they would cut headers and reasoning.
+
+A grammar must allow everything that the model writes, headers included: one for bare JSON would make it impossible to
+think first, or to answer at all. So the frame is spelled out (perhaps some analysis, then the answer or a call) and
+the JSON of a schema stands in its place. Control tokens are written as their text, which is how the engine matches
+them; free text can hold none. Without something to enforce there is no grammar: it costs time with every token, and
+the parser repairs what it can.
+
+Pure: an ask in, an ask or a text out. Knows no engine.
 """
 
 from __future__ import annotations
@@ -17,12 +27,14 @@ import json
 from collections.abc import Iterable, Sequence
 from typing import Final
 
+from msgspec import Struct
 from msgspec.structs import replace
 
 from standpipe.chat.ask import (
     Ask,
     Effort,
     FormatKind,
+    JsonObject,
     Message,
     OutputFormat,
     Part,
@@ -35,7 +47,8 @@ from standpipe.chat.ask import (
     ToolResult,
 )
 from standpipe.chat.errors import InvalidAsk
-from standpipe.dialects.harmony.reader import callable_tools
+from standpipe.dialects.gbnf import Grammar, literal
+from standpipe.dialects.schema_grammar import add_schema
 
 _EFFORTS: Final = {
     Effort.NONE: Effort.LOW,
@@ -57,7 +70,7 @@ def prepare(ask: Ask, *, reasoning_as_text: bool) -> Ask:
     sampling = ask.sampling
     if sampling.max_tokens is not None and sampling.max_tokens < 0:
         sampling = replace(sampling, max_tokens=None)
-    tools = tuple(_described(tool) for tool in callable_tools(ask))
+    tools = tuple(_described(tool) for tool in ask.callable_tools)
     return replace(
         ask,
         messages=(*_instructions(ask), *_loops(_turns(ask.messages), Text if reasoning_as_text else Reasoning)),
@@ -176,3 +189,79 @@ def _only_thinks(message: Message) -> bool:
 
 def _answers(message: Message) -> bool:
     return message.role is Role.ASSISTANT and not _calls(message.parts) and not _only_thinks(message)
+
+
+class RawRequest(Struct, frozen=True):
+    """`ask` is what goes through the engine's usual encoder, `fields` what goes into the body besides."""
+
+    ask: Ask
+    fields: JsonObject
+
+
+def raw_request(ask: Ask) -> RawRequest:
+    """What to send for this ask. Raises InvalidAsk or Unsupported for what cannot be rendered or enforced."""
+    ready = prepare(ask, reasoning_as_text=True)
+    fields: JsonObject = {}
+    if ready.tools:
+        fields["chat_template_kwargs"] = {"tools": [_tool(tool) for tool in ready.tools]}
+    if (grammar := grammar_for(ask)) is not None:
+        fields["grammar"] = grammar
+    plain = replace(
+        ready,
+        tools=(),
+        tool_choice=None,
+        parallel_tool_calls=None,
+        format=OutputFormat(),
+        sampling=replace(ready.sampling, stop=()),
+    )
+    return RawRequest(plain, fields)
+
+
+def _tool(tool: Tool) -> JsonObject:
+    function = {"name": tool.name, "description": tool.description, "parameters": tool.parameters}
+    return {"type": "function", "function": function}
+
+
+_TEXT: Final = '([^<] | "<"+ [^<|])* "<"*'
+_NEXT: Final = '"<|end|><|start|>assistant"'
+
+
+def grammar_for(ask: Ask) -> str | None:
+    """The grammar of the answers to this ask, in GBNF; None when nothing is to be enforced.
+
+    Enforced are: a call where one is required or named; a call's arguments where its tool is strict or must be called;
+    a JSON answer. Raises Unsupported for a schema that cannot be, InvalidAsk when a tool is required and there is none.
+    """
+    tools, forced = ask.callable_tools, ask.must_call
+    if forced and not tools:
+        raise InvalidAsk("`tool_choice` wants a tool that is not in `tools`.", param="tool_choice")
+    plain = ask.format.kind is FormatKind.TEXT
+    if not forced and plain and not any(tool.strict for tool in tools):
+        return None
+    grammar = Grammar()
+    text = grammar.add(_TEXT)
+    analysis = grammar.add(f'"<|channel|>analysis<|message|>" {text} {_NEXT}')
+    lead = f"{analysis}?"
+    endings = [_call(grammar, tool, ask.tools.index(tool)) for tool in tools]
+    if not forced:
+        endings.append(f'"<|channel|>final<|message|>" {text if plain else _json(grammar, ask.format)}')
+        if tools:
+            preamble = grammar.add(f'"<|channel|>commentary<|message|>" {text} {_NEXT}')
+            lead += f" {preamble}?"
+    return grammar.text(f"{lead} ({' | '.join(endings)})")
+
+
+def _call(grammar: Grammar, tool: Tool, at: int) -> str:
+    """A call of this tool, in the form that the model itself prefers."""
+    header = literal(f"<|channel|>commentary to=functions.{tool.name} <|constrain|>json<|message|>")
+    if tool.parameters:
+        arguments = add_schema(grammar, tool.parameters, f"tools[{at}].parameters", strict=bool(tool.strict))
+    else:
+        arguments = grammar.use("object")
+    return f"{header} {arguments}"
+
+
+def _json(grammar: Grammar, form: OutputFormat) -> str:
+    if form.kind is FormatKind.JSON_SCHEMA and form.schema:
+        return add_schema(grammar, form.schema, "response_format.schema", strict=bool(form.strict))
+    return grammar.use("object")

@@ -3,6 +3,11 @@
 Such an engine (llama.cpp with its own parsing switched off) knows only text and why it stopped. A reader stands behind
 it: text in, reasoning, text and calls out, in the same batches. What a turn came to, and whether it is worth another
 attempt, is a value beside the events; whoever pools engines decides.
+
+Stop strings are found here, in the answer: an engine would look for them in headers and in reasoning, too, and a blank
+line for a stop string would end the turn before the answer began.
+
+Pure. Knows no engine and no sink.
 """
 
 from __future__ import annotations
@@ -11,28 +16,15 @@ from collections.abc import Sequence
 
 from msgspec.structs import replace
 
-from standpipe.chat.ask import Ask, Tool, ToolMode
+from standpipe.chat.ask import Ask
 from standpipe.chat.events import Delta, Event, Finished, FinishReason, TextDelta
 from standpipe.dialects.engine_output import StopText
-from standpipe.dialects.harmony.parser import Parser, Turn
+from standpipe.dialects.harmony.parser import HarmonyParser, TurnOutcome
 
 
-def callable_tools(ask: Ask) -> tuple[Tool, ...]:
-    """The tools that this ask lets the model call."""
-    choice = ask.tool_choice
-    if choice is None or choice.mode in (ToolMode.AUTO, ToolMode.REQUIRED):
-        return ask.tools
-    return tuple(tool for tool in ask.tools if choice.mode is ToolMode.NAMED and tool.name == choice.name)
-
-
-def must_call(ask: Ask) -> bool:
-    """Whether this ask wants a tool called in any case."""
-    return ask.tool_choice is not None and ask.tool_choice.mode in (ToolMode.REQUIRED, ToolMode.NAMED)
-
-
-def parser_for(ask: Ask, stem: str) -> Parser:
+def parser_for(ask: Ask, stem: str) -> HarmonyParser:
     """A parser for one answer to this ask. `stem`: letters and digits, unique to this attempt, for the calls' ids."""
-    return Parser(callable_tools(ask), stem, forced=must_call(ask), parallel=ask.parallel_tool_calls is True)
+    return HarmonyParser(ask.callable_tools, stem, forced=ask.must_call, parallel=ask.parallel_tool_calls is True)
 
 
 class HarmonyReader:
@@ -44,7 +36,7 @@ class HarmonyReader:
     __slots__ = ("_parser", "_stop", "turn")
 
     def __init__(self, ask: Ask, stem: str) -> None:
-        self.turn: Turn | None = None
+        self.turn: TurnOutcome | None = None
         self._parser = parser_for(ask, stem)
         self._stop = StopText(ask.sampling.stop)
 
@@ -92,7 +84,7 @@ class HarmonyReader:
         self.turn = self._parser.turn
         assert self.turn is not None
         if self._stop.done:
-            self.turn = Turn(FinishReason.STOP)
+            self.turn = TurnOutcome(FinishReason.STOP)
         return [*out, finished if self.turn.reason is finished.reason else replace(finished, reason=self.turn.reason)]
 
 

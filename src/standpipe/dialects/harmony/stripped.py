@@ -23,7 +23,7 @@ _LONGEST: Final = max(map(len, _BEGINNINGS))
 _MAY_BE_UNFINISHED: Final = re.compile(r"assistant|commentary|[^\w\s]a[a-z]*\Z")
 
 
-def begins(text: str) -> bool | None:
+def begins_stripped(text: str) -> bool | None:
     """Whether a text begins like a stripped turn. None while it is too short to tell, or only *analysis* says so."""
     if _BEGINS.match(text):
         return True
@@ -33,12 +33,12 @@ def begins(text: str) -> bool | None:
     return None if any(word.startswith(bare) for word in (*_BEGINNINGS, "analysis")) else False
 
 
-def glued(text: str) -> bool:
+def has_stripped_header(text: str) -> bool:
     """Whether there is a stripped header in the middle of a text."""
     return ("assistant" in text or "commentary to=" in text) and _GLUED.search(text) is not None
 
 
-def unfinished(text: str) -> int:
+def unfinished_header(text: str) -> int:
     """How many characters at the end of a text may become a stripped header when more comes.
 
     A word of running text is not held for its first letters: `assistant` counts from its first letter only behind
@@ -59,16 +59,16 @@ def unfinished(text: str) -> int:
     return 0
 
 
-def restore(text: str) -> str:
-    """A whole text with its markers put back. For a text that `begins` like a stripped turn."""
-    restorer = Restorer(at_start=True)
+def restore_markers(text: str) -> str:
+    """A whole text with its markers put back. For a text that `begins_stripped` like a stripped turn."""
+    restorer = MarkerRestorer(at_start=True)
     return restorer.feed(text) + restorer.flush()
 
 
-class Restorer:
+class MarkerRestorer:
     """Puts markers back piece by piece, once a stream is known to have lost them.
 
-    `at_start`: the first piece is the beginning of a text, long enough to tell that it `begins` so.
+    `at_start`: the first piece is the beginning of a text, long enough to tell that it `begins_stripped` so.
     """
 
     __slots__ = ("_at_start", "_tail")
@@ -96,7 +96,7 @@ class Restorer:
         return tail
 
     def __repr__(self) -> str:
-        return f"<Restorer keeps {len(self._tail)}>"
+        return f"<MarkerRestorer keeps {len(self._tail)}>"
 
 
 def _opened(text: str) -> tuple[str, str]:

@@ -2,27 +2,33 @@
 
 Wraps any engine. An ask that must call a tool is first asked as it is, unless the engine is known to ignore tools, and
 its answer kept back until a call begins: prose in the place of a call must reach nobody. Where no call comes, the
-engine is asked for the JSON of a call instead (`policy.forced_calls`). Where even that brings none, the ask is refused:
-a clear 400 is worth more than prose that pretends.
+engine is asked for the JSON of a call instead (structured output: `constrain` turns the ask into one that asks for JSON
+of a schema, `call_from` turns that JSON back into a call). Where even that brings none, the ask is refused: a clear 400
+is worth more than prose that pretends.
+
+An ask that only may call a tool loses its tools where the engine ignores them: such a model answers in prose, which is
+an answer.
 """
 
 from __future__ import annotations
 
+import json
 import secrets
 from collections.abc import Coroutine
-from typing import Any
+from typing import Any, Final
 
-from standpipe.chat.ask import Ask
+from msgspec.structs import replace
+
+from standpipe.chat.ask import Ask, FormatKind, JsonObject, Message, OutputFormat, Role, Text, Tool
 from standpipe.chat.errors import InvalidAsk, Unsupported
 from standpipe.chat.events import Event, Finished, FinishReason, ReasoningDelta, Started, TextDelta, ToolCallDelta
-from standpipe.engines.engine import Engine, Probed, Sink
+from standpipe.engines.engine import Engine, EngineWrapper, Probed, Sink, SinkWrapper
 from standpipe.engines.guard.control_tokens import Handling
-from standpipe.engines.guard.forced_calls import calls, constrain, must_call
-from standpipe.engines.wrapper import Wrapper
-from standpipe.flow import Flow
+
+_ANYTHING: Final[JsonObject] = {"type": "object", "properties": {}, "additionalProperties": True}
 
 
-class Constrained(Wrapper):
+class Constrained(EngineWrapper):
     """The engine, made to call tools where it must."""
 
     def __init__(self, engine: Engine, *, ignores_tools: bool = False) -> None:
@@ -33,7 +39,7 @@ class Constrained(Wrapper):
         """As `Engine.answer`."""
         if not ask.tools:
             return self._engine.answer(ask, sink)
-        if not must_call(ask):
+        if not ask.must_call:
             return self._engine.answer(constrain(ask) if self._ignores_tools else ask, sink)
         return self._call(ask, sink)
 
@@ -61,16 +67,13 @@ class Constrained(Wrapper):
         return await self._engine.probe() if isinstance(self._engine, Probed) else Handling.UNCLEAR
 
 
-class _UntilCalled:
-    """A sink that keeps an answer back until a call begins in it. `cut` tells of one that ended before it could."""
+class _UntilCalled(SinkWrapper):
+    """Keeps an answer back until a call begins in it. `cut` tells of one that ended before it could."""
 
     def __init__(self, sink: Sink) -> None:
-        self._sink = sink
+        super().__init__(sink)
         self._held: list[Event] = []
         self.called = self.cut = False
-
-    def connect(self, flow: Flow | None) -> None:
-        self._sink.connect(flow)
 
     def take(self, events: list[Event]) -> None:
         if not self.called:
@@ -84,16 +87,13 @@ class _UntilCalled:
         self._sink.take(events)
 
 
-class _FromJson:
-    """A sink that turns the JSON of a call into a call. Half of that JSON is nothing to anybody, so it waits."""
+class _FromJson(SinkWrapper):
+    """Turns the JSON of a call into a call. Half of that JSON is nothing to anybody, so it waits."""
 
     def __init__(self, ask: Ask, sink: Sink) -> None:
+        super().__init__(sink)
         self._ask = ask
-        self._sink = sink
         self._text: list[str] = []
-
-    def connect(self, flow: Flow | None) -> None:
-        self._sink.connect(flow)
 
     def take(self, events: list[Event]) -> None:
         out: list[Event] = []
@@ -111,12 +111,64 @@ class _FromJson:
             self._sink.take(out)
 
     def _call(self, finished: Finished) -> list[Event]:
-        found = calls("".join(self._text), self._ask, secrets.token_hex(6))
-        if found is not None:
-            return [*found, Finished(FinishReason.TOOL_CALLS, finished.usage, finished.timings)]
+        call = call_from("".join(self._text), self._ask, secrets.token_hex(6))
+        if call is not None:
+            return [call, Finished(FinishReason.TOOL_CALLS, finished.usage, finished.timings)]
         if finished.reason is FinishReason.LENGTH:
             return [finished]  # it was cut before the call was whole
         raise Unsupported(
             "The model behind this address cannot be made to call a tool. Leave `tool_choice` out, or set it to auto.",
             param="tool_choice",
         )
+
+
+def constrain(ask: Ask) -> Ask:
+    """The same ask for an engine that ignores tools, but holds to a JSON schema."""
+    bare = replace(ask, tools=(), tool_choice=None, parallel_tool_calls=None)
+    if not (ask.tools and ask.must_call):
+        return bare
+    tools = ask.callable_tools
+    form = OutputFormat(FormatKind.JSON_SCHEMA, schema=_schema(tools), name="tool_call", strict=True)
+    return replace(bare, format=form, messages=_instructed(ask.messages, tools))
+
+
+def call_from(text: str, ask: Ask, stem: str) -> ToolCallDelta | None:
+    """The call that this JSON is, None when it is none. `stem` makes the call's id."""
+    try:
+        found = json.loads(text)
+    except (ValueError, RecursionError):
+        return None
+    if not isinstance(found, dict) or not isinstance(found.get("arguments"), dict):
+        return None
+    name = found.get("name")
+    if name not in {tool.name for tool in ask.callable_tools}:
+        return None
+    arguments = json.dumps(found["arguments"], ensure_ascii=False, separators=(",", ":"))
+    return ToolCallDelta(0, arguments, id=f"call_{stem}", name=str(name))
+
+
+def _schema(tools: tuple[Tool, ...]) -> JsonObject:
+    """Of one call of one of these tools. A schema's own definitions come up to the top, where references look."""
+    variants: list[JsonObject] = []
+    definitions: dict[str, Any] = {}
+    for tool in tools:
+        parameters = dict(tool.parameters or _ANYTHING)
+        for key in ("$defs", "definitions"):
+            definitions.setdefault(key, {}).update(parameters.pop(key, {}))
+        properties = {"name": {"const": tool.name}, "arguments": parameters}
+        required = ["name", "arguments"]
+        variants.append(
+            {"type": "object", "properties": properties, "required": required, "additionalProperties": False}
+        )
+    schema = variants[0] if len(variants) == 1 else {"anyOf": variants}
+    return schema | {key: value for key, value in definitions.items() if value}
+
+
+def _instructed(messages: tuple[Message, ...], tools: tuple[Tool, ...]) -> tuple[Message, ...]:
+    """The messages with a word to the model of what it is to do, beside any system message that leads them."""
+    lines = [f"{tool.name}: {tool.description or 'no description'}" for tool in tools]
+    words = "Answer with the JSON of one call of a function.\n" + "\n".join(lines)
+    first = messages[0]
+    if first.role in {Role.SYSTEM, Role.DEVELOPER}:
+        return (replace(first, parts=(Text(f"{first.text}\n\n{words}"),)), *messages[1:])
+    return (Message(Role.SYSTEM, (Text(words),)), *messages)

@@ -1,35 +1,84 @@
-"""gpt-oss behind two kinds of engine: one that hands its Harmony over as it is, and any that reads Harmony itself.
+"""What stands before every engine that takes strangers' words: no control token of theirs becomes a turn, and gpt-oss
+is asked and read the way it needs, wherever it runs.
 
-What is sent, read and repaired is the dialect's business (`dialects.harmony_*`); here stands what it takes to put that
-between an engine and a sink. A turn that makes no sense and has said nothing ends without a word, which the pool takes
-for an invitation to try once more.
+`Guarded` wraps any engine; `HarmonyUpstream` is the one whose Harmony comes as it was written and is read by us. What
+is broken, prepared and repaired is decided by `control_tokens` and `dialects.harmony`; here stands what it takes to put
+that between an engine and a sink. Once, when asked to (`probe`), a guard measures whether breaking control tokens is
+enough. A turn that makes no sense and has said nothing ends without a word, which the pool takes for an invitation to
+try once more.
 """
 
 from __future__ import annotations
 
 import secrets
-from collections.abc import Sequence
+from collections.abc import Coroutine, Sequence
 from contextlib import suppress
-from typing import Protocol
+from typing import Any, Final, Protocol
 
 from msgspec.structs import replace
 
-from standpipe.chat.ask import Ask
+from standpipe.chat.ask import Ask, Message, Role, Sampling, Text
+from standpipe.chat.errors import Failure
 from standpipe.chat.events import Event, Finished, FinishReason, Started, says_something
 from standpipe.dialects.harmony.filter import HarmonyFilter
-from standpipe.dialects.harmony.parser import Turn
-from standpipe.dialects.harmony.prompt import prepare
+from standpipe.dialects.harmony.parser import TurnOutcome
+from standpipe.dialects.harmony.prompt import prepare, raw_request
 from standpipe.dialects.harmony.reader import HarmonyReader
-from standpipe.dialects.harmony.request import raw_request
 from standpipe.dialects.openai.to_engine import request_body
-from standpipe.engines.engine import Sink
+from standpipe.engines.engine import Engine, EngineWrapper, Sink, SinkWrapper
+from standpipe.engines.guard.control_tokens import ControlTokens, Handling, judge, probe_texts
 from standpipe.engines.upstream import Upstream
 from standpipe.flow import Flow
+
+_HARMONY_TOKEN: Final = "<|start|>"  # noqa: S105 - no secret
+_CHATML_TOKEN: Final = "<|im_start|>"  # noqa: S105
 
 
 def speaks_harmony(model: str | None) -> bool:
     """Whether this is a name of gpt-oss: `gpt-oss:20b`, `openai/gpt-oss-120b`, `gpt_oss`."""
     return model is not None and "gpt-oss" in model.lower().replace("_", "-")
+
+
+class Guarded(EngineWrapper):
+    """The engine behind its guard. `handling` is None until it has been probed."""
+
+    def __init__(self, engine: Engine, tokens: ControlTokens, *, reads_harmony: bool = True) -> None:
+        """`reads_harmony` is false for one whose Harmony is read by us."""
+        super().__init__(engine)
+        self._tokens = tokens
+        self._reads_harmony = reads_harmony
+        self.handling: Handling | None = None
+
+    def answer(self, ask: Ask, sink: Sink) -> Coroutine[Any, Any, None]:
+        """As `Engine.answer`. Not a coroutine itself: one that waits inside another costs every answer memory."""
+        ask = self._tokens.break_ask(ask)
+        if self._reads_harmony and speaks_harmony(ask.model):
+            repaired = _TurnSink(HarmonyFilter(ask, secrets.token_hex(4)), sink)
+            return self._engine.answer(prepare(ask, reasoning_as_text=False), repaired)
+        return self._engine.answer(ask, sink)
+
+    async def probe(self) -> Handling:
+        """Find out what the engine does with a control token. Costs it three short prompts."""
+        token = _CHATML_TOKEN
+        try:
+            if any(map(speaks_harmony, await self._engine.models())):
+                token = _HARMONY_TOKEN
+            texts = probe_texts(token)
+            counts = [await self._prompt_tokens(text) for text in (texts.plain, texts.control, texts.broken)]
+        except Failure:
+            counts = [None]
+        known = [count for count in counts if count is not None]
+        self.handling = judge(*known) if len(known) == 3 else Handling.UNCLEAR
+        return self.handling
+
+    async def _prompt_tokens(self, text: str) -> int | None:
+        count = _PromptTokens()
+        ask = Ask((Message(Role.USER, (Text(text),)),), sampling=Sampling(max_tokens=1))
+        await self._engine.answer(ask, count)
+        return count.found
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self._engine!r}, control tokens: {self.handling or 'not probed'}>"
 
 
 class HarmonyUpstream(Upstream):
@@ -42,55 +91,57 @@ class HarmonyUpstream(Upstream):
 
     async def answer(self, ask: Ask, sink: Sink) -> None:
         reader = HarmonyReader(ask, secrets.token_hex(4))
-        with suppress(_Said):  # the turn was over by its own words, and the engine has been stopped
-            await super().answer(ask, _Reading(reader, sink))
+        with suppress(_TurnOver):  # by its own words; the engine has been stopped
+            await super().answer(ask, _TurnSink(reader, sink))
 
 
-class _Reader(Protocol):
+class _TurnReader(Protocol):
     """What reads one answer's events; `turn` is there once Finished has passed."""
 
-    turn: Turn | None
+    turn: TurnOutcome | None
 
     def take(self, events: Sequence[Event]) -> list[Event]: ...
 
 
-class _Said(Exception):
+class _TurnOver(Exception):
     """A turn is over although its engine still writes: raised into the engine to stop it."""
 
 
-class _Reading:
-    """A sink that passes on what a reader makes of the events."""
+class _TurnSink(SinkWrapper):
+    """Passes on what a reader makes of the events."""
 
-    def __init__(self, reader: _Reader, sink: Sink) -> None:
+    def __init__(self, reader: _TurnReader, sink: Sink) -> None:
+        super().__init__(sink)
         self._reader = reader
-        self._sink = sink
-        self._said = False
-
-    def connect(self, flow: Flow | None) -> None:
-        self._sink.connect(flow)
+        self._spoke = False
 
     def take(self, events: list[Event]) -> None:
         out = self._reader.take(events)
         if self._reader.turn is None and getattr(self._reader, "done", False):
             out += self._reader.take([Finished(FinishReason.STOP)])
             self._pass(out)
-            raise _Said
+            raise _TurnOver
         self._pass(out)
 
     def _pass(self, out: list[Event]) -> None:
         turn = self._reader.turn
-        self._said = self._said or any(map(says_something, out))
-        if turn is not None and turn.fault is not None and not self._said:
+        self._spoke = self._spoke or any(map(says_something, out))
+        if turn is not None and turn.fault is not None and not self._spoke:
             out = [event for event in out if isinstance(event, Started | Finished)]
         if out:
             self._sink.take(out)
 
 
-def prepared(ask: Ask) -> Ask:
-    """The ask as gpt-oss wants it, for an engine that reads Harmony itself."""
-    return prepare(ask, reasoning_as_text=False)
+class _PromptTokens:
+    """A sink that wants nothing but how many tokens the prompt had."""
 
+    def __init__(self) -> None:
+        self.found: int | None = None
 
-def filtered(ask: Ask, sink: Sink) -> Sink:
-    """A sink that repairs what such an engine leaks of Harmony, and passes the rest untouched."""
-    return _Reading(HarmonyFilter(ask, secrets.token_hex(4)), sink)
+    def connect(self, flow: Flow | None) -> None:
+        pass
+
+    def take(self, events: list[Event]) -> None:
+        for event in events:
+            if isinstance(event, Finished) and event.usage is not None:
+                self.found = event.usage.prompt_tokens

@@ -18,7 +18,7 @@ from typing import Final, Literal
 import msgspec
 from msgspec import Struct
 
-from standpipe.engines.guard.harmony import HarmonyUpstream
+from standpipe.engines.guard.guarded import HarmonyUpstream
 from standpipe.engines.llama.child import Ready, Settings
 from standpipe.engines.llama.process import Child, ChildFailed
 from standpipe.engines.upstream import LLAMA_CPP, Upstream
