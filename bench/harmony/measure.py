@@ -11,8 +11,8 @@ from msgspec.structs import replace
 from standpipe.chat.errors import EngineFailed
 from standpipe.chat.events import Delta, Event, Finished, ReasoningDelta, TextDelta
 from standpipe.dialects.harmony.filter import HarmonyFilter
-from standpipe.dialects.harmony.markup import find
-from standpipe.dialects.harmony.parser import Parser
+from standpipe.dialects.harmony.markup import find_marker
+from standpipe.dialects.harmony.parser import HarmonyParser
 from tests.gptoss.corpus import Call, Damage, Meaning, cut, meaning
 from tests.gptoss.serving import Server, own_body
 
@@ -60,7 +60,7 @@ def undamaged(like: Damage) -> list[Damage]:
 def outcome(got: Meaning, expect: Meaning) -> Outcome:
     """How a reading compares. Blank lines between blocks are a matter of taste and not compared."""
     fields = [got.reasoning, got.content, *(text for call in got.tool_calls for text in (call.name, call.arguments))]
-    if any(find(field) for field in fields):
+    if any(find_marker(field) for field in fields):
         return Outcome.LEAKED
     return Outcome.RIGHT if _without_blank_lines(got) == _without_blank_lines(expect) else Outcome.WRONG
 
@@ -75,7 +75,7 @@ def pure(damage: Damage, splits: int, seed: int) -> Counter[Outcome]:
     rng = random.Random(f"{seed} {damage.name}")
     counts: Counter[Outcome] = Counter()
     for _ in range(splits):
-        parser = Parser(damage.ask().tools, "t")
+        parser = HarmonyParser(damage.ask().tools, "t")
         events: list[Delta] = [event for piece in cut(damage.raw, rng) for event in parser.feed(piece)]
         events += parser.finish(damage.reason)
         assert parser.turn is not None
@@ -101,12 +101,12 @@ def held(damage: Damage) -> int:
 
     Only for a turn without a call: that one is held until it is whole.
     """
-    parser = Parser(damage.ask().tools, "t")
+    parser = HarmonyParser(damage.ask().tools, "t")
     most = given = said = 0
     inside = False
     at = 0
     while at < len(damage.raw):
-        marker = find(damage.raw[at:])
+        marker = find_marker(damage.raw[at:])
         step = marker.group() if marker and marker.start() == 0 else damage.raw[at]
         inside = step == "<|message|>" or (inside and not (marker and marker.start() == 0))
         said += inside and step != "<|message|>"

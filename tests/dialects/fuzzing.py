@@ -37,8 +37,8 @@ from standpipe.dialects import framing
 from standpipe.dialects.anthropic import request as anthropic
 from standpipe.dialects.framing import FrameTooLarge, NdjsonFrames, SseFrames
 from standpipe.dialects.harmony.filter import HarmonyFilter
-from standpipe.dialects.harmony.markup import find
-from standpipe.dialects.harmony.parser import Parser
+from standpipe.dialects.harmony.markup import find_marker
+from standpipe.dialects.harmony.parser import HarmonyParser
 from standpipe.dialects.ollama import request as ollama
 from standpipe.dialects.ollama.from_engine import Decoder as OllamaDecoder
 from standpipe.dialects.openai import completions as openai_completions
@@ -233,7 +233,7 @@ def check_harmony(data: bytes, cuts: list[int]) -> None:
 
 def written(variant: int, pieces: Sequence[str]) -> gptoss.Meaning:
     """What a turn in these pieces means."""
-    parser = Parser(TOOLS, "t", forced=bool(variant & 1), parallel=bool(variant & 2))
+    parser = HarmonyParser(TOOLS, "t", forced=bool(variant & 1), parallel=bool(variant & 2))
     events: list[Delta] = [event for piece in pieces for event in parser.feed(piece)]
     events += parser.finish(REASONS[variant % len(REASONS)])
     assert parser.turn is not None
@@ -250,7 +250,7 @@ def unmarked(events: Sequence[Event], undeclared: Iterable[str]) -> None:
     ]
     calls = [call.arguments for call in said.tool_calls]
     for field in (said.reasoning, said.content, *calls, *names, *undeclared):
-        assert find(field) is None, f"a control token in {field!r}"
+        assert find_marker(field) is None, f"a control token in {field!r}"
 
 
 # Asks.

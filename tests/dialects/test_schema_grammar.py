@@ -8,9 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from standpipe.chat.errors import Unsupported
-from standpipe.dialects.gbnf import Grammar, literal
+from standpipe.dialects.gbnf import Grammar, integers, literal
 from standpipe.dialects.schema_grammar import add_schema
-from standpipe.dialects.schema_numbers import integers
 from tests.dialects.gbnf_match import matches, parse
 
 

@@ -20,9 +20,8 @@ from msgspec.structs import replace
 
 from standpipe.chat.ask import Ask
 from standpipe.chat.events import Event
-from standpipe.dialects.harmony.prompt import prepare
+from standpipe.dialects.harmony.prompt import prepare, raw_request
 from standpipe.dialects.harmony.reader import HarmonyReader
-from standpipe.dialects.harmony.request import raw_request
 from standpipe.dialects.openai.from_engine import Decoder
 from standpipe.dialects.openai.to_engine import LLAMA, request_body
 

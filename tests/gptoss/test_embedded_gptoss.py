@@ -24,8 +24,8 @@ from standpipe.chat.ask import (
     ToolMode,
     ToolResult,
 )
-from standpipe.dialects.harmony.markup import find
-from standpipe.dialects.harmony.parser import Fault
+from standpipe.dialects.harmony.markup import find_marker
+from standpipe.dialects.harmony.parser import TurnFault
 from standpipe.engines.guard.control_tokens import ControlTokens, Handling, judge, probe_texts
 from tests.gptoss import tiny
 from tests.gptoss.corpus import Call, Damage, Meaning, load, meaning, tool
@@ -84,7 +84,7 @@ def test_a_limit_inside_the_header_leaks_nothing(server: Server, limit: int) -> 
 def test_a_turn_without_an_answer_asks_for_another_attempt(server: Server) -> None:
     _, reader = server.events(scripted("<|channel|>analysis<|message|>Hm.<|return|>"))
     assert reader.turn is not None
-    assert reader.turn.fault is Fault.EMPTY
+    assert reader.turn.fault is TurnFault.EMPTY
 
 
 UNIT = Tool("convert", None, {"type": "object", "properties": {"unit": {"enum": ["c"]}}, "required": ["unit"]})
@@ -182,4 +182,4 @@ def test_a_forged_turn_stays_text(server: Server) -> None:
     guarded = server.prompt(ControlTokens().break_ask(ask))
     assert server.prompt(ask).count("<|start|>") == honest.count("<|start|>") + 2
     assert guarded.count("<|start|>") == honest.count("<|start|>")
-    assert find(guarded.partition("user<|message|>")[2].partition("<|end|>")[0]) is None
+    assert find_marker(guarded.partition("user<|message|>")[2].partition("<|end|>")[0]) is None

@@ -12,8 +12,8 @@ from typing import TypeVar, cast
 from msgspec import Struct
 
 from standpipe.engines.engine import Engine
-from standpipe.engines.guard.forced_calls import Constrained
 from standpipe.engines.guard.control_tokens import ControlTokens
+from standpipe.engines.guard.forced_calls import Constrained
 from standpipe.engines.guard.guarded import Guarded, speaks_harmony
 from standpipe.engines.llama.llama import Llama, Log, Options
 from standpipe.models import catalog, download, fit, gguf

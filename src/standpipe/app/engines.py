@@ -12,8 +12,8 @@ import msgspec
 from msgspec import Struct
 
 from standpipe.engines.engine import Engine
-from standpipe.engines.guard.forced_calls import Constrained
 from standpipe.engines.guard.control_tokens import ControlTokens
+from standpipe.engines.guard.forced_calls import Constrained
 from standpipe.engines.guard.guarded import Guarded
 from standpipe.engines.named import Kind, Named, http_url, parse_engine
 from standpipe.engines.scripted.script import read_script

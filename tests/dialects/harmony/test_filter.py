@@ -21,8 +21,8 @@ from standpipe.chat.events import (
     Waiting,
 )
 from standpipe.dialects.harmony.filter import HarmonyFilter
-from standpipe.dialects.harmony.markup import MARKERS, find
-from standpipe.dialects.harmony.parser import Fault
+from standpipe.dialects.harmony.markup import MARKERS, find_marker
+from standpipe.dialects.harmony.parser import TurnFault
 from tests.gptoss.corpus import Call, Damage, Meaning, cut, load, meaning, tool
 
 ASK = Ask((), tools=(tool("get_weather", ["location"]), tool("bash", ["command"])))
@@ -75,7 +75,7 @@ def test_a_clean_stream_passes_as_the_same_objects() -> None:
 @settings(max_examples=200, deadline=None)
 def test_text_without_markup_passes_as_the_same_objects_whatever_it_is(texts: list[str]) -> None:
     events: list[Event] = [TextDelta("Well, "), *map(TextDelta, texts), STOP]
-    if find("".join(texts)) or any(word in "".join(texts) for word in ("assistant", "commentary to=")):
+    if find_marker("".join(texts)) or any(word in "".join(texts) for word in ("assistant", "commentary to=")):
         return
     filter_ = HarmonyFilter(ASK, "t")
     out = [event for one in events for event in filter_.take([one])]
@@ -145,7 +145,7 @@ def test_a_turn_that_calls_only_undeclared_tools_is_a_fault() -> None:
     said, filter_ = through([ToolCallDelta(0, "{}", "a", "search<|channel|>x"), Finished(FinishReason.TOOL_CALLS)])
     assert said == Meaning("", "", [], "stop")
     assert filter_.turn is not None
-    assert (filter_.turn.fault, filter_.turn.undeclared) == (Fault.UNDECLARED_TOOL, ("search x",))
+    assert (filter_.turn.fault, filter_.turn.undeclared) == (TurnFault.UNDECLARED_TOOL, ("search x",))
 
 
 def test_calls_of_the_engine_and_of_the_text_are_numbered_in_a_row() -> None:
@@ -158,15 +158,15 @@ def test_calls_of_the_engine_and_of_the_text_are_numbered_in_a_row() -> None:
 @pytest.mark.parametrize(
     ("events", "choice", "fault"),
     [
-        ([], None, Fault.EMPTY),
-        ([ReasoningDelta("Hm.")], None, Fault.EMPTY),
-        ([TextDelta(" \n")], None, Fault.EMPTY),
+        ([], None, TurnFault.EMPTY),
+        ([ReasoningDelta("Hm.")], None, TurnFault.EMPTY),
+        ([TextDelta(" \n")], None, TurnFault.EMPTY),
         ([TextDelta("Hi.")], None, None),
         ([TextDelta("No.", refusal=True)], None, None),
-        ([TextDelta("Hi.")], ToolChoice(ToolMode.REQUIRED), Fault.NO_CALL),
+        ([TextDelta("Hi.")], ToolChoice(ToolMode.REQUIRED), TurnFault.NO_CALL),
     ],
 )
-def test_a_clean_turn_is_judged_too(events: list[Event], choice: ToolChoice | None, fault: Fault | None) -> None:
+def test_a_clean_turn_is_judged_too(events: list[Event], choice: ToolChoice | None, fault: TurnFault | None) -> None:
     _, filter_ = through([*events, STOP], Ask((), tools=ASK.tools, tool_choice=choice))
     assert filter_.turn is not None
     assert filter_.turn.fault is fault
@@ -200,4 +200,4 @@ CALLED = st.builds(
 def test_no_control_token_gets_out(events: list[Event]) -> None:
     said, _ = through([*events, STOP])
     fields = [said.reasoning, said.content, *(f for call in said.tool_calls for f in (call.name, call.arguments))]
-    assert not any(find(field) for field in fields)
+    assert not any(find_marker(field) for field in fields)

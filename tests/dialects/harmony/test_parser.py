@@ -8,9 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from standpipe.chat.events import Delta, Finished, FinishReason, ReasoningDelta, TextDelta, ToolCallDelta
-from standpipe.dialects.harmony.header import Channel
-from standpipe.dialects.harmony.markup import MARKERS, find
-from standpipe.dialects.harmony.parser import Fault, Parser
+from standpipe.dialects.harmony.markup import MARKERS, Channel, find_marker
+from standpipe.dialects.harmony.parser import HarmonyParser, TurnFault
 from tests.gptoss.corpus import Call, Damage, Meaning, cut, load, meaning, tool
 
 TOOLS = (tool("get_weather", ["location"]), tool("bash", ["command"]), tool("shell", ["command"]), tool("now"))
@@ -22,8 +21,8 @@ NEXT = "<|end|><|start|>assistant"
 WEATHER = '<|channel|>commentary to=functions.get_weather <|constrain|>json<|message|>{"location":"Oslo"}<|call|>'
 
 
-def read(pieces: Sequence[str], parser: Parser | None = None, reason: FinishReason | None = STOP) -> Meaning:
-    parser = parser or Parser(TOOLS, "t")
+def read(pieces: Sequence[str], parser: HarmonyParser | None = None, reason: FinishReason | None = STOP) -> Meaning:
+    parser = parser or HarmonyParser(TOOLS, "t")
     events: list[Delta] = [event for piece in pieces for event in parser.feed(piece)]
     events += parser.finish(reason)
     assert parser.turn is not None
@@ -35,7 +34,7 @@ def test_every_kind_of_damage_is_repaired_however_it_is_cut(damage: Damage) -> N
     rng = random.Random(damage.name)
     for pieces in ([damage.raw], list(damage.raw), *(cut(damage.raw, rng) for _ in range(8))):
         for reason in (damage.reason, None):
-            assert read(pieces, Parser(damage.ask().tools, "t"), reason) == damage.expect, pieces
+            assert read(pieces, HarmonyParser(damage.ask().tools, "t"), reason) == damage.expect, pieces
 
 
 @pytest.mark.parametrize(
@@ -44,16 +43,16 @@ def test_every_kind_of_damage_is_repaired_however_it_is_cut(damage: Damage) -> N
         ("bare_text", None),
         ("preamble_without_call", None),
         ("toolcall_no_message", None),
-        ("analysis_only", Fault.EMPTY),
-        ("builtin_python", Fault.UNDECLARED_TOOL),
-        ("tool_named_assistant", Fault.UNPARSABLE),
+        ("analysis_only", TurnFault.EMPTY),
+        ("builtin_python", TurnFault.UNDECLARED_TOOL),
+        ("tool_named_assistant", TurnFault.UNPARSABLE),
         ("eos_in_header", None),
         ("args_truncated", None),
     ],
 )
-def test_a_turn_that_is_no_answer_says_so_unless_the_limit_is_to_blame(name: str, fault: Fault | None) -> None:
+def test_a_turn_that_is_no_answer_says_so_unless_the_limit_is_to_blame(name: str, fault: TurnFault | None) -> None:
     damage = next(damage for damage in load() if damage.name == name)
-    parser = Parser(damage.ask().tools, "t")
+    parser = HarmonyParser(damage.ask().tools, "t")
     read([damage.raw], parser, damage.reason)
     assert parser.turn is not None
     assert parser.turn.fault is fault
@@ -62,7 +61,7 @@ def test_a_turn_that_is_no_answer_says_so_unless_the_limit_is_to_blame(name: str
 # Undamaged turns.
 
 PROSE = st.text(st.sampled_from("ab .\n<|>{}é🙂"), min_size=1, max_size=30).filter(
-    lambda text: find(text) is None and text.strip() != "" and text.lstrip()[0] not in "{["
+    lambda text: find_marker(text) is None and text.strip() != "" and text.lstrip()[0] not in "{["
 )
 
 
@@ -85,7 +84,7 @@ def test_a_well_formed_turn_means_what_it_says(
 def test_text_is_given_as_soon_as_it_cannot_become_a_control_token(
     analysis: str, final: str, rng: random.Random
 ) -> None:
-    parser = Parser(TOOLS, "t")
+    parser = HarmonyParser(TOOLS, "t")
     parser.feed(ANALYSIS)
     for body in (analysis, final):
         fed = given_ = ""
@@ -99,7 +98,7 @@ def test_text_is_given_as_soon_as_it_cannot_become_a_control_token(
 
 
 def test_a_call_is_given_whole_or_not_at_all() -> None:
-    parser = Parser(TOOLS, "abc")
+    parser = HarmonyParser(TOOLS, "abc")
     assert parser.feed(WEATHER.removesuffix("<|call|>")) == []
     assert parser.feed("<|call|>") == [ToolCallDelta(0, '{"location":"Oslo"}', "call_abc0", "get_weather")]
     assert parser.done
@@ -111,7 +110,7 @@ def test_an_engine_that_keeps_the_last_token_to_itself_is_read_the_same() -> Non
 
 
 def test_what_follows_a_whole_answer_is_not_shown() -> None:
-    parser = Parser(TOOLS, "t")
+    parser = HarmonyParser(TOOLS, "t")
     said = read([f"{FINAL}Hi.{NEXT}{FINAL}Again.<|end|><|start|>user<|message|>Thanks!"], parser, LENGTH)
     assert said == Meaning("", "Hi.", [], "stop")
 
@@ -131,32 +130,32 @@ def test_two_calls_are_two_only_where_parallel_calls_were_asked_for() -> None:
     second = '<|channel|>commentary to=functions.bash json<|message|>{"command":"ls"}<|call|>'
     raw = WEATHER.replace("<|call|>", NEXT) + second
     assert [call.name for call in read([raw]).tool_calls] == ["get_weather"]
-    parser = Parser(TOOLS, "t", parallel=True)
+    parser = HarmonyParser(TOOLS, "t", parallel=True)
     assert [call.name for call in read([raw], parser).tool_calls] == ["get_weather", "bash"]
 
 
 def test_after_parallel_calls_nothing_but_calls_is_read() -> None:
-    parser = Parser(TOOLS, "t", parallel=True)
+    parser = HarmonyParser(TOOLS, "t", parallel=True)
     said = read([WEATHER.replace("<|call|>", NEXT) + f"{FINAL}It is sunny.<|return|>"], parser)
     assert said == Meaning("", "", [Call("get_weather", '{"location":"Oslo"}')], "tool_calls")
 
 
 def test_a_forced_call_written_as_the_answer_is_a_call() -> None:
     for body in ('{"name":"bash","arguments":{"command":"ls"}}', '{"location":"Oslo"}'):
-        said = read([f"{FINAL}{body}<|return|>"], Parser(TOOLS, "t", forced=True))
+        said = read([f"{FINAL}{body}<|return|>"], HarmonyParser(TOOLS, "t", forced=True))
         assert (said.content, len(said.tool_calls)) == ("", 1)
 
 
 def test_prose_where_a_call_is_forced_is_a_fault() -> None:
-    parser = Parser(TOOLS, "t", forced=True)
+    parser = HarmonyParser(TOOLS, "t", forced=True)
     assert read([f"{FINAL}I would rather not.<|return|>"], parser).content == "I would rather not."
     assert parser.turn is not None
-    assert parser.turn.fault is Fault.NO_CALL
+    assert parser.turn.fault is TurnFault.NO_CALL
 
 
 def test_json_that_is_an_answer_stays_one() -> None:
     assert read([f'{FINAL}{{"location":"Oslo"}}<|return|>']).content == '{"location":"Oslo"}'
-    assert Parser((), "t").feed('<|channel|>commentary<|message|>{"a"') == [TextDelta('{"a"')]
+    assert HarmonyParser((), "t").feed('<|channel|>commentary<|message|>{"a"') == [TextDelta('{"a"')]
 
 
 def test_a_channel_that_nobody_knows_is_reasoning_if_something_follows_and_else_the_answer() -> None:
@@ -179,7 +178,7 @@ def test_a_filtered_answer_ends_as_one() -> None:
 
 
 def test_undeclared_tools_are_named_for_the_log_without_markup() -> None:
-    parser = Parser((), "t")
+    parser = HarmonyParser((), "t")
     read(["<|channel|>commentary to=functions.search<|constrain|>json<|message|>{}<|call|>"], parser)
     assert parser.turn is not None
     assert parser.turn.undeclared == ("search",)
@@ -204,7 +203,7 @@ def test_reasoning_without_markers_cut_by_the_limit_is_reasoning() -> None:
 
 
 def test_a_turn_handed_over_in_the_middle_goes_on() -> None:
-    parser = Parser(TOOLS, "t")
+    parser = HarmonyParser(TOOLS, "t")
     parser.go_on(reasoning="", text="Hello ")
     assert parser.enter(Channel.FINAL, resumed=True) == []
     assert parser.feed("there.<|start|>assistant<|channel|>analysis<|message|>Hm.") == [
@@ -231,10 +230,10 @@ GARBAGE = st.lists(st.sampled_from(FRAGMENTS), max_size=20).map("".join)
 def test_no_control_token_gets_out_and_no_cut_changes_the_meaning(
     raw: str, forced: bool, parallel: bool, reason: FinishReason | None, rng: random.Random
 ) -> None:
-    said = read([raw], Parser(TOOLS, "t", forced=forced, parallel=parallel), reason)
+    said = read([raw], HarmonyParser(TOOLS, "t", forced=forced, parallel=parallel), reason)
     fields = [said.reasoning, said.content, *(f for call in said.tool_calls for f in (call.name, call.arguments))]
-    assert not any(find(field) for field in fields)
-    assert read(cut(raw, rng), Parser(TOOLS, "t", forced=forced, parallel=parallel), reason) == said
+    assert not any(find_marker(field) for field in fields)
+    assert read(cut(raw, rng), HarmonyParser(TOOLS, "t", forced=forced, parallel=parallel), reason) == said
 
 
 @pytest.mark.parametrize(

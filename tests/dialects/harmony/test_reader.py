@@ -1,5 +1,10 @@
 from __future__ import annotations
 
+import random
+
+from hypothesis import given
+from hypothesis import strategies as st
+
 from standpipe.chat.ask import Ask, Sampling, ToolChoice, ToolMode
 from standpipe.chat.events import (
     Event,
@@ -13,8 +18,8 @@ from standpipe.chat.events import (
     ToolCallDelta,
     Usage,
 )
-from standpipe.dialects.harmony.reader import HarmonyReader, callable_tools
-from tests.gptoss.corpus import Meaning, meaning, tool
+from standpipe.dialects.harmony.reader import HarmonyReader, StopText
+from tests.gptoss.corpus import Meaning, cut, meaning, tool
 
 ASK = Ask((), tools=(tool("get_weather", ["location"]), tool("bash", ["command"])))
 
@@ -54,7 +59,7 @@ def test_log_probabilities_stay_with_text_that_came_through() -> None:
 
 def test_only_the_tools_that_the_choice_allows_may_be_called() -> None:
     def names(choice: ToolChoice | None) -> list[str]:
-        return [tool.name for tool in callable_tools(Ask((), tools=ASK.tools, tool_choice=choice))]
+        return [tool.name for tool in Ask((), tools=ASK.tools, tool_choice=choice).callable_tools]
 
     assert names(None) == names(ToolChoice()) == names(ToolChoice(ToolMode.REQUIRED)) == ["get_weather", "bash"]
     assert names(ToolChoice(ToolMode.NONE)) == []
@@ -84,3 +89,22 @@ def test_what_might_have_been_a_stop_string_is_not_lost() -> None:
     call = "<|end|><|start|>assistant<|channel|>commentary to=x<|message|>{}"
     events, _ = stopped("END", "<|channel|>commentary<|message|>THE EN" + call, reason=FinishReason.STOP)
     assert meaning(events).content == "THE EN"
+
+
+@given(st.text("ab.", max_size=30), st.lists(st.text("ab.", max_size=4), max_size=3), st.randoms(use_true_random=False))
+def test_text_ends_before_the_first_stop_string_however_it_is_cut(
+    text: str, stops: list[str], rng: random.Random
+) -> None:
+    watch = StopText(stops)
+    got = "".join(watch.take(piece) for piece in cut(text, rng)) + watch.flush()
+    first = min(
+        ((text.find(stop) + len(stop), text.find(stop)) for stop in stops if stop and stop in text), default=None
+    )
+    assert watch.done is (first is not None)
+    assert got == (text if first is None else text[: first[1]])
+
+
+def test_only_what_may_become_a_stop_string_is_kept_back() -> None:
+    watch = StopText(("\n\n", "END"))
+    assert [watch.take(piece) for piece in ("a\n", "b E", "NX", "")] == ["a", "\nb ", "ENX", ""]
+    assert StopText(()).take("a") == "a"

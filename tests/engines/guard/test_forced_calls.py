@@ -1,33 +1,148 @@
+from __future__ import annotations
+
 import json
+from types import SimpleNamespace
 
 import pytest
 from msgspec.structs import replace
 
-from standpipe.chat.ask import Ask, FormatKind, Message, Role, Text, Tool, ToolChoice, ToolMode
-from standpipe.chat.events import ToolCallDelta
-from standpipe.engines.guard.forced_calls import calls, constrain, must_call
+from standpipe.chat.ask import Ask, FormatKind, Message, Role, Sampling, Text, Tool, ToolCall, ToolChoice, ToolMode
+from standpipe.chat.errors import InvalidAsk, Unsupported
+from standpipe.chat.events import FinishReason, ToolCallDelta
+from standpipe.engines.guard.forced_calls import Constrained, call_from, constrain
+from standpipe.engines.scripted.script import Script
+from standpipe.engines.scripted.scripted import Scripted
+from tests.virtual import Collected, run
+
+TOOL = Tool(
+    "clock", "Tells the time.", {"type": "object", "properties": {"zone": {"type": "string"}}, "required": ["zone"]}
+)
+ASK = Ask((Message(Role.USER, (Text("What time is it?"),)),), tools=(TOOL,), tool_choice=ToolChoice(ToolMode.REQUIRED))
+
+
+class Deaf(Scripted):
+    """Ignores tools and schemas."""
+
+    async def answer(self, ask, sink):
+        await super().answer(Ask(ask.messages), sink)
+
+
+def answer(engine, ask: Ask, *, ignores: bool = True):
+    async def scene():
+        await Constrained(engine, ignores_tools=ignores).answer(ask, sink := Collected())
+        return sink.answer
+
+    return run(scene())
+
+
+def test_a_model_that_must_call_a_tool_calls_it():
+    found = answer(Scripted(Script(reasoning=2)), ASK)
+    (call,) = found.tool_calls
+    assert isinstance(call, ToolCall)
+    assert call.name == "clock"
+    assert set(json.loads(call.arguments)) == {"zone"}
+    assert (found.text, found.reason) == ("", FinishReason.TOOL_CALLS)
+    assert len(found.reasoning.split()) == 2
+
+
+def test_a_model_that_may_call_a_tool_answers_in_prose():
+    found = answer(Scripted(Script(tokens=3, tool="clock")), Ask(ASK.messages, tools=(TOOL,)))
+    assert (len(found.text.split()), found.tool_calls) == (3, ())
+
+
+def test_prose_in_the_place_of_a_call_is_a_failure_and_never_an_answer():
+    for ignores in (True, False):
+        with pytest.raises(Unsupported, match="cannot be made to call a tool"):
+            answer(Deaf(Script(tokens=3)), ASK, ignores=ignores)
+
+
+def test_an_engine_that_calls_tools_is_left_to_it_and_streams_its_call():
+    found = answer(Scripted(Script(reasoning=2)), ASK, ignores=False)
+    assert [call.name for call in found.tool_calls] == ["clock"]
+    assert len(found.reasoning.split()) == 2
+
+
+def test_an_engine_that_turns_out_to_ignore_tools_is_asked_for_json():
+    class Toolless(Scripted):
+        async def answer(self, ask, sink):
+            await super().answer(replace(ask, tools=(), tool_choice=None), sink)
+
+    engine = Toolless(Script(tokens=3))
+    outer = Constrained(engine)
+
+    async def scene():
+        await outer.answer(ASK, sink := Collected())
+        assert [call.name for call in sink.answer.tool_calls] == ["clock"]
+        return engine.statistics().asked
+
+    assert run(scene()) == 2
+
+
+def test_prose_in_one_ask_takes_no_tools_from_the_next():
+    class Capable(Scripted):
+        async def answer(self, ask, sink):
+            said.append(ask.tools)
+            await super().answer(ask, sink)
+
+    said: list[tuple[Tool, ...]] = []
+    outer = Constrained(Capable(Script(text="prose")))
+
+    async def scene():
+        await outer.answer(replace(ASK, tool_choice=ToolChoice(ToolMode.NAMED, "clock")), Collected())
+        await outer.answer(replace(ASK, tool_choice=None), Collected())
+
+    run(scene())
+    assert said[-1] == (TOOL,)
+
+
+def test_an_engine_that_refuses_tools_is_asked_for_json():
+    class Refusing(Scripted):
+        async def answer(self, ask, sink):
+            if ask.tools:
+                raise InvalidAsk("this model does not support tools")
+            await super().answer(ask, sink)
+
+    assert [call.name for call in answer(Refusing(Script()), ASK, ignores=False).tool_calls] == ["clock"]
+
+
+def test_an_answer_that_is_cut_before_its_call_stays_what_it_is():
+    ask = replace(ASK, sampling=Sampling(max_tokens=2))
+    assert answer(Scripted(Script(reasoning=5)), ask, ignores=False).reason is FinishReason.LENGTH
+
+
+def test_everything_else_is_the_engines():
+    inner = Scripted(Script(name="n", slots=7))
+    outer = Constrained(inner)
+    assert (outer.name, outer.slots) == ("n", 7)
+
+    async def scene():
+        await outer.close()
+        return SimpleNamespace(models=await outer.models(), up=(await outer.health()).up)
+
+    assert run(scene()) == SimpleNamespace(models=("scripted",), up=True)
+
 
 WEATHER = Tool("weather", "Tells the weather.", {"type": "object", "properties": {"city": {"$ref": "#/$defs/c"}},
                "$defs": {"c": {"type": "string"}}})  # fmt: skip
 CLOCK = Tool("clock")
 HELLO = Message(Role.USER, (Text("hello"),))
-ASK = Ask((HELLO,), tools=(WEATHER, CLOCK), tool_choice=ToolChoice(ToolMode.REQUIRED))
-NAMED = replace(ASK, tool_choice=ToolChoice(ToolMode.NAMED, "weather"))
+TWO_TOOLS = Ask((HELLO,), tools=(WEATHER, CLOCK), tool_choice=ToolChoice(ToolMode.REQUIRED))
+NAMED = replace(TWO_TOOLS, tool_choice=ToolChoice(ToolMode.NAMED, "weather"))
 
 
 def test_only_required_and_named_choices_must_call():
-    assert must_call(ASK)
-    assert must_call(NAMED)
+    assert TWO_TOOLS.must_call
+    assert NAMED.must_call
     for choice in (None, ToolChoice(), ToolChoice(ToolMode.NONE)):
-        assert not must_call(replace(ASK, tool_choice=choice))
+        assert not replace(TWO_TOOLS, tool_choice=choice).must_call
 
 
 def test_an_ask_that_may_call_loses_its_tools_and_nothing_else():
-    assert constrain(replace(ASK, tool_choice=None)) == Ask((HELLO,))
+    assert constrain(replace(TWO_TOOLS, tool_choice=None)) == Ask((HELLO,))
 
 
 def test_an_ask_that_must_call_asks_for_the_json_of_a_call():
-    constrained = constrain(ASK)
+    constrained = constrain(TWO_TOOLS)
     assert constrained.tools == ()
     assert constrained.format.kind is FormatKind.JSON_SCHEMA
     schema = constrained.format.schema
@@ -35,7 +150,7 @@ def test_an_ask_that_must_call_asks_for_the_json_of_a_call():
     assert [variant["properties"]["name"] for variant in schema["anyOf"]] == [{"const": "weather"}, {"const": "clock"}]
     assert schema["$defs"] == {"c": {"type": "string"}}
     assert "Tells the weather." in constrained.messages[0].text
-    assert constrained.messages[1:] == ASK.messages
+    assert constrained.messages[1:] == TWO_TOOLS.messages
 
 
 def test_a_named_choice_leaves_one_tool():
@@ -45,7 +160,7 @@ def test_a_named_choice_leaves_one_tool():
 
 
 def test_the_clients_system_message_stays_first_and_alone():
-    ask = replace(ASK, messages=(Message(Role.SYSTEM, (Text("Be kind."),)), HELLO))
+    ask = replace(TWO_TOOLS, messages=(Message(Role.SYSTEM, (Text("Be kind."),)), HELLO))
     first, second = constrain(ask).messages
     assert first.text.startswith("Be kind.\n\n")
     assert second == HELLO
@@ -53,7 +168,7 @@ def test_the_clients_system_message_stays_first_and_alone():
 
 def test_the_json_of_a_call_is_a_call():
     text = json.dumps({"name": "weather", "arguments": {"city": "Łódź"}})
-    assert calls(text, ASK, "1") == [ToolCallDelta(0, '{"city":"Łódź"}', id="call_1", name="weather")]
+    assert call_from(text, TWO_TOOLS, "1") == ToolCallDelta(0, '{"city":"Łódź"}', id="call_1", name="weather")
 
 
 @pytest.mark.parametrize(
@@ -61,8 +176,8 @@ def test_the_json_of_a_call_is_a_call():
     ["", "prose", "[]", "{}", '{"name":"rm","arguments":{}}', '{"name":"clock","arguments":"{}"}', '{"name":"we'],
 )
 def test_anything_else_is_none(text):
-    assert calls(text, ASK, "1") is None
+    assert call_from(text, TWO_TOOLS, "1") is None
 
 
 def test_a_tool_that_was_not_named_is_none():
-    assert calls('{"name":"clock","arguments":{}}', NAMED, "1") is None
+    assert call_from('{"name":"clock","arguments":{}}', NAMED, "1") is None

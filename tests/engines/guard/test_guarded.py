@@ -2,10 +2,9 @@ import pytest
 
 from standpipe.chat.ask import Ask, Message, Role, Text, Tool
 from standpipe.chat.errors import InvalidAsk
-from standpipe.engines.guard.constrained import Constrained
 from standpipe.engines.guard.control_tokens import BREAK, ControlTokens, Handling
-from standpipe.engines.guard.guarded import Guarded
-from standpipe.engines.guard.harmony import speaks_harmony
+from standpipe.engines.guard.forced_calls import Constrained
+from standpipe.engines.guard.guarded import Guarded, speaks_harmony
 from standpipe.engines.scripted.script import Script
 from standpipe.engines.scripted.scripted import Scripted
 from tests.virtual import Collected, run

@@ -1,9 +1,9 @@
 """What becomes of the messages of a Harmony turn: reasoning, text, a call, or nothing.
 
-`EventWriter` is told by the parser which message begins, what it says and how it ends, and writes events. Here is decided
-what is given at once and what is held: a call until it is whole, because half a call must never be seen; what may be a
-call without a recipient until it is known; text outside any message until something follows, because then it was
-reasoning, and if nothing follows it was the answer. Knows no markers, only that none may get out.
+`EventWriter` is told by the parser which message begins, what it says and how it ends, and writes events. Here is
+decided what is given at once and what is held: a call until it is whole, because half a call must never be seen; what
+may be a call without a recipient until it is known; text outside any message until something follows, because then it
+was reasoning, and if nothing follows it was the answer. Knows no markers, only that none may get out. Pure.
 """
 
 from __future__ import annotations

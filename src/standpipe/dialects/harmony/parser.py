@@ -18,7 +18,7 @@ from msgspec import Struct
 
 from standpipe.chat.ask import Tool
 from standpipe.chat.events import Delta, FinishReason
-from standpipe.dialects.harmony.body import Body, MessageEnd, MessageKind, EventWriter, body_for
+from standpipe.dialects.harmony.body import Body, EventWriter, MessageEnd, MessageKind, body_for
 from standpipe.dialects.harmony.calls import LONGEST_NAME
 from standpipe.dialects.harmony.markup import (
     ENDS_TURN,
@@ -77,8 +77,8 @@ class HarmonyParser:
     """
 
     __slots__ = (
-        "_complete", "_cutter", "_forced", "_only_calls", "_opened", "_parallel", "_peeked", "_peeked_at", "_writer",
-        "_segments", "_stray", "_truncated", "_undeclared", "turn",
+        "_complete", "_cutter", "_forced", "_only_calls", "_opened", "_parallel", "_peeked", "_peeked_at", "_position",
+        "_segments", "_stray", "_truncated", "_undeclared", "_writer", "turn",
     )  # fmt: skip
 
     def __init__(self, tools: Iterable[Tool], stem: str, *, forced: bool = False, parallel: bool = False) -> None:

@@ -156,12 +156,12 @@ def _unanswered(calls: Iterable[ToolCall], thought: tuple[Part, ...]) -> list[Me
     """One message per call; what was thought stands with the first."""
     out = []
     for call in calls:
-        out.append(Message(Role.ASSISTANT, (*thought, replace(call, arguments=_json(call.arguments)))))
+        out.append(Message(Role.ASSISTANT, (*thought, replace(call, arguments=_readable(call.arguments)))))
         thought = ()
     return out
 
 
-def _json(arguments: str) -> str:
+def _readable(arguments: str) -> str:
     """Arguments that the template can read: a client may have kept anything."""
     try:
         json.loads(arguments)
@@ -242,16 +242,16 @@ def grammar_for(ask: Ask) -> str | None:
     text = grammar.add(_TEXT)
     analysis = grammar.add(f'"<|channel|>analysis<|message|>" {text} {_NEXT}')
     lead = f"{analysis}?"
-    endings = [_call(grammar, tool, ask.tools.index(tool)) for tool in tools]
+    endings = [_call_rule(grammar, tool, ask.tools.index(tool)) for tool in tools]
     if not forced:
-        endings.append(f'"<|channel|>final<|message|>" {text if plain else _json(grammar, ask.format)}')
+        endings.append(f'"<|channel|>final<|message|>" {text if plain else _json_rule(grammar, ask.format)}')
         if tools:
             preamble = grammar.add(f'"<|channel|>commentary<|message|>" {text} {_NEXT}')
             lead += f" {preamble}?"
     return grammar.text(f"{lead} ({' | '.join(endings)})")
 
 
-def _call(grammar: Grammar, tool: Tool, at: int) -> str:
+def _call_rule(grammar: Grammar, tool: Tool, at: int) -> str:
     """A call of this tool, in the form that the model itself prefers."""
     header = literal(f"<|channel|>commentary to=functions.{tool.name} <|constrain|>json<|message|>")
     if tool.parameters:
@@ -261,7 +261,7 @@ def _call(grammar: Grammar, tool: Tool, at: int) -> str:
     return f"{header} {arguments}"
 
 
-def _json(grammar: Grammar, form: OutputFormat) -> str:
+def _json_rule(grammar: Grammar, form: OutputFormat) -> str:
     if form.kind is FormatKind.JSON_SCHEMA and form.schema:
         return add_schema(grammar, form.schema, "response_format.schema", strict=bool(form.strict))
     return grammar.use("object")

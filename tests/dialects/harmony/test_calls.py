@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from standpipe.dialects.harmony.arguments import guess, is_object, read, signatures
+from standpipe.dialects.harmony.calls import guess_call, is_object, read_arguments, signatures
 from tests.gptoss.corpus import tool
 
 DECLARED = signatures(
@@ -13,7 +13,7 @@ DECLARED = signatures(
 
 
 def arguments(text: str, name: str = "bash", *, says_json: bool = True, whole: bool = True) -> str | None:
-    return read(text, name, DECLARED[name], says_json=says_json, whole=whole)
+    return read_arguments(text, name, DECLARED[name], says_json=says_json, whole=whole)
 
 
 @pytest.mark.parametrize("text", ['{"command":"ls"}', '{\n  "command": "ls {}"\n}', '{"command":"a\\u00e9\\""}', "{}"])
@@ -60,10 +60,10 @@ def test_nothing_is_enough_for_a_tool_that_needs_nothing() -> None:
 
 
 def test_a_call_without_a_recipient_is_of_the_one_tool_that_fits() -> None:
-    assert guess('{"path":"/","pattern":"x"}', DECLARED) == ("grep", '{"path":"/","pattern":"x"}')
-    assert guess('{"name":"shell","arguments":{"command":"ls"}}', DECLARED) == ("shell", '{"command":"ls"}')
+    assert guess_call('{"path":"/","pattern":"x"}', DECLARED) == ("grep", '{"path":"/","pattern":"x"}')
+    assert guess_call('{"name":"shell","arguments":{"command":"ls"}}', DECLARED) == ("shell", '{"command":"ls"}')
     for text in ('{"command":"ls"}', "{}", '{"other":1}', "no", '{"path":"/"}'):
-        assert guess(text, DECLARED) is None
+        assert guess_call(text, DECLARED) is None
 
 
 def test_schemas_of_any_shape_are_taken() -> None:
