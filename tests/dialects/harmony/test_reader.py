@@ -1,10 +1,5 @@
 from __future__ import annotations
 
-import random
-
-from hypothesis import given
-from hypothesis import strategies as st
-
 from standpipe.chat.ask import Ask, Sampling, ToolChoice, ToolMode
 from standpipe.chat.events import (
     Event,
@@ -18,8 +13,8 @@ from standpipe.chat.events import (
     ToolCallDelta,
     Usage,
 )
-from standpipe.dialects.harmony.reader import HarmonyReader, StopText
-from tests.gptoss.corpus import Meaning, cut, meaning, tool
+from standpipe.dialects.harmony.reader import HarmonyReader
+from tests.gptoss.corpus import Meaning, meaning, tool
 
 ASK = Ask((), tools=(tool("get_weather", ["location"]), tool("bash", ["command"])))
 
@@ -89,22 +84,3 @@ def test_what_might_have_been_a_stop_string_is_not_lost() -> None:
     call = "<|end|><|start|>assistant<|channel|>commentary to=x<|message|>{}"
     events, _ = stopped("END", "<|channel|>commentary<|message|>THE EN" + call, reason=FinishReason.STOP)
     assert meaning(events).content == "THE EN"
-
-
-@given(st.text("ab.", max_size=30), st.lists(st.text("ab.", max_size=4), max_size=3), st.randoms(use_true_random=False))
-def test_text_ends_before_the_first_stop_string_however_it_is_cut(
-    text: str, stops: list[str], rng: random.Random
-) -> None:
-    watch = StopText(stops)
-    got = "".join(watch.take(piece) for piece in cut(text, rng)) + watch.flush()
-    first = min(
-        ((text.find(stop) + len(stop), text.find(stop)) for stop in stops if stop and stop in text), default=None
-    )
-    assert watch.done is (first is not None)
-    assert got == (text if first is None else text[: first[1]])
-
-
-def test_only_what_may_become_a_stop_string_is_kept_back() -> None:
-    watch = StopText(("\n\n", "END"))
-    assert [watch.take(piece) for piece in ("a\n", "b E", "NX", "")] == ["a", "\nb ", "ENX", ""]
-    assert StopText(()).take("a") == "a"
