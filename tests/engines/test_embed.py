@@ -72,7 +72,7 @@ def test_an_engine_that_can_is_asked_wherever_it_stands():
 def test_the_one_that_lists_the_model_is_preferred_and_asked_for_it():
     other, lists = Embedding(VECTORS, models=("x",)), Embedding(VECTORS, name="lists", models=("y", "wanted"))
     _, report, _ = embedded(other, lists)
-    assert (report.engine, report.model) == ("lists", "wanted")
+    assert (report.engine, report.model) == ("lists", "embedder")
     assert [ask.model for ask in lists.embedded] == ["wanted"]
 
 

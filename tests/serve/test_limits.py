@@ -10,7 +10,7 @@ from standpipe.engines.scripted.script import Script
 from standpipe.observe.prometheus import page
 from standpipe.policy.identity import ClientKey
 from standpipe.policy.pace import Peek, Rate
-from standpipe.serve import limits
+from standpipe.serve.limits import pace_headers
 from tests.serve.driver import Reply, scene
 
 
@@ -35,13 +35,16 @@ async def test_a_client_sees_itself_its_pace_its_asks_and_the_caps(tap):
 
 @scene(Script(tokens=1))
 async def test_every_answer_tells_what_is_left_of_the_pace(tap):
-    first = await tap.ask(stream=False)
-    second = await tap.ask(stream=False)
-    assert first.headers["x-ratelimit-limit-requests"] == "9"
-    assert first.headers["x-ratelimit-remaining-requests"] == "8"
-    assert first.headers["x-ratelimit-reset-requests"] == "500ms"
-    assert second.headers["x-ratelimit-remaining-requests"] == "7"
-    assert "ratelimit" not in first.headers
+    replies = await asyncio.gather(*(tap.ask(stream=False) for _ in range(10)))
+    (refused,) = [reply for reply in replies if reply.status == 429]
+    last = replies[8]
+    assert {reply.headers["x-ratelimit-limit-requests"] for reply in replies} == {"9"}
+    # Nine were reserved when the tenth was refused; when the last of them is answered, one interval is left.
+    assert refused.headers["x-ratelimit-remaining-requests"] == "0"
+    assert refused.headers["x-ratelimit-reset-requests"] == "4.5s"
+    assert last.headers["x-ratelimit-remaining-requests"] == "8"
+    assert last.headers["x-ratelimit-reset-requests"] == "500ms"
+    assert "ratelimit" not in last.headers
 
 
 @scene(Script(tokens=1), rate_limit_headers=True)
@@ -55,7 +58,7 @@ async def test_the_drafts_headers_come_when_asked_for(tap):
     ("microseconds", "text"), [(0, b"0ms"), (1, b"1ms"), (999_001, b"1000ms"), (1_500_000, b"1.5s"), (3_000_000, b"3s")]
 )
 def test_durations_are_written_as_openai_does(microseconds, text):
-    found = dict(limits.headers(Peek(microseconds, 1), 0, Rate(), draft=False, client_slots=1))
+    found = dict(pace_headers(Peek(microseconds, 1), 0, Rate(), None))
     assert found[b"x-ratelimit-reset-requests"] == text
 
 

@@ -9,6 +9,7 @@ import msgspec
 import pytest
 
 from standpipe.engines.scripted.script import Script
+from standpipe.serve.limits import WhyLimited
 from standpipe.site import openapi_shapes as shapes
 from standpipe.site.openapi import OPERATIONS
 from tests.serve.driver import Tap
@@ -107,7 +108,7 @@ def test_streams_have_the_shape_that_is_described(path):
 
 @pytest.mark.parametrize(
     ("path", "shape"),
-    [("/api", shapes.Health), ("/api/limits", shapes.WhyLimited), ("/api/status", shapes.Status)],
+    [("/api", shapes.Health), ("/api/limits", WhyLimited), ("/api/status", shapes.Status)],
 )
 def test_what_is_told_has_the_shape_that_is_described(path, shape):
     async def scene(tap):

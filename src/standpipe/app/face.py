@@ -13,7 +13,7 @@ from standpipe import __version__
 from standpipe.engines.pool import Pool
 from standpipe.serve.admission import Admission
 from standpipe.serve.exchange import Exchange
-from standpipe.serve.routes import Route
+from standpipe.serve.front import Route
 from standpipe.settings import Settings, SettingsError
 from standpipe.site.facts import Facts, links
 from standpipe.site.pages import Site

@@ -27,18 +27,17 @@ from standpipe.policy.caps import Caps
 from standpipe.policy.identity import Identities, Identity, Trust
 from standpipe.policy.line import Line, Policy, Reach, Room, Rules
 from standpipe.policy.overload import SlotRange, Slots
-from standpipe.policy.pace import MICROSECONDS, Peek, Rate
-from standpipe.serve import anthropic, endpoints, limits
+from standpipe.policy.pace import MICROSECONDS, Rate
+from standpipe.serve import endpoints
 from standpipe.serve.admission import Admission
-from standpipe.serve.conversations import KeptResponses
-from standpipe.serve.embeddings import Embeddings
-from standpipe.serve.exchange import Exchange, Header
-from standpipe.serve.front import Guard, host_rule
-from standpipe.serve.routes import Route, Routes
+from standpipe.serve.conversations import Conversations
+from standpipe.serve.exchange import Exchange
+from standpipe.serve.front import Front, Route, Routes, host_rule
+from standpipe.serve.limits import Caps as ToldCaps
+from standpipe.serve.limits import Limits
 from standpipe.serve.share import Shares
-from standpipe.serve.state import State
-from standpipe.serve.stream import Patience
-from standpipe.serve.walk import House, Walk
+from standpipe.serve.stream import StreamTimeouts
+from standpipe.serve.walk import AskHandler, Embeddings, Services
 from standpipe.settings import Settings, SettingsError
 from standpipe.store.blobs import Blobs, Quota
 from standpipe.store.paces import Paces
@@ -95,21 +94,30 @@ class Standpipe:
         hash_client = ClientHash(time.monotonic, secrets.token_bytes)
         self.face = Face(settings, address, self.pool, self.admission, self.about, hash_client)
         hooks: list[Hook] = [AskLog(log), self.metrics, self.face.board.record]
-        walks = House(
+        caps = ToldCaps(
+            max_tokens=settings.max_tokens,
+            body_bytes=settings.body_limit,
+            wait_seconds=settings.wait_limit,
+            asks_in_line=settings.line_per_client,
+            asks_in_line_per_network=settings.line_per_block,
+            client_slots=self.client_slots,
+        )
+        self._limits = Limits(self.admission, self._identify, caps, draft=settings.rate_limit_headers)
+        services = Services(
             pool=self.pool,
             admission=self.admission,
             identify=self._identify,
-            limit_headers=partial(self._limit_headers, draft=settings.rate_limit_headers),
+            limits=self._limits,
             hash_client=hash_client,
             caps=Caps(settings.max_tokens),
             system_prompt=settings.system_prompt,
             system_prompt_mode=settings.system_prompt_mode,
             body_limit=settings.body_limit,
-            patience=Patience(settings.commit_after, settings.heartbeat),
+            timeouts=StreamTimeouts(settings.commit_after, settings.heartbeat),
             hooks=hooks,
             wall_clock=time.time,
         )
-        self.guard = self._guard(self._routes(walks), host_rule(settings.hosts, loopback_only=local))
+        self.guard = self._guard(self._routes(services), host_rule(settings.hosts, loopback_only=local))
         self.admin = self._guard(self._admin_routes(), lambda _: True)
 
     async def __aenter__(self) -> Self:
@@ -151,56 +159,51 @@ class Standpipe:
             self._log.warning(_ADVICE[oddity], oddity=str(oddity))
         return identity if self._shares is None else self._shares.apply(identity, exchange)
 
-    def _limit_headers(self, peek: Peek, now: int, *, draft: bool) -> list[Header]:
-        assert self.admission.rate is not None
-        return limits.headers(peek, now, self.admission.rate, draft=draft, client_slots=self.client_slots)
-
     @property
     def client_slots(self) -> int:
         """How many asks of one client may run at a time."""
         return self._rules.caps(self.line.slots).client
 
-    def _guard(self, routes: Routes, serves_host: Any) -> Guard:
+    def _guard(self, routes: Routes, serves_host: Any) -> Front:
         def on_bug(request_id: str, bug: BaseException) -> None:
             self._log.error("bug", id=request_id, error=bug)
 
-        return Guard(routes, serves_host=serves_host, new_id=_new_id, on_bug=on_bug)
+        return Front(routes, serves_host=serves_host, new_id=_new_id, on_bug=on_bug)
 
-    def _routes(self, walks: House) -> Routes:
+    def _routes(self, services: Services) -> Routes:
         since = int(time.time())
-        state = State(self.pool, self.about, since)
-        why = limits.WhyLimited(self.admission, self._identify, self._caps())
+        state = endpoints.HealthHandlers(self.pool, self.about, since)
         api, chat = openai_chat.API, openai_chat.COMPLETIONS
         routes = Routes(
             {
                 **self.face.routes(),
-                "/api": Route({"POST": Walk(api, walks), "GET": state.health}, api),
-                "/api/limits": Route({"GET": why}),
+                "/api": Route({"POST": AskHandler(api, services), "GET": state.health}, api),
+                "/api/limits": Route({"GET": self._limits.why}),
                 **self._share_routes(),
-                "/v1/chat/completions": Route({"POST": Walk(chat, walks)}, chat),
-                **self._other_openai_routes(walks),
+                "/v1/chat/completions": Route({"POST": AskHandler(chat, services)}, chat),
+                **self._other_openai_routes(services),
                 "/v1/models": Route({"GET": state.models}),
                 "/v1/models/*": Route({"GET": state.model}),
-                **anthropic.routes(walks, self.admission.prompts),
-                **endpoints.routes(walks, since),
+                **endpoints.anthropic_routes(services),
+                **endpoints.ollama_routes(services, since),
             }
         )
         self.face.paths = routes.paths()
         return routes
 
-    def _other_openai_routes(self, walks: House) -> dict[str, Route]:
+    def _other_openai_routes(self, services: Services) -> dict[str, Route]:
         """Responses, kept where the operator wants that, legacy completions, and embeddings."""
         responses = openai_responses.OpenAIResponses(keeps=self.kept is not None)
         legacy = openai_completions.LEGACY
         routes = {
-            "/v1/completions": Route({"POST": Walk(legacy, walks)}, legacy),
-            "/v1/embeddings": Route({"POST": Embeddings(walks)}, openai_chat.COMPLETIONS),
+            "/v1/completions": Route({"POST": AskHandler(legacy, services)}, legacy),
+            "/v1/embeddings": Route({"POST": Embeddings(services)}, openai_chat.COMPLETIONS),
         }
         if self.kept is None:
-            return routes | {"/v1/responses": Route({"POST": Walk(responses, walks)}, responses)}
-        kept = KeptResponses(self.kept, self._identify, partial(secrets.token_hex, 16))
+            return routes | {"/v1/responses": Route({"POST": AskHandler(responses, services)}, responses)}
+        kept = Conversations(self.kept, self._identify, partial(secrets.token_hex, 16))
         return routes | {
-            "/v1/responses": Route({"POST": Walk(responses, walks, kept)}, responses),
+            "/v1/responses": Route({"POST": AskHandler(responses, services, kept)}, responses),
             "/v1/responses/*": Route({"GET": kept.get, "DELETE": kept.delete}, responses),
         }
 
@@ -209,17 +212,6 @@ class Standpipe:
             return {}
         issue = partial(shares.issue, identify=self._identify)
         return {"/api/share": Route({"GET": shares.challenge, "POST": issue})}
-
-    def _caps(self) -> limits.Caps:
-        settings = self.settings
-        return limits.Caps(
-            max_tokens=settings.max_tokens,
-            body_bytes=settings.body_limit,
-            wait_seconds=settings.wait_limit,
-            asks_in_line=settings.line_per_client,
-            asks_in_line_per_network=settings.line_per_block,
-            client_slots=self.client_slots,
-        )
 
     def _admin_routes(self) -> Routes:
         async def alive(exchange: Exchange) -> None:

@@ -12,15 +12,14 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Callable, Sequence
-from contextlib import AsyncExitStack
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AsyncExitStack, contextmanager
 
 from msgspec import Struct
 from msgspec.structs import replace
 
 from standpipe.chat.ask import Ask, EmbedAsk, Vectors
 from standpipe.chat.errors import EngineFailed, Failure, NoEngine, Unsupported
-from standpipe.dialects.openai.embeddings import NONE_HERE
 from standpipe.engines.attempt import Attempt, Report, Silence
 from standpipe.engines.engine import Embedder, Engine, Health, Sink
 from standpipe.engines.member import EngineStatistics, Member
@@ -109,7 +108,8 @@ class Pool:
             tried.append(member)
             attempt = Attempt(sink, report, self._silence)
             try:
-                await self._attempt(member, attempt, ask, report)
+                with self._held(member, ask.model, report, attempt) as model:
+                    await attempt.run(member.engine, ask if model == ask.model else replace(ask, model=model))
             except Failure as failure:
                 sent = attempt.opened and forget is None
                 member = await self._after(failure, ask.model, tried, anything_sent=sent)
@@ -132,7 +132,7 @@ class Pool:
         """
         report = Report() if report is None else report
         if not any(isinstance(member.engine, Embedder) for member in self._members):
-            raise Unsupported(NONE_HERE)
+            raise Unsupported("No engine here makes embeddings.")
         failure: Failure = NoEngine("Every engine is busy or down. Please try again in a moment.", retry_after=1.0)
         tried: list[Member] = []
         while (member := self._choose(ask.model, tried)) is not None and member not in tried:
@@ -140,7 +140,10 @@ class Pool:
             if not isinstance(member.engine, Embedder):
                 continue
             try:
-                return await self._embed(member, member.engine, ask, report)
+                with self._held(member, ask.model, report, None) as model:
+                    vectors = await member.engine.embed(replace(ask, model=model))
+                    report.model = vectors.model or report.model
+                    return vectors
             except (EngineFailed, Unsupported) as failed:
                 failure = failed
         raise failure
@@ -188,43 +191,27 @@ class Pool:
             for member in self._members:
                 stack.push_async_callback(member.engine.close)
 
-    async def _attempt(self, member: Member, attempt: Attempt, ask: Ask, report: Report) -> None:
-        """Make one attempt at one engine: hold its slot, and note how it went."""
-        model = self._model_at(member, ask.model)
+    @contextmanager
+    def _held(self, member: Member, name: str | None, report: Report, attempt: Attempt | None) -> Iterator[str | None]:
+        """Hold a slot of this engine for one attempt, and note how it went. Gives the model to ask it for."""
+        loop = asyncio.get_running_loop()
+        model = self._model_at(member, name)
         report.attempts += 1
         report.engine, report.model = member.engine.name, model or member.engine.name
-        probe = member.take(asyncio.get_running_loop().time())
+        probe = member.take(loop.time())
         try:
-            await attempt.run(member.engine, ask if model == ask.model else replace(ask, model=model))
+            yield model
         except Failure as failure:
             if blames(failure):
-                member.fail(asyncio.get_running_loop().time(), probe=probe)
+                member.fail(loop.time(), probe=probe)
             raise
         except BaseException:
             # The client left, or has enough. An engine that had begun to speak works.
-            if attempt.opened:
+            if attempt is not None and attempt.opened:
                 member.breaker = member.breaker.answered()
             raise
         else:
             member.answer()
-        finally:
-            member.release(probe=probe)
-
-    async def _embed(self, member: Member, engine: Embedder, ask: EmbedAsk, report: Report) -> Vectors:
-        """Make one attempt at one engine: hold its slot, and note how it went."""
-        model = self._model_at(member, ask.model)
-        report.attempts += 1
-        report.engine, report.model = member.engine.name, model or member.engine.name
-        probe = member.take(asyncio.get_running_loop().time())
-        try:
-            vectors = await engine.embed(replace(ask, model=model))
-        except Failure as failure:
-            if blames(failure):
-                member.fail(asyncio.get_running_loop().time(), probe=probe)
-            raise
-        else:
-            member.answer()
-            return vectors
         finally:
             member.release(probe=probe)
 

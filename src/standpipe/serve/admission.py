@@ -1,53 +1,54 @@
 """Admission: the async shell around the pace and the line. It turns an ask into a slot, or into a refusal, or back.
 
 The pace's instant is reserved and the line joined at once, so spacing never adds to a longer line. Whatever can be
-refused is refused here, before anything is sent. An `Entry` owns everything that an ask holds on the way (its reserved
+refused is refused here, before anything is sent. An `Ticket` owns everything that an ask holds on the way (its reserved
 instant, its place, its slot) and lets go of it once, on whatever path it is closed. One loop timer waits for the next
-instant of anybody; nothing polls.
+instant of anybody; nothing polls. Must not know engines, formats or HTTP beyond the headers about waiting.
 """
 
 from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from types import TracebackType
 from typing import Self
 
 from msgspec import Struct
 
-from standpipe.chat.ask import Ask
-from standpipe.chat.errors import Failure, LineFull, NoEngine, PaceExceeded, WaitTooLong
-from standpipe.chat.events import Usage, Waiting
+from standpipe.chat.errors import EngineFailed, Failure, LineFull, NoEngine, PaceExceeded, WaitTooLong
+from standpipe.chat.events import Waiting
 from standpipe.edge.seam import Headers
-from standpipe.policy.estimate import Prompts, Sizes, texts
-from standpipe.policy.identity import ClientKey
+from standpipe.policy.estimate import Prompts, Sizes
 from standpipe.policy.line import Line, LineStatistics, Place, State
 from standpipe.policy.overload import Slots
-from standpipe.policy.pace import MICROSECONDS, Peek, Rate, Refuse, Wait, peek
+from standpipe.policy.pace import MICROSECONDS, Rate, Refuse, Wait
+from standpipe.serve.trace import TokenMeter, Trace
 from standpipe.store.paces import Paces
 
+_OVERLOADED = "The server is overloaded, so your queued request was dropped. Please try again later."
 
-class Wish(Struct, frozen=True):
+
+class WaitPreferences(Struct, frozen=True):
     """What the client says about waiting.
 
-    `patient` is false for `Prefer: wait=0`: rather refused than kept waiting. `deadline` is how many seconds the
-    caller itself will wait, as SDKs tell. `retry` is true for an SDK's automatic retry.
+    `patient` is false for `Prefer: wait=0`: rather refused than kept waiting. `client_timeout` is how many seconds
+    the caller itself will wait, as SDKs tell. `retry` is true for an SDK's automatic retry.
     """
 
     patient: bool = True
-    deadline: float | None = None
+    client_timeout: float | None = None
     retry: bool = False
 
     @classmethod
-    def read(cls, headers: Headers) -> Wish:
+    def read(cls, headers: Headers) -> WaitPreferences:
         """Read the headers. What cannot be understood is as good as not sent."""
         prefer = headers.all(b"prefer")
-        told = headers.get(b"x-stainless-read-timeout") or headers.get(b"x-stainless-timeout")
+        timeout = headers.get(b"x-stainless-read-timeout") or headers.get(b"x-stainless-timeout")
         count = headers.get(b"x-stainless-retry-count")
         return cls(
             patient=not prefer or "wait=0" not in ",".join(prefer).replace(" ", "").lower().split(","),
-            deadline=_positive(told),
+            client_timeout=_positive(timeout),
             retry=bool(_positive(count)),
         )
 
@@ -60,6 +61,27 @@ def _positive(text: str | None) -> float | None:
     except ValueError:
         return None
     return number if 0 < number < 1e6 else None
+
+
+class Weight(Struct, frozen=True):
+    """What the line has to know of an ask.
+
+    `size` is the bytes that wait in memory with it, `sizes` what a model has to read of it, `cap` the most output
+    tokens. `fingerprint` is a digest of the request, by which a retry is known.
+    """
+
+    fingerprint: bytes
+    size: int
+    sizes: Sizes
+    cap: int
+
+    @classmethod
+    def of(cls, body: bytes, texts: Iterable[str], cap: int) -> Weight:
+        """Weigh a request with this body, which makes a model read these texts, one for each message."""
+        sizes = Sizes.of(texts)
+        # What is kept of a conversation, and the operator's prompt, wait in memory as well as the body.
+        size = max(len(body), sizes.prose + sizes.code + sizes.wide)
+        return cls(hashlib.blake2s(body, digest_size=16).digest(), size, sizes, cap)
 
 
 class Admission:
@@ -94,13 +116,13 @@ class Admission:
         self.auto = auto
         self._most = most
         self._has_room = has_room
-        self._waiting: dict[Place, Entry] = {}
+        self._waiting: dict[Place, Ticket] = {}
         self._timer: asyncio.TimerHandle | None = None
         self._draining = False
 
-    def entry(self, client: ClientKey, wish: Wish, body: bytes, ask: Ask) -> Entry:
-        """An entry for one ask, which came as `body`; nothing is taken before `join`."""
-        return Entry(self, client, wish, body, ask)
+    def ticket(self, trace: Trace, preferences: WaitPreferences, weight: Weight) -> Ticket:
+        """A ticket for one ask, whose client is known. Nothing is taken before it is entered."""
+        return Ticket(self, trace, preferences, weight)
 
     def resize(self, slots: int) -> None:
         """Engines have this many slots in all."""
@@ -110,8 +132,8 @@ class Admission:
     def drain(self) -> None:
         """Take no more asks, and refuse those that wait."""
         self._draining = True
-        for entry in list(self._waiting.values()):
-            entry.refuse(self.shutting_down())
+        for ticket in list(self._waiting.values()):
+            ticket.refuse(self.shutting_down())
 
     @property
     def draining(self) -> bool:
@@ -121,9 +143,9 @@ class Admission:
     def shutting_down() -> Failure:
         return NoEngine("This server is shutting down. Please try again in a moment.", retry_after=5.0)
 
-    def enter(self, place: Place, entry: Entry) -> None:
+    def enter(self, place: Place, ticket: Ticket) -> None:
         """An ask waits in line."""
-        self._waiting[place] = entry
+        self._waiting[place] = ticket
         self.dispatch()
 
     def forget(self, place: Place) -> None:
@@ -137,7 +159,7 @@ class Admission:
         now = asyncio.get_running_loop().time()
         waiting = self._waiting
         for shed in self.line.shed(now):
-            waiting.pop(shed).refuse(WaitTooLong("Too many wait, for too long. Please come back later."))
+            waiting.pop(shed).refuse(WaitTooLong(_OVERLOADED))
         while waiting and self._has_room() and (place := self.line.next(now)) is not None:
             waiting.pop(place).grant()
         due = self.line.eligible_after(now) if waiting else None
@@ -165,66 +187,54 @@ class Admission:
         return f"<Admission {self.line}>"
 
 
-class Entry:
-    """One ask on its way to a slot, and the owner of that slot. Use it in an `async with`."""
+class Ticket:
+    """One ask on its way to a slot, and the owner of that slot while it is used in a `with`.
 
-    __slots__ = (
-        "_admission",
-        "_body",
-        "_cap",
-        "_client",
-        "_granted",
-        "_place",
-        "_sizes",
-        "_until",
-        "_wish",
-        "pace",
-        "reserved_at",
-    )
+    Entering it reserves an instant and a place. Raises PaceExceeded, LineFull, WaitTooLong or NoEngine; then nothing
+    is held. Leaving it lets go of all that is held and settles what the answer has cost.
+    """
 
-    def __init__(self, admission: Admission, client: ClientKey, wish: Wish, body: bytes, ask: Ask) -> None:
+    __slots__ = ("_admission", "_client", "_granted", "_place", "_preferences", "_trace", "_until", "_weight", "meter")
+
+    def __init__(self, admission: Admission, trace: Trace, preferences: WaitPreferences, weight: Weight) -> None:
+        assert trace.client is not None
         self._admission = admission
-        self._client = client
-        self._wish = wish
-        self._body = body
-        self._cap = ask.sampling.max_tokens
-        self._sizes = Sizes.of(texts(ask))
-        self.pace: Peek | None = None
-        """What is left of the client's pace, once it has been reserved."""
-        self.reserved_at = 0
-        """When that was, in microseconds."""
+        self._trace = trace
+        self._client = trace.client
+        self._preferences = preferences
+        self._weight = weight
+        self.meter = TokenMeter(weight.cap, self._charge)
         self._place: Place | None = None
         self._until: int | None = None
         self._granted: asyncio.Future[None] | None = None
 
-    async def __aenter__(self) -> Self:
+    def __enter__(self) -> Self:
+        try:
+            self._join()
+        except BaseException:
+            self._let_go()
+            raise
+        self._trace.meter = self.meter
         return self
 
-    async def join(self) -> None:
-        """Reserve an instant and a place.
-
-        Raises PaceExceeded, LineFull, WaitTooLong or NoEngine; then nothing is held.
-        """
-        admission = self._admission
+    def _join(self) -> None:
+        admission, weight = self._admission, self._weight
         if admission.draining:
             raise admission.shutting_down()
         now = asyncio.get_running_loop().time()
         eligible_at = self._reserve(now)
         line = admission.line
-        fingerprint = hashlib.blake2s(self._body, digest_size=16).digest()
         place = line.join(
             self._client,
             now=now,
             eligible_at=eligible_at,
-            prompt_tokens=admission.prompts.low(self._sizes),
-            # What is kept of a conversation, and the operator's prompt, wait in memory as well as the body.
-            size=max(len(self._body), self._sizes.prose + self._sizes.code + self._sizes.wide),
-            output_cap=self._cap,
-            fingerprint=fingerprint,
-            retake=line.recall(self._client, fingerprint, now) if self._wish.retry else None,
+            prompt_tokens=admission.prompts.low(weight.sizes),
+            size=weight.size,
+            output_cap=weight.cap,
+            fingerprint=weight.fingerprint,
+            retake=line.recall(self._client, weight.fingerprint, now) if self._preferences.retry else None,
         )
         self._place = place
-        self._body = b""
         admission.enter(place, self)
         if place.state is State.WAITING:
             self._judge(place, now)
@@ -239,12 +249,11 @@ class Entry:
         if isinstance(verdict, Refuse):
             seconds = verdict.retry_after / MICROSECONDS
             interval = rate.interval / MICROSECONDS
-            full = f", and as many wait already as may ({rate.max_waiting})" if rate.max_waiting else ""
+            waiting = f", with at most {rate.max_waiting} waiting" if rate.max_waiting else ""
             raise PaceExceeded(
-                f"Your address may ask once every {interval:g} s{full}. Come back in {seconds:.1f} s.",
+                f"Rate limit: one request per {interval:g} s per address{waiting}. Retry in {seconds:.1f} s.",
                 retry_after=seconds,
             )
-        self.pace, self.reserved_at = peek(verdict.tat, instant, rate), instant
         if isinstance(verdict, Wait):
             self._until = verdict.until
             return now + (verdict.until - instant) / MICROSECONDS
@@ -252,35 +261,42 @@ class Entry:
 
     def _judge(self, place: Place, now: float) -> None:
         """Refuse at once what could not be kept. The client may say how long it would wait itself."""
-        if not self._wish.patient:
+        if not self._preferences.patient:
             wait = place.eligible_at - now
             if wait > 0:
-                raise PaceExceeded("You asked not to wait, and your pace lets you ask again later.", retry_after=wait)
-            raise LineFull("You asked not to wait, and there is no free slot right now.", retry_after=1.0)
+                raise PaceExceeded(
+                    f"You sent `Prefer: wait=0`, but your rate limit allows the next request in {wait:.1f} s.",
+                    retry_after=wait,
+                )
+            raise LineFull("You sent `Prefer: wait=0`, but no slot is free right now.", retry_after=1.0)
         forecast = self._admission.line.forecast(place, now)
         wait = max(place.eligible_at - now, forecast.wait or 0.0)
-        limit = min(self._admission.wait_limit, self._wish.deadline or self._admission.wait_limit)
-        if wait > limit:
+        if wait > self._longest_wait:
             raise WaitTooLong(
-                f"The wait would be about {wait:.0f} s, longer than the {limit:g} s that are kept. "
-                f"{forecast.position - 1} asks are ahead of you.",
-                retry_after=wait - limit,
+                f"The estimated wait is {wait:.0f} s, over the limit of {self._longest_wait:g} s. "
+                f"{forecast.position - 1} requests are ahead of yours.",
+                retry_after=wait - self._longest_wait,
             )
+
+    @property
+    def _longest_wait(self) -> float:
+        limit = self._admission.wait_limit
+        return min(limit, self._preferences.client_timeout or limit)
 
     async def granted(self) -> None:
         """Wait for the slot. Raises WaitTooLong when it does not come in time, or what `refuse` was given."""
         place = self._place
         assert place is not None
-        if place.state is State.RUNNING:
-            return
-        self._granted = asyncio.get_running_loop().create_future()
-        admission = self._admission
-        limit = min(admission.wait_limit, self._wish.deadline or admission.wait_limit)
-        try:
-            async with asyncio.timeout(limit):
-                await self._granted
-        except TimeoutError:
-            raise WaitTooLong(f"No slot became free within {limit:g} s. Please try again.", retry_after=5.0) from None
+        loop = asyncio.get_running_loop()
+        if place.state is not State.RUNNING:
+            self._granted = loop.create_future()
+            try:
+                async with asyncio.timeout(self._longest_wait):
+                    await self._granted
+            except TimeoutError:
+                message = f"No slot became free within {self._longest_wait:g} s. Please try again."
+                raise WaitTooLong(message, retry_after=5.0) from None
+        self._trace.granted_at = loop.time()
 
     def grant(self) -> None:
         if self._granted is not None and not self._granted.done():
@@ -299,22 +315,29 @@ class Entry:
         forecast = self._admission.line.forecast(place, asyncio.get_running_loop().time())
         return Waiting(forecast.position, forecast.wait)
 
-    def charge(self, tokens: int, now: float) -> None:
+    def _charge(self, tokens: int, now: float) -> None:
         """Output tokens have passed."""
         assert self._place is not None
         self._admission.line.charge(self._place, tokens, now)
 
-    def settle(self, usage: Usage | None, tokens: int, *, failed: bool) -> None:
-        """The answer is over, `failed` or not, after `tokens` tokens: put the engine's own count in the place of ours.
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        place = self._place
+        if place is not None and place.state is State.RUNNING:
+            self._settle(place, failed=isinstance(error, EngineFailed) or self._trace.report.attempts > 1)
+        self._let_go()
+
+    def _settle(self, place: Place, *, failed: bool) -> None:
+        """The answer is over: put the engine's own count in the place of ours.
 
         Where the engine gave none, ours stands, but a failure before the first token costs nothing. What was measured
         teaches the estimates.
         """
-        place, admission = self._place, self._admission
-        assert place is not None
+        admission, usage, tokens = self._admission, self.meter.usage, self.meter.tokens
         now = asyncio.get_running_loop().time()
         if usage is not None:
-            admission.prompts.learn(self._sizes, usage.prompt_tokens)
+            admission.prompts.learn(self._weight.sizes, usage.prompt_tokens)
             admission.line.settle(
                 place,
                 prompt_tokens=usage.prompt_tokens,
@@ -331,22 +354,20 @@ class Entry:
                 seconds = place.first_token_at - place.granted_at
                 admission.auto.first_token(usage.prompt_tokens if usage else 0, seconds, running, now)
 
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def _let_go(self) -> None:
         """Let go of the slot, or of the place and the instant. Nothing here suspends."""
         place, self._place = self._place, None
-        ran = False
+        admission, ran = self._admission, False
         if place is not None:
             now = asyncio.get_running_loop().time()
             if place.state is State.RUNNING:
                 ran = True
-                self._admission.line.release(place, now)
+                admission.line.release(place, now)
             elif place.state is State.WAITING:
-                self._admission.line.leave(place, now)
-            self._admission.forget(place)
-        if self._until is not None and not ran and self._admission.rate is not None:
-            self._admission.paces.cancel(self._client, self._until, self._admission.rate)
+                admission.line.leave(place, now)
+            admission.forget(place)
+        if self._until is not None and not ran and admission.rate is not None:
+            admission.paces.cancel(self._client, self._until, admission.rate)
 
     def __repr__(self) -> str:
-        return f"<Entry {self._place}>"
+        return f"<Ticket {self._place}>"

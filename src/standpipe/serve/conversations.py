@@ -1,4 +1,4 @@
-"""Kept responses: what makes `previous_response_id` work, and the handlers of GET and DELETE /v1/responses/{id}.
+"""Conversations: kept responses, by which `previous_response_id` works, and GET and DELETE /v1/responses/{id}.
 
 An id is random, and what is kept under it is given back to the address that it was made for and to nobody else: for
 anybody else it does not exist. What a kept response is, and how it joins the next ask, is the dialect's.
@@ -21,8 +21,8 @@ from standpipe.store.blobs import Blobs
 _PATH = "/v1/responses/"
 
 
-class KeptResponses:
-    """Implements `reply.Memory`, and has the handlers."""
+class Conversations:
+    """Goes on from kept responses, keeps new ones, and has the handlers."""
 
     def __init__(self, kept: Blobs, identify: Callable[[Exchange], Identity], new_token: Callable[[], str]) -> None:
         """`new_token` gives at least 128 bits of fresh randomness, as letters and digits."""
@@ -30,7 +30,11 @@ class KeptResponses:
         self._identify = identify
         self._new_token = new_token
 
-    async def recall(self, parsed: Parsed, client: ClientKey) -> Parsed:
+    def recall(self, parsed: Parsed, client: ClientKey) -> Parsed:
+        """The ask with what came before it; its dialect hands over what shall be kept of the answer once that is whole.
+
+        Raises PreviousNotFound when what came before is not there for this client.
+        """
         earlier: pure.Turn | None = None
         wanted = pure.previous(parsed)
         if wanted is not None:

@@ -1,23 +1,107 @@
-"""What Ollama's paths have beside the dialect: the models, the version, and what is never done here."""
+"""The small endpoints beside asks: health, lists of models, Anthropic's count of tokens, and what is never done here.
+
+No engine works for any of them. Must not know how an ask is admitted.
+"""
 
 from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from functools import partial
+from typing import Any
 
 import msgspec
 from msgspec import Struct
 
 from standpipe import __version__
 from standpipe.chat.errors import Forbidden, UnknownModel
+from standpipe.dialects.anthropic.request import MESSAGES
 from standpipe.dialects.ollama import wire as ollama_wire
 from standpipe.dialects.ollama.request import CHAT, GENERATE
+from standpipe.dialects.openai import wire as openai_wire
 from standpipe.dialects.reading import decode, fields
-from standpipe.serve.body import read
+from standpipe.engines.pool import Pool
+from standpipe.policy.estimate import Prompts, Sizes, texts
+from standpipe.policy.prompt import join
 from standpipe.serve.exchange import Exchange
-from standpipe.serve.routes import Route
-from standpipe.serve.walk import House, Walk
+from standpipe.serve.front import Route
+from standpipe.serve.walk import AskHandler, Services
 
+_MODEL_PATH = "/v1/models/"
 _SMALL = 4096
 """Bytes that the name of a model may take."""
 _MANAGEMENT = ("/api/pull", "/api/push", "/api/create", "/api/copy", "/api/delete", "/api/blobs/*")
+
+
+class HealthHandlers:
+    """Handlers of GET /api and GET /v1/models[/{id}]."""
+
+    def __init__(self, pool: Pool, about: Callable[[], Any], created: int) -> None:
+        """`about` gives what GET /api shows; `created` is when this server began to serve, in Unix seconds."""
+        self._pool = pool
+        self._about = about
+        self._created = created
+
+    async def health(self, exchange: Exchange) -> None:
+        """200 as long as this process answers at all: `status` says whether an engine does."""
+        exchange.send(200, msgspec.json.encode(self._about()), headers=((b"cache-control", b"no-store"),))
+
+    async def models(self, exchange: Exchange) -> None:
+        exchange.send(200, openai_wire.models_list(self._pool.models(), self._created))
+
+    async def model(self, exchange: Exchange) -> None:
+        """Raises UnknownModel."""
+        name = exchange.request.path[len(_MODEL_PATH) :]
+        if name not in self._pool.models():
+            raise UnknownModel("No such model here. See GET /v1/models for the list.")
+        exchange.send(200, openai_wire.model(name, self._created))
+
+
+# Anthropic's --------------------------------------------------------------------------------------------------------
+
+
+def anthropic_routes(services: Services) -> dict[str, Route]:
+    """Messages, and the counting of their tokens. Anthropic's clients look for the request's id in `request-id`."""
+    count = CountTokens(services)
+    return {
+        "/v1/messages": Route({"POST": AskHandler(MESSAGES, services)}, MESSAGES, id_header=b"request-id"),
+        "/v1/messages/count_tokens": Route({"POST": count}, MESSAGES, id_header=b"request-id"),
+    }
+
+
+class CountTokens:
+    """The handler of POST /v1/messages/count_tokens.
+
+    Few engines have a way to count, so it is estimated from the text, as the operator's system prompt makes it, by
+    rates that the engines' own counts have taught. The answer says so.
+    """
+
+    def __init__(self, services: Services) -> None:
+        self._prompts: Prompts = services.admission.prompts
+        self._prepare = partial(join, prompt=services.system_prompt, mode=services.system_prompt_mode)
+        self._body_limit = services.body_limit
+
+    async def __call__(self, exchange: Exchange) -> None:
+        ask = self._prepare(MESSAGES.parse_count(await exchange.body(self._body_limit)))
+        tokens = math.ceil(self._prompts.guess(Sizes.of(texts(ask))))
+        exchange.send(200, msgspec.json.encode({"input_tokens": tokens, "estimated": True}))
+
+
+# Ollama's -----------------------------------------------------------------------------------------------------------
+
+
+def ollama_routes(services: Services, since: int) -> dict[str, Route]:
+    """Ollama's paths. `since` is when this server began to serve, in Unix seconds."""
+    models = OllamaModels(services.pool, since)
+    return {
+        "/api/chat": Route({"POST": AskHandler(CHAT, services)}, CHAT),
+        "/api/generate": Route({"POST": AskHandler(GENERATE, services)}, GENERATE),
+        "/api/tags": Route({"GET": models.tags}, CHAT),
+        "/api/ps": Route({"GET": models.running}, CHAT),
+        "/api/show": Route({"POST": models.show}, CHAT),
+        "/api/version": Route({"GET": version}, CHAT),
+        **{path: Route(dict.fromkeys(("GET", "POST", "PUT", "DELETE"), forbidden), CHAT) for path in _MANAGEMENT},
+    }
 
 
 class _Name(Struct):
@@ -30,25 +114,11 @@ class _Name(Struct):
 _NAME = msgspec.json.Decoder(_Name)
 
 
-def routes(house: House, since: int) -> dict[str, Route]:
-    """Ollama's paths. `since` is when this tap began to serve, in Unix seconds."""
-    models = Models(house, since)
-    return {
-        "/api/chat": Route({"POST": Walk(CHAT, house)}, CHAT),
-        "/api/generate": Route({"POST": Walk(GENERATE, house)}, GENERATE),
-        "/api/tags": Route({"GET": models.tags}, CHAT),
-        "/api/ps": Route({"GET": models.running}, CHAT),
-        "/api/show": Route({"POST": models.show}, CHAT),
-        "/api/version": Route({"GET": version}, CHAT),
-        **{path: Route(dict.fromkeys(("GET", "POST", "PUT", "DELETE"), forbidden), CHAT) for path in _MANAGEMENT},
-    }
-
-
-class Models:
+class OllamaModels:
     """Handlers of GET /api/tags, GET /api/ps and POST /api/show."""
 
-    def __init__(self, house: House, since: int) -> None:
-        self._pool = house.pool
+    def __init__(self, pool: Pool, since: int) -> None:
+        self._pool = pool
         self._since = since
 
     async def tags(self, exchange: Exchange) -> None:
@@ -59,22 +129,21 @@ class Models:
 
     async def show(self, exchange: Exchange) -> None:
         """A name without a tag means the tag `latest`, as with Ollama. Raises UnknownModel."""
-        body = await read(exchange, _SMALL)
+        body = await exchange.body(_SMALL)
         fields(body)
         asked = decode(body, _NAME)
         name = asked.model or asked.name or ""
         found = next((known for known in (name, f"{name}:latest") if known in self._pool.models()), None)
         if found is None:
-            raise UnknownModel("No engine here lists a model of that name; GET /api/tags lists them.", param="model")
+            raise UnknownModel("No such model here. See GET /api/tags for the list.", param="model")
         exchange.send(200, ollama_wire.show(found, self._since))
 
 
 async def version(exchange: Exchange) -> None:
+    """The handler of GET /api/version."""
     exchange.send(200, ollama_wire.version(__version__))
 
 
 async def forbidden(_: Exchange) -> None:
     """Everything that would change which models there are. Raises Forbidden."""
-    raise Forbidden(
-        "The models here are the operator's: none is pulled, pushed, created, copied or deleted from outside."
-    )
+    raise Forbidden("Models are managed by the operator: pull, push, create, copy and delete are disabled.")

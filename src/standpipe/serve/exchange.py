@@ -1,14 +1,20 @@
-"""An exchange: one request and its answer, with the headers that every answer of ours carries.
+"""An exchange: one request and its answer, with all that every answer of ours carries.
 
 Handlers get this instead of the bare seam, so that no answer, and no error, can forget its request id or its CORS
-headers. Knows nothing of chat.
+headers. It is also where a body that cannot be read becomes a failure, and where a failure becomes HTTP. It must not
+know what is asked, nor of whom.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Sequence
 
-from standpipe.edge.seam import Reply, Request
+import msgspec
+
+from standpipe.chat.errors import Failure, Internal, MethodNotAllowed, TooLarge, TooSlow
+from standpipe.dialects.dialect import Dialect
+from standpipe.edge.seam import BodyTooLarge, BodyTooSlow, Reply, Request
 
 Header = tuple[bytes, bytes]
 
@@ -29,27 +35,40 @@ COMMON: tuple[Header, ...] = (
 
 JSON = b"application/json"
 
+_SHORTEST, _LONGEST = 1.0, 59.0
+"""Seconds. Node's SDK ignores waits above 60 s, and 0 would make a busy loop of a retry."""
+
 
 class Exchange:
     """One request on its way to one answer."""
 
-    __slots__ = ("extra", "id", "reply", "request")
+    __slots__ = ("id", "id_header", "learned", "reply", "request")
 
     def __init__(self, request: Request, reply: Reply, request_id: str) -> None:
         self.request = request
         self.reply = reply
         self.id = request_id
-        self.extra: list[Header] = []
-        """Headers that whatever answer comes will carry; the walk adds to them as it learns things."""
+        self.id_header: bytes | None = None
+        """A second name under which this path's clients look for the id."""
+        self.learned: Callable[[], Sequence[Header]] = tuple
+        """Gives the headers that whatever answer comes owes to what was learned on the way; set by the walk."""
 
-    def tell_dropped(self, fields: Sequence[str]) -> None:
-        """Let whatever answer comes name the fields of the request that were not read."""
-        if fields:
-            self.extra.append((b"x-standpipe-dropped", ", ".join(fields).encode("ascii", "replace")))
+    async def body(self, limit: int) -> bytes:
+        """The whole body, of at most `limit` bytes. Raises TooLarge, TooSlow."""
+        try:
+            return await self.request.body(limit)
+        except BodyTooLarge:
+            raise TooLarge(f"The request body is larger than the limit of {limit} bytes.") from None
+        except BodyTooSlow:
+            raise TooSlow("The request body did not arrive in time.") from None
 
     def start(self, status: int, headers: Sequence[Header]) -> None:
         """Begin an answer whose length is not known."""
-        self.reply.start(status, [*headers, *self.extra, (b"x-request-id", self.id.encode()), *COMMON])
+        request_id = self.id.encode()
+        ids: tuple[Header, ...] = ((b"x-request-id", request_id),)
+        if self.id_header is not None:
+            ids = (*ids, (self.id_header, request_id))
+        self.reply.start(status, [*headers, *self.learned(), *ids, *COMMON])
 
     def send(self, status: int, body: bytes, content_type: bytes = JSON, headers: Sequence[Header] = ()) -> None:
         """Give a whole answer."""
@@ -64,5 +83,44 @@ class Exchange:
         self.start(status, headers)
         self.reply.end()
 
+    def fail(self, failure: Failure, dialect: Dialect | None) -> None:
+        """Answer with a failure, or end an answer that had begun as one that is not whole."""
+        if self.reply.started:
+            self.reply.abort()
+        else:
+            content = dialect.failure(failure, self.id) if dialect else failure_body(failure, self.id)
+            self.send(failure.status, content, JSON, failure_headers(failure))
+
     def __repr__(self) -> str:
         return f"<Exchange {self.id} {self.request.method} {self.request.path}>"
+
+
+def bug(request_id: str) -> Internal:
+    """What the public is told of a bug of ours: the id under which the log has the rest."""
+    return Internal(f"Something broke on our side. If it lasts, tell the operator this id: {request_id}.")
+
+
+def failure_body(failure: Failure, request_id: str) -> bytes:
+    """The body where no dialect has been chosen: OpenAI's shape, which most programs can read."""
+    error = {
+        "message": failure.message,
+        "type": failure.type,
+        "param": failure.param,
+        "code": failure.code,
+        "request_id": request_id,
+    }
+    return msgspec.json.encode({"error": error})
+
+
+def failure_headers(failure: Failure) -> list[Header]:
+    """When to come back, in both spellings; or that it makes no sense to."""
+    found: list[Header] = []
+    if failure.retry_after is not None or failure.status in {429, 503}:
+        wait = min(max(failure.retry_after or _SHORTEST, _SHORTEST), _LONGEST)
+        found.append((b"retry-after", str(math.ceil(wait)).encode()))
+        found.append((b"retry-after-ms", str(math.ceil(wait * 1000)).encode()))
+    if not failure.may_retry and failure.status != 500:  # a bug of ours may pass
+        found.append((b"x-should-retry", b"false"))
+    if isinstance(failure, MethodNotAllowed):
+        found.append((b"allow", ", ".join(failure.allowed).encode()))
+    return found

@@ -1,4 +1,4 @@
-"""Limits, as a client sees them: the headers of every answer, and `GET /api/limits`, which tells why one is limited.
+"""Limits, as a client sees them: headers of every answer, and `GET /api/limits`, which tells why one is limited.
 
 A client learns what it is known as (masked), its own pace and asks, and the operator's caps; never anything of others.
 """
@@ -12,8 +12,7 @@ from collections.abc import Callable
 import msgspec
 from msgspec import Struct
 
-from standpipe.policy.identity import Identity, masked
-from standpipe.policy.line import Line
+from standpipe.policy.identity import ClientKey, Identity, masked
 from standpipe.policy.pace import MICROSECONDS, Peek, Rate
 from standpipe.serve.admission import Admission
 from standpipe.serve.exchange import Exchange, Header
@@ -30,10 +29,93 @@ class Caps(Struct, frozen=True):
     client_slots: int
 
 
-def headers(peek: Peek, now: int, rate: Rate, *, draft: bool, client_slots: int) -> list[Header]:
+class Client(Struct, frozen=True):
+    """What the client is known as."""
+
+    address: str
+    seen_in: str
+    share: str | None
+
+
+class OwnPace(Struct, frozen=True):
+    """What is left of the client's rate."""
+
+    interval_seconds: float
+    free_in_seconds: float
+    remaining: int
+
+
+class OwnAsk(Struct, frozen=True):
+    """One of the client's requests in the queue."""
+
+    position: int
+    eta_seconds: float | None
+    waited_seconds: float
+
+
+class WhyLimited(Struct, frozen=True):
+    """What GET /api/limits tells. `asks` in order of joining."""
+
+    client: Client
+    pace: OwnPace | None
+    asks: tuple[OwnAsk, ...]
+    caps: Caps
+
+
+class Limits:
+    """Tells clients of their limits. `draft` adds the two headers of draft-ietf-httpapi-ratelimit-headers."""
+
+    def __init__(
+        self, admission: Admission, identify: Callable[[Exchange], Identity], caps: Caps, *, draft: bool
+    ) -> None:
+        self._admission = admission
+        self._identify = identify
+        self._caps = caps
+        self._draft = draft
+
+    def headers(self, client: ClientKey | None, now: float) -> list[Header]:
+        """What is left of a client's pace at this instant of the loop's time; nothing while it is not known."""
+        rate = self._admission.rate
+        if client is None or rate is None:
+            return []
+        instant = int(now * MICROSECONDS)
+        peek = self._admission.paces.peek(client, instant, rate)
+        return pace_headers(peek, instant, rate, self._caps.client_slots if self._draft else None)
+
+    async def why(self, exchange: Exchange) -> None:
+        """The handler of GET /api/limits."""
+        identity = self._identify(exchange)
+        now = asyncio.get_running_loop().time()
+        why = WhyLimited(
+            Client(masked(identity.key), identity.via, identity.key.share),
+            self._pace(identity.key, now),
+            tuple(self._asks(identity.key, now)),
+            self._caps,
+        )
+        exchange.send(200, msgspec.json.encode(why), headers=((b"cache-control", b"no-store"),))
+
+    def _pace(self, client: ClientKey, now: float) -> OwnPace | None:
+        rate = self._admission.rate
+        if rate is None:
+            return None
+        instant = int(now * MICROSECONDS)
+        peek = self._admission.paces.peek(client, instant, rate)
+        return OwnPace(rate.interval / MICROSECONDS, max(0, peek.free_at - instant) / MICROSECONDS, peek.remaining)
+
+    def _asks(self, client: ClientKey, now: float) -> list[OwnAsk]:
+        line = self._admission.line
+        found = []
+        for place in line.asks(client):
+            forecast = line.forecast(place, now)
+            eta = None if forecast.wait is None else round(forecast.wait, 3)
+            found.append(OwnAsk(forecast.position, eta, round(now - place.joined_at, 3)))
+        return found
+
+
+def pace_headers(peek: Peek, now: int, rate: Rate, client_slots: int | None) -> list[Header]:
     """What is left of a client's pace. `now` is in microseconds, on the pace's clock.
 
-    OpenAI's three headers always; with `draft`, the IETF draft's two as well (draft-ietf-httpapi-ratelimit-headers).
+    OpenAI's three headers always; with `client_slots`, the asks of one client that may run at a time, the draft's too.
     """
     wait = max(0, peek.free_at - now)
     found: list[Header] = [
@@ -41,7 +123,7 @@ def headers(peek: Peek, now: int, rate: Rate, *, draft: bool, client_slots: int)
         (b"x-ratelimit-remaining-requests", str(peek.remaining).encode()),
         (b"x-ratelimit-reset-requests", _duration(wait).encode()),
     ]
-    if draft:
+    if client_slots is not None:
         window = max(1, math.ceil(rate.interval / MICROSECONDS))
         quota = max(1, window * MICROSECONDS // rate.interval)
         policy = f'"pace";q={quota};w={window}, "inflight";q={client_slots};qu="concurrent-requests"'
@@ -57,46 +139,3 @@ def _duration(microseconds: int) -> str:
     if microseconds < MICROSECONDS:
         return f"{math.ceil(microseconds / 1000)}ms"
     return f"{microseconds / MICROSECONDS:.3f}".rstrip("0").rstrip(".") + "s"
-
-
-class WhyLimited:
-    """The handler of GET /api/limits."""
-
-    def __init__(self, admission: Admission, identify: Callable[[Exchange], Identity], caps: Caps) -> None:
-        self._admission = admission
-        self._identify = identify
-        self._caps = caps
-
-    async def __call__(self, exchange: Exchange) -> None:
-        identity = self._identify(exchange)
-        now = asyncio.get_running_loop().time()
-        body = {
-            "client": {"address": masked(identity.key), "seen_in": identity.via, "share": identity.key.share},
-            "pace": self._pace(identity, now),
-            "asks": _asks(self._admission.line, identity, now),
-            "caps": self._caps,
-        }
-        exchange.send(200, msgspec.json.encode(body), headers=((b"cache-control", b"no-store"),))
-
-    def _pace(self, identity: Identity, now: float) -> dict[str, float] | None:
-        rate = self._admission.rate
-        if rate is None:
-            return None
-        instant = int(now * MICROSECONDS)
-        peek = self._admission.paces.peek(identity.key, instant, rate)
-        return {
-            "interval_seconds": rate.interval / MICROSECONDS,
-            "free_in_seconds": max(0, peek.free_at - instant) / MICROSECONDS,
-            "remaining": peek.remaining,
-        }
-
-
-def _asks(line: Line, identity: Identity, now: float) -> list[dict[str, float | None]]:
-    """The client's own asks in line, in order of joining."""
-    found: list[dict[str, float | None]] = []
-    for place in line.asks(identity.key):
-        forecast = line.forecast(place, now)
-        waited = round(now - place.joined_at, 3)
-        eta = None if forecast.wait is None else round(forecast.wait, 3)
-        found.append({"position": forecast.position, "eta_seconds": eta, "waited_seconds": waited})
-    return found

@@ -15,7 +15,6 @@ from msgspec.structs import replace
 from standpipe.chat.errors import InvalidAsk
 from standpipe.policy import shares
 from standpipe.policy.identity import Identity
-from standpipe.serve.body import read
 from standpipe.serve.exchange import Exchange
 
 HEADER = b"x-standpipe-share"
@@ -67,7 +66,7 @@ class Shares:
     async def issue(self, exchange: Exchange, identify: Identify) -> None:
         """Answer POST /api/share with a note. Raises InvalidAsk when the work is missing or wrong."""
         if self._work is not None:
-            solution = await read(exchange, _BODY_LIMIT)
+            solution = await exchange.body(_BODY_LIMIT)
             if not self._work.solved(solution):
                 raise InvalidAsk("The proof of work is missing, wrong or too old. GET this path for a challenge.")
         client = identify(exchange).key

@@ -3,7 +3,7 @@
 A delivery is the sink that an engine pushes into. The streamed one holds the headers until the first event, at most
 `commit_after`, so that early failures keep their true status; from then on it fills every silence with a heartbeat,
 and closes in exactly one of two ways: finished, or failed with an error frame and an unclean end. One lazily re-armed
-timer serves both; nothing is scheduled per event.
+timer serves both; nothing is scheduled per event. Must not know any format, nor how a slot is had.
 """
 
 from __future__ import annotations
@@ -14,19 +14,19 @@ from typing import Protocol
 
 from msgspec import Struct
 
-from standpipe.chat.errors import Failure
-from standpipe.chat.events import AnswerBuilder, Event, Failed, Waiting
-from standpipe.dialects.dialect import Dialect, Encoder
+from standpipe.chat.errors import EngineFailed, Failure
+from standpipe.chat.events import Answer, AnswerBuilder, Event, Failed, Waiting
+from standpipe.dialects.dialect import Encoder
 from standpipe.flow import Flow
 from standpipe.serve.exchange import Exchange, Header
-from standpipe.serve.meter import Meter
+from standpipe.serve.trace import TokenMeter
 
 
 class CapReached(Exception):
     """The cap was reached while the engine still wrote: raised into the engine to stop it. The answer is whole."""
 
 
-class Patience(Struct, frozen=True):
+class StreamTimeouts(Struct, frozen=True):
     """Seconds. `commit_after`: how long headers wait for the first event. `heartbeat`: longest silence after that."""
 
     commit_after: float
@@ -62,30 +62,33 @@ class Delivery(Protocol):
 class Whole:
     """Folds the events and answers once."""
 
-    __slots__ = ("_answer", "_clock", "_exchange", "_fold", "_meter")
+    __slots__ = ("_builder", "_clock", "_encode", "_exchange", "_meter")
 
-    def __init__(self, exchange: Exchange, answer: Callable[[AnswerBuilder], bytes], meter: Meter) -> None:
+    def __init__(self, exchange: Exchange, encode: Callable[[Answer], bytes], meter: TokenMeter) -> None:
         self._clock = asyncio.get_running_loop().time
         self._exchange = exchange
-        self._answer = answer
+        self._encode = encode
         self._meter = meter
-        self._fold = AnswerBuilder()
+        self._builder = AnswerBuilder()
 
     def connect(self, flow: Flow | None) -> None:
         """Nothing ever has to be held back: the answer is bounded by the cap on tokens."""
 
     def take(self, events: list[Event]) -> None:
-        self._fold.add(self._meter.count(events, self._clock()))
+        self._builder.add(self._meter.count(events, self._clock()))
         if self._meter.full:
             raise CapReached
 
     def forget(self) -> None:
         """The engine failed: the next one begins anew."""
-        self._fold = AnswerBuilder()
+        self._builder = AnswerBuilder()
         self._meter.restart()
 
     def finish(self) -> None:
-        self._exchange.send(200, self._answer(self._fold))
+        answer = self._builder.answer
+        if answer is None:
+            raise EngineFailed("The engine ended its answer without finishing it.")
+        self._exchange.send(200, self._encode(answer))
 
     def fail(self, failure: Failure) -> None:
         raise failure
@@ -106,31 +109,31 @@ class Streamed:
     forget = None
 
     __slots__ = (
-        "_dialect", "_encoder", "_exchange", "_loop", "_make_encoder", "_meter", "_patience", "_timer", "_waiting",
-        "_written_at",
+        "_encoder", "_exchange", "_loop", "_make_encoder", "_meter", "_stream_type", "_timeouts", "_timer",
+        "_waiting", "_written_at",
     )  # fmt: skip
 
     def __init__(
         self,
         exchange: Exchange,
-        dialect: Dialect,
+        stream_type: str,
         encoder: Callable[[], Encoder],
-        meter: Meter,
+        meter: TokenMeter,
         waiting: Callable[[], Waiting],
-        patience: Patience,
+        timeouts: StreamTimeouts,
     ) -> None:
-        """`encoder` is called once, when the stream begins and the answering model is known as well as it can be.
-        `waiting` gives what to say while there is nothing to say."""
+        """`stream_type` is the answer's Content-Type. `encoder` is called when the stream begins and the model that
+        answers is known as well as it can be. `waiting` gives what to say while there is nothing to say."""
         self._exchange = exchange
-        self._dialect = dialect
+        self._stream_type = stream_type.encode()
         self._make_encoder = encoder
         self._encoder: Encoder | None = None
         self._meter = meter
-        self._patience = patience
+        self._timeouts = timeouts
         self._waiting = waiting
         self._loop = asyncio.get_running_loop()
         self._written_at = self._loop.time()
-        self._timer: asyncio.TimerHandle | None = self._loop.call_later(patience.commit_after, self._tick)
+        self._timer: asyncio.TimerHandle | None = self._loop.call_later(timeouts.commit_after, self._tick)
 
     def connect(self, flow: Flow | None) -> None:
         self._exchange.reply.throttle(flow)
@@ -149,16 +152,16 @@ class Streamed:
 
     def _commit(self) -> Encoder:
         self._encoder = self._make_encoder()
-        headers = [(b"content-type", self._dialect.stream_type.encode()), *_STREAM_HEADERS]
+        headers = [(b"content-type", self._stream_type), *_STREAM_HEADERS]
         self._exchange.start(200, headers)
         return self._encoder
 
     def _tick(self) -> None:
-        due = self._written_at + (self._patience.heartbeat if self._encoder else self._patience.commit_after)
+        due = self._written_at + (self._timeouts.heartbeat if self._encoder else self._timeouts.commit_after)
         now = self._loop.time()
         if now >= due:
             self._write([self._waiting()], now)
-            due = now + self._patience.heartbeat
+            due = now + self._timeouts.heartbeat
         self._timer = self._loop.call_at(due, self._tick)
 
     def finish(self) -> None:

@@ -1,110 +1,142 @@
-"""The account of one ask: what has been learnt of it so far, and what that makes of its answer and of its record.
+"""The trace of one ask: what has been learned of it so far, and what that makes of its answer's headers and its record.
 
-It marks the answer (id, time, the model that really answers, how long it waited), and one `Record` of it goes to the
-hooks in the end, whatever became of the ask. Decides nothing, waits for nothing.
+Decides nothing and waits for nothing. Must not know how an ask is admitted or answered, nor any format.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
-from standpipe.chat.errors import EngineFailed, Failure
-from standpipe.chat.events import NOTHING, AnswerBuilder
-from standpipe.dialects.dialect import Dialect, Encoder, Parsed, Stamp
-from standpipe.engines.pool import Pool, Report
+from standpipe.chat.errors import Failure
+from standpipe.chat.events import (
+    Event,
+    Finished,
+    FinishReason,
+    ReasoningDelta,
+    TextDelta,
+    ToolCallDelta,
+    Usage,
+)
+from standpipe.engines.attempt import Report
 from standpipe.observe.hooks import Record
 from standpipe.policy.identity import ClientKey
-from standpipe.serve.exchange import Exchange
-from standpipe.serve.meter import Meter
+from standpipe.serve.exchange import Header
 
 
-class Account:
+class TokenMeter:
+    """Counts what one answer has used so far, while it passes.
+
+    Every delta counts as one token, which is what engines send; the engine's own count replaces the sum at the end.
+    The client is charged as tokens pass, so that hanging up buys nothing, and the meter knows when the cap is reached
+    although the engine goes on.
+    """
+
+    __slots__ = ("_cap", "_charge", "first_token_at", "full", "tokens", "usage")
+
+    def __init__(self, cap: int, charge: Callable[[int, float], None]) -> None:
+        """`cap` is the most output tokens that may pass. `charge` is told of every batch's tokens, and of the instant,
+        in the loop's seconds."""
+        self._cap = cap
+        self._charge = charge
+        self.tokens = 0
+        self.first_token_at: float | None = None
+        self.usage: Usage | None = None
+        self.full = False
+        """The cap was reached before the engine finished: nothing more may pass."""
+
+    def restart(self) -> None:
+        """The engine failed, and the client has seen nothing of its answer: count the next one from the start. What
+        was charged stays, unless the next engine's own count replaces it."""
+        self.tokens = 0
+        self.first_token_at = self.usage = None
+        self.full = False
+
+    def count(self, events: list[Event], now: float) -> list[Event]:
+        """Count a batch that came now and give it back, cut and closed with LENGTH where the cap is passed."""
+        before = self.tokens
+        for i, event in enumerate(events):
+            kind = type(event)
+            if kind is TextDelta or kind is ReasoningDelta or kind is ToolCallDelta:
+                if self.tokens == self._cap:
+                    self.full = True
+                    events = [*events[:i], Finished(FinishReason.LENGTH)]
+                    break
+                self.tokens += 1
+            elif isinstance(event, Finished):
+                self.usage = event.usage
+        if self.tokens > before:
+            self._charge(self.tokens - before, now)
+            if self.first_token_at is None:
+                self.first_token_at = now
+        return events
+
+
+class Trace:
     """One ask. Instants are the loop's time, in seconds."""
 
     __slots__ = (
-        "_clock", "_dialect", "_exchange", "_pool", "_wall_clock",
-        "arrived", "client", "granted_at", "meter", "parsed", "report", "status",
+        "arrived", "client", "dialect", "dropped", "failure", "granted_at", "id", "left", "meter", "report", "stream",
     )  # fmt: skip
 
-    def __init__(
-        self,
-        exchange: Exchange,
-        dialect: Dialect,
-        pool: Pool,
-        clock: Callable[[], float],
-        wall_clock: Callable[[], float],
-    ) -> None:
-        """`clock` is the loop's, `wall_clock` gives Unix seconds."""
-        self._exchange = exchange
-        self._dialect = dialect
-        self._pool = pool
-        self._clock = clock
-        self._wall_clock = wall_clock
-        self.arrived = clock()
+    def __init__(self, request_id: str, dialect: str, now: float) -> None:
+        self.id = request_id
+        self.dialect = dialect
+        self.arrived = now
         self.granted_at: float | None = None
         self.client: ClientKey | None = None
-        self.parsed: Parsed | None = None
-        self.meter: Meter | None = None
+        self.stream = False
+        self.dropped: tuple[str, ...] = ()
+        """Fields of the request that were not read."""
+        self.meter: TokenMeter | None = None
+        """What the answer has used, once the ask waits for one."""
         self.report = Report()
-        self.status = 200
+        """Attempts, the engine, and the one name of the model that answers."""
+        self.failure: Failure | None = None
+        self.left = False
+        """The client left before the answer was whole."""
 
-    def granted(self) -> None:
-        """The ask has its slot."""
-        self.granted_at = self._clock()
-
-    def encoder(self) -> Encoder:
-        """What encodes the stream. Called once, right before its head is sent."""
-        assert self.parsed is not None
-        return self._dialect.encoder(self.parsed, self._stamp(self.parsed))
-
-    def whole(self, fold: AnswerBuilder) -> bytes:
-        """The body of a whole answer. Raises EngineFailed when it is not whole."""
-        answer = fold.answer
-        if answer is None:
-            raise EngineFailed("The engine ended its answer without finishing it.")
-        assert self.parsed is not None
-        return self._dialect.answer(self.parsed, self._stamp(self.parsed), answer)
-
-    def nothing(self) -> bytes:
-        """The body of the answer to an ask without messages."""
-        assert self.parsed is not None
-        return self._dialect.answer(self.parsed, self._stamp(self.parsed), NOTHING)
-
-    def _stamp(self, parsed: Parsed) -> Stamp:
-        """The answer's mark. Its headers tell how long it waited and how often it was tried."""
-        exchange, meter = self._exchange, self.meter
-        exchange.extra += (
-            (b"x-standpipe-waited", b"%.3f" % self._waited(self._clock())),
-            (b"x-standpipe-attempts", b"%d" % (self.report.attempts or 1)),
-        )
-        model = (meter.model if meter else None) or self._pool.resolve(parsed.ask.model)
-        return Stamp(exchange.id, int(self._wall_clock()), model)
-
-    def _waited(self, now: float) -> float:
+    def waited(self, now: float) -> float:
+        """Seconds from the complete request to the slot, or until now where there is none yet."""
         return (now if self.granted_at is None else self.granted_at) - self.arrived
 
-    def record(self, failure: Failure | None, hash_client: Callable[[str], str]) -> Record:
-        """How it went."""
-        now = self._clock()
-        meter, report = self.meter, self.report
-        usage = meter.usage if meter else None
-        first = meter.first_token_at if meter else None
-        return Record(
-            id=self._exchange.id,
-            dialect=self._dialect.name,
-            client=hash_client(self.client.address) if self.client else "-",
-            status=failure.status if failure and self.status == 200 else self.status,
-            stream=bool(self.parsed and self.parsed.stream),
-            model=(meter.model if meter else None) or report.model,
-            engine=report.engine,
-            failure=failure.kind if failure else None,
-            waited=self._waited(now),
-            first_token=None if first is None else first - self.arrived,
-            duration=now - self.arrived,
-            prompt_tokens=usage.prompt_tokens if usage else None,
-            completion_tokens=usage.completion_tokens if usage else (meter.tokens if meter else None),
-            attempts=report.attempts,
-        )
 
-    def __repr__(self) -> str:
-        return f"<Account {self._exchange.id} {self.status}>"
+CLIENT_LEFT = 499
+"""What nginx logs for a client that closed the connection before its answer."""
+
+
+def answer_headers(trace: Trace, limits: Sequence[Header], now: float) -> list[Header]:
+    """The headers that every answer to an ask carries, a failure as well as a stream: how long the ask has waited, how
+    many attempts were made when the answer began, which of its fields were not read, and what is left of its limits.
+    """
+    found = [
+        (b"x-standpipe-waited", b"%.3f" % trace.waited(now)),
+        (b"x-standpipe-attempts", b"%d" % trace.report.attempts),
+        *limits,
+    ]
+    if trace.dropped:
+        found.append((b"x-standpipe-dropped", ", ".join(trace.dropped).encode("ascii", "replace")))
+    return found
+
+
+def record(trace: Trace, hash_client: Callable[[str], str], now: float) -> Record:
+    """How the ask went."""
+    meter, report, failure = trace.meter, trace.report, trace.failure
+    usage = meter.usage if meter else None
+    first = meter.first_token_at if meter else None
+    status = CLIENT_LEFT if trace.left else failure.status if failure else 200
+    return Record(
+        id=trace.id,
+        dialect=trace.dialect,
+        client=hash_client(trace.client.address) if trace.client else "-",
+        status=status,
+        stream=trace.stream,
+        model=report.model,
+        engine=report.engine,
+        failure=failure.kind if failure else None,
+        waited=trace.waited(now),
+        first_token=None if first is None else first - trace.arrived,
+        duration=now - trace.arrived,
+        prompt_tokens=usage.prompt_tokens if usage else None,
+        completion_tokens=usage.completion_tokens if usage else (meter.tokens if meter else None),
+        attempts=report.attempts,
+    )

@@ -1,147 +1,179 @@
 """The walk of one ask, from bytes to bytes; it reads like the list in docs/design.md.
 
-Everything that happens on the way is noted in an `Account`, and one `Record` of it goes to the hooks on every path: an
-answer, a failure, a client who left in any phase, and a bug of ours.
+Everything that happens on the way is noted in a `Trace`. On every path (an answer, a failure, a client who left in any
+phase, a bug of ours) the answer's headers tell it, and one `Record` of it goes to the hooks. Must not know sockets,
+nor what any format looks like.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
-from typing import Protocol
+from contextlib import suppress
 
 from msgspec import Struct
 
-from standpipe.chat.ask import Ask
-from standpipe.chat.errors import EngineFailed, Failure
-from standpipe.dialects.dialect import Dialect, Parsed
-from standpipe.engines.pool import Pool, Report
+from standpipe.chat.errors import Failure
+from standpipe.chat.events import NOTHING, Usage
+from standpipe.dialects.dialect import Dialect, Parsed, Stamp
+from standpipe.dialects.openai import embeddings as openai_embeddings
+from standpipe.engines.pool import Pool
 from standpipe.observe.hooks import Hook
 from standpipe.policy.caps import Caps, clamp
-from standpipe.policy.identity import ClientKey, Identity
-from standpipe.policy.pace import Peek
+from standpipe.policy.estimate import texts
+from standpipe.policy.identity import Identity
 from standpipe.policy.prompt import Mode, join
-from standpipe.serve.admission import Admission, Entry, Wish
-from standpipe.serve.body import read
-from standpipe.serve.exchange import Exchange, Header
-from standpipe.serve.faults import bug
-from standpipe.serve.meter import Meter
-from standpipe.serve.stream import CapReached, Delivery, Patience, Streamed, Whole
-from standpipe.serve.trace import Account
-
-CLIENT_LEFT = 499
-"""What nginx logs for a client that closed the connection before its answer."""
+from standpipe.serve.admission import Admission, Ticket, WaitPreferences, Weight
+from standpipe.serve.conversations import Conversations
+from standpipe.serve.exchange import Exchange, bug
+from standpipe.serve.limits import Limits
+from standpipe.serve.stream import CapReached, Delivery, Streamed, StreamTimeouts, Whole
+from standpipe.serve.trace import Trace, answer_headers, record
 
 
-class House(Struct, frozen=True):
-    """What a walk needs of the rest of the house."""
+class Services(Struct, frozen=True):
+    """What the walk of an ask needs of everything else."""
 
     pool: Pool
     admission: Admission
     identify: Callable[[Exchange], Identity]
-    limit_headers: Callable[[Peek, int], list[Header]]
-    """What is left of a client's pace, and the instant in its clock, to headers."""
+    limits: Limits
     hash_client: Callable[[str], str]
     caps: Caps
     system_prompt: str
     system_prompt_mode: Mode
     body_limit: int
-    patience: Patience
+    timeouts: StreamTimeouts
     hooks: Sequence[Hook]
     wall_clock: Callable[[], float]
     """Unix seconds, for `created` and nothing else: every duration is the loop's."""
 
 
-class Memory(Protocol):
-    """What a conversation is kept in between asks, for a dialect that goes on from earlier ones."""
+class _Walk:
+    """What every ask has, whatever it asks for: its trace, its headers, its record. What differs is `_answer`."""
 
-    async def recall(self, parsed: Parsed, client: ClientKey) -> Parsed:
-        """The ask with what came before it; its dialect hands over what shall be kept of the answer once that is whole.
-
-        Raises InvalidAsk when what came before is not there for this client.
-        """
-        ...
-
-
-class Walk:
-    """The handler of one dialect's path. `memory` is None where every ask stands alone."""
-
-    def __init__(self, dialect: Dialect, house: House, memory: Memory | None = None) -> None:
-        self._dialect = dialect
-        self._house = house
-        self._memory = memory
+    def __init__(self, name: str, services: Services) -> None:
+        """`name` is the dialect's, for logs and metrics."""
+        self._name = name
+        self._services = services
 
     async def __call__(self, exchange: Exchange) -> None:
-        house = self._house
+        services = self._services
         clock = asyncio.get_running_loop().time
-        account = Account(exchange, self._dialect, house.pool, clock, house.wall_clock)
-        failure: Failure | None = None
+        trace = Trace(exchange.id, self._name, clock())
+        exchange.learned = lambda: answer_headers(trace, services.limits.headers(trace.client, clock()), clock())
         try:
-            failure = await self._answer(exchange, account)
-        except Failure as refused:
-            failure = refused
+            await self._answer(exchange, trace)
+        except Failure as failure:
+            trace.failure = failure
             raise
         except asyncio.CancelledError:
-            account.status = CLIENT_LEFT
+            trace.left = True
             raise
         except BaseException:
-            failure = bug(exchange.id)
+            trace.failure = bug(exchange.id)
             raise
         finally:
-            record = account.record(failure, house.hash_client)
-            for hook in house.hooks:
-                hook(record)
+            made = record(trace, services.hash_client, clock())
+            for hook in services.hooks:
+                hook(made)
 
-    async def _answer(self, exchange: Exchange, account: Account) -> Failure | None:
-        """Walk the walk. Returns the failure of a stream that had begun; raises any other."""
-        house = self._house
-        body = await read(exchange, house.body_limit)
-        account.client = client = house.identify(exchange).key
-        parsed = account.parsed = self._dialect.parse(body)
-        if self._memory is not None:
-            parsed = account.parsed = await self._memory.recall(parsed, client)
-        exchange.tell_dropped(parsed.dropped)
-        if not parsed.ask.messages:
-            exchange.send(200, account.nothing())
-            return None
-        ask = join(clamp(parsed.ask, house.caps), house.system_prompt, house.system_prompt_mode)
-        wish = Wish.read(exchange.request.headers)
+    async def _answer(self, exchange: Exchange, trace: Trace) -> None:
+        """Walk the walk. Raises the failure that is the answer; notes one that ended a stream."""
+        raise NotImplementedError
+
+    async def _body(self, exchange: Exchange, trace: Trace) -> bytes:
+        trace.client = self._services.identify(exchange).key
+        return await exchange.body(self._services.body_limit)
+
+    def _ticket(self, exchange: Exchange, trace: Trace, weight: Weight) -> Ticket:
+        """The ask's way to a slot. Nobody needs the request after this, and an answer may last for minutes."""
+        preferences = WaitPreferences.read(exchange.request.headers)
         exchange.request.forget()
-        async with house.admission.entry(client, wish, body, ask) as entry:
-            del body  # a stream may last for minutes, and a body be large
-            await entry.join()
-            if entry.pace is not None:
-                exchange.extra += house.limit_headers(entry.pace, entry.reserved_at)
-            meter = account.meter = Meter(ask.sampling.max_tokens or house.caps.max_tokens, entry.charge)
-            delivery: Delivery
-            if parsed.stream:
-                delivery = Streamed(exchange, self._dialect, account.encoder, meter, entry.waiting, house.patience)
-            else:
-                delivery = Whole(exchange, account.whole, meter)
-            try:
-                await entry.granted()
-                account.granted()
-                await self._engine(ask, delivery, account.report, meter, entry)
-                delivery.finish()
-            except Failure as failure:
-                delivery.fail(failure)
-                return failure
-            except Exception:
-                if exchange.reply.started:  # a bug must not look like the end of an answer either
-                    delivery.fail(bug(exchange.id))
-                raise
-            finally:
-                delivery.close()
-        return None
+        return self._services.admission.ticket(trace, preferences, weight)
 
-    async def _engine(self, ask: Ask, delivery: Delivery, report: Report, meter: Meter, entry: Entry) -> None:
-        failed = False
+
+class AskHandler(_Walk):
+    """The handler of one dialect's path. `conversations` is None where every ask stands alone."""
+
+    def __init__(self, dialect: Dialect, services: Services, conversations: Conversations | None = None) -> None:
+        super().__init__(dialect.name, services)
+        self._dialect = dialect
+        self._conversations = conversations
+
+    async def _answer(self, exchange: Exchange, trace: Trace) -> None:
+        services = self._services
+        body = await self._body(exchange, trace)
+        parsed = self._dialect.parse(body)
+        assert trace.client is not None
+        if self._conversations is not None:
+            parsed = self._conversations.recall(parsed, trace.client)
+        trace.dropped, trace.stream = parsed.dropped, parsed.stream
+        trace.report.model = services.pool.resolve(parsed.ask.model)
+        if not parsed.ask.messages:
+            exchange.send(200, self._dialect.answer(parsed, self._meta(trace), NOTHING))
+            return
+        ask = join(clamp(parsed.ask, services.caps), services.system_prompt, services.system_prompt_mode)
+        cap = ask.sampling.max_tokens or services.caps.max_tokens
+        ticket = self._ticket(exchange, trace, Weight.of(body, texts(ask), cap))
+        del body
+        delivery = self._delivery(exchange, parsed, trace, ticket)
         try:
-            await self._house.pool.answer(ask, delivery, report, delivery.forget)
-        except CapReached:
-            pass  # the answer is whole, and the engine has stopped
-        except EngineFailed:
-            failed = True
+            with ticket:
+                await ticket.granted()
+                with suppress(CapReached):
+                    await services.pool.answer(ask, delivery, trace.report, delivery.forget)
+                delivery.finish()
+        except Failure as failure:
+            delivery.fail(failure)
+            trace.failure = failure
+        except Exception:
+            if exchange.reply.started:  # a bug must not look like the end of an answer either
+                delivery.fail(bug(exchange.id))
             raise
         finally:
-            entry.settle(meter.usage, meter.tokens, failed=failed or report.attempts > 1)
+            delivery.close()
+
+    def _delivery(self, exchange: Exchange, parsed: Parsed, trace: Trace, ticket: Ticket) -> Delivery:
+        dialect = self._dialect
+        if not parsed.stream:
+            return Whole(exchange, lambda answer: dialect.answer(parsed, self._meta(trace), answer), ticket.meter)
+        return Streamed(
+            exchange,
+            dialect.stream_type,
+            lambda: dialect.encoder(parsed, self._meta(trace)),
+            ticket.meter,
+            ticket.waiting,
+            self._services.timeouts,
+        )
+
+    def _meta(self, trace: Trace) -> Stamp:
+        assert trace.report.model is not None
+        return Stamp(trace.id, int(self._services.wall_clock()), trace.report.model)
+
+
+class Embeddings(_Walk):
+    """The handler of POST /v1/embeddings. It waits its turn like any ask, and is charged for what is read."""
+
+    def __init__(self, services: Services) -> None:
+        super().__init__("openai_embeddings", services)
+
+    async def _answer(self, exchange: Exchange, trace: Trace) -> None:
+        try:
+            await self._embed(exchange, trace)
+        except Failure as failure:
+            raise openai_embeddings.in_our_words(failure) from None
+
+    async def _embed(self, exchange: Exchange, trace: Trace) -> None:
+        pool = self._services.pool
+        body = await self._body(exchange, trace)
+        parsed = openai_embeddings.parse(body)
+        trace.dropped = parsed.dropped
+        trace.report.model = pool.resolve(parsed.ask.model)
+        # So much to read, next to nothing to write.
+        with self._ticket(exchange, trace, Weight.of(body, parsed.ask.texts, 1)) as ticket:
+            await ticket.granted()
+            vectors = await pool.embed(parsed.ask, trace.report)
+            if vectors.prompt_tokens is not None:
+                ticket.meter.usage = Usage(vectors.prompt_tokens, 0)
+            exchange.send(200, openai_embeddings.answer(parsed, vectors, trace.report.model))

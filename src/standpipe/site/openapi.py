@@ -17,6 +17,7 @@ from standpipe.dialects.openai import completions as openai_completions
 from standpipe.dialects.openai import embeddings as openai_embeddings
 from standpipe.dialects.openai import wire as openai_wire
 from standpipe.dialects.openai.responses import wire as openai_responses_wire
+from standpipe.serve.limits import WhyLimited
 from standpipe.site import openapi_shapes as shapes
 from standpipe.site.facts import Facts
 from standpipe.site.openapi_schemas import REF, Schema, Schemas, bounded
@@ -81,7 +82,7 @@ OPERATIONS: Mapping[str, Mapping[str, Operation]] = {
         ),
         "GET": _told("health", "Health", shapes.Health, "Always 200 while this server answers; see `status`."),
     },
-    "/api/limits": {"GET": _told("limits", "What the tap sees of you", shapes.WhyLimited)},
+    "/api/limits": {"GET": _told("limits", "What the tap sees of you", WhyLimited)},
     "/api/status": {"GET": _told("status", "The last hour in numbers", shapes.Status)},
     "/api/status/events": {
         "GET": _told("statusEvents", "The same, live", None, stream=(_SSE, shapes.Status)),

@@ -11,7 +11,6 @@ from msgspec import UNSET, Struct, UnsetType
 
 from standpipe.dialects.openai import wire as openai_wire
 from standpipe.observe.history import Hour
-from standpipe.serve.limits import Caps
 
 # Errors -------------------------------------------------------------------------------------------------------------
 
@@ -165,30 +164,3 @@ class Status(Health, frozen=True, kw_only=True):
 
     uptime_seconds: int
     hour: Hour
-
-
-class Client(Struct, frozen=True):
-    address: str
-    seen_in: str
-    share: str | None
-
-
-class OwnPace(Struct, frozen=True):
-    interval_seconds: float
-    free_in_seconds: float
-    remaining: int
-
-
-class OwnAsk(Struct, frozen=True):
-    position: int
-    eta_seconds: float | None
-    waited_seconds: float
-
-
-class WhyLimited(Struct, frozen=True):
-    """What the tap sees of you."""
-
-    client: Client
-    pace: OwnPace | None
-    asks: tuple[OwnAsk, ...]
-    caps: Caps

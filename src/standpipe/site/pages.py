@@ -14,7 +14,7 @@ from typing import Any
 import msgspec
 
 from standpipe.serve.exchange import Exchange, Header
-from standpipe.serve.routes import Route
+from standpipe.serve.front import Route
 from standpipe.site import documents, openapi, sentences, status, theme
 from standpipe.site.assets import FRESH, Assets, Content, File, files, modules, text
 from standpipe.site.facts import Facts

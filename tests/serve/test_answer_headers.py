@@ -1,0 +1,124 @@
+"""The headers that every answer owes its client, whatever became of the request."""
+
+import asyncio
+
+import pytest
+
+from standpipe.engines.scripted.script import Fault, FaultKind, Script
+from tests.serve.driver import scene
+
+PATHS = {
+    "/api": {"messages": [{"role": "user", "content": "hello"}]},
+    "/v1/chat/completions": {"messages": [{"role": "user", "content": "hello"}]},
+    "/v1/completions": {"prompt": "hello"},
+    "/v1/responses": {"input": "hello"},
+    "/v1/embeddings": {"input": "hello"},
+    "/v1/messages": {"max_tokens": 5, "messages": [{"role": "user", "content": "hello"}]},
+    "/api/chat": {"messages": [{"role": "user", "content": "hello"}]},
+    "/api/generate": {"prompt": "hello"},
+}
+ANSWERS = sorted(set(PATHS) - {"/v1/embeddings"})
+
+
+def owed(reply, *, attempts, waited=0.0):
+    headers = reply.headers
+    assert headers["x-request-id"]
+    assert headers["access-control-allow-origin"] == "*"
+    assert headers["x-standpipe-attempts"] == str(attempts)
+    assert float(headers["x-standpipe-waited"]) == pytest.approx(waited, abs=0.001)
+    assert {name for name in headers if name.startswith("x-ratelimit-")} == {
+        "x-ratelimit-limit-requests",
+        "x-ratelimit-remaining-requests",
+        "x-ratelimit-reset-requests",
+    }
+    assert headers["x-standpipe-dropped"] == "grammar"
+
+
+@pytest.mark.parametrize("path", ANSWERS)
+@pytest.mark.parametrize("stream", [True, False])
+def test_an_answer_tells_its_wait_its_attempts_and_what_is_left(path, stream):
+    @scene(Script(tokens=2, fault=Fault(FaultKind.STATUS, 502), faults=1))
+    async def check(tap):
+        reply = await tap.send("POST", path, PATHS[path] | {"stream": stream, "grammar": "x"})
+        assert reply.status == 200
+        owed(reply, attempts=2)
+
+    check()
+
+
+@pytest.mark.parametrize("path", ANSWERS)
+@pytest.mark.parametrize("stream", [True, False])
+def test_a_502_tells_them_too(path, stream):
+    @scene(Script(fault=Fault(FaultKind.REFUSE)))
+    async def check(tap):
+        reply = await tap.send("POST", path, PATHS[path] | {"stream": stream, "grammar": "x"})
+        assert reply.status == 502
+        owed(reply, attempts=3)
+
+    check()
+
+
+@pytest.mark.parametrize("path", sorted(PATHS))
+def test_a_refusal_tells_them_too(path):
+    @scene(Script(tokens=1), pace_interval=1, pace_waiting=0)
+    async def check(tap):
+        await tap.ask()
+        reply = await tap.send("POST", path, PATHS[path] | {"grammar": "x"})
+        assert reply.status == 429
+        owed(reply, attempts=0)
+        assert reply.headers["x-ratelimit-remaining-requests"] == "0"
+
+    check()
+
+
+@scene(Script(tokens=100, rate=1, slots=1), pace_interval=0.5, wait_limit=20)
+async def test_a_503_after_a_wait_tells_how_long_it_was(tap):
+    first = asyncio.create_task(tap.ask(peer="198.51.100.1"))
+    await asyncio.sleep(0.1)
+    reply = await tap.ask(stream=False, grammar="x")
+    assert reply.status == 503
+    owed(reply, attempts=0, waited=20)
+    await first
+
+
+@scene(Script(fault=Fault(FaultKind.HANG)), first_token_timeout=10, attempts=1, commit_after=20)
+async def test_a_504_tells_them_too(tap):
+    reply = await tap.ask(grammar="x")
+    assert reply.status == 504
+    owed(reply, attempts=1)
+
+
+@pytest.mark.parametrize("path", sorted(PATHS))
+def test_a_request_that_cannot_be_read_has_waited_and_was_never_attempted(path):
+    @scene(Script(), body_limit=100)
+    async def check(tap):
+        for body, status in ((b"{", 400), (b"x" * 101, 413)):
+            reply = await tap.send("POST", path, body)
+            assert reply.status == status
+            assert reply.headers["x-standpipe-attempts"] == "0"
+            assert reply.headers["x-standpipe-waited"] == "0.000"
+            assert reply.headers["x-ratelimit-remaining-requests"] == "9"
+
+    check()
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status"),
+    [("GET", "/api", 200), ("GET", "/v1/models", 200), ("GET", "/nowhere", 404), ("PUT", "/api", 405)],
+)
+def test_what_asks_no_engine_carries_an_id_and_nothing_of_an_ask(method, path, status):
+    @scene(Script())
+    async def check(tap):
+        reply = await tap.send(method, path)
+        assert reply.status == status
+        assert reply.headers["x-request-id"]
+        assert reply.headers["access-control-allow-origin"] == "*"
+        assert not any(name.startswith(("x-standpipe", "x-ratelimit")) for name in reply.headers)
+
+    check()
+
+
+@scene(Script())
+async def test_whoever_is_turned_away_before_there_is_a_request_has_an_id_too(tap):
+    refusal = tap.house.guard.refuse(408, "Too slow.")
+    assert dict(refusal.headers)[b"x-request-id"].decode() in refusal.body.decode()
