@@ -1,0 +1,52 @@
+"""A fleet under chaos, judged byte by byte: scripts/chaos [SECONDS] [--only NAME,...] [-- flags of standpipe serve]
+
+Plays every scenario for its part of the time (each at least 3 s) with 50 clients on three engines, and prints a row for
+each. Exits 1 where an answer was wrong, an ask was refused, or one failed before its first word.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import sys
+
+from tests.chaos.clients import Outcome
+from tests.chaos.scenarios import MAY_BE_CUT, SCENARIOS, Verdict, play
+
+
+def _names(text: str) -> list[str]:
+    return text.split(",")
+
+
+def faults(verdict: Verdict) -> list[str]:
+    """What a verdict finds, in words; nothing when all is well."""
+    found = [
+        f"{verdict.outcomes[outcome]} {outcome}"
+        for outcome in (Outcome.WRONG, Outcome.REFUSED, Outcome.FAILED)
+        if verdict.outcomes.get(outcome)
+    ]
+    if verdict.outcomes.get(Outcome.CUT) and verdict.name not in MAY_BE_CUT:
+        found.append(f"{verdict.outcomes[Outcome.CUT]} cut")
+    return found + ([f"{verdict.leaked} leaked"] if verdict.leaked else [])
+
+
+async def main(seconds: float, names: list[str], flags: list[str], seed: int) -> bool:
+    """Play them. Gives whether all is well."""
+    well = True
+    for name in names:
+        verdict = await play(name, max(3.0, seconds / len(names)), *flags, seed=seed)
+        print(verdict.line(), flush=True)  # a command
+        for fault in verdict.faults if faults(verdict) else ():
+            print(f"    {fault.outcome} {fault.status} {fault.detail[:300]}")
+        well = well and not faults(verdict)
+    return well
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(prog="scripts/chaos", description=__doc__)
+    parser.add_argument("seconds", nargs="?", type=float, default=120.0, help="in all, shared by the scenarios (120)")
+    parser.add_argument("--only", type=_names, default=list(SCENARIOS), metavar="NAME,...")
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("flags", nargs="*", help="flags of standpipe serve, after --")
+    given = parser.parse_args()
+    sys.exit(0 if asyncio.run(main(given.seconds, given.only, given.flags, given.seed)) else 1)
