@@ -1,2 +1,14 @@
-"""Pure codecs between bytes and the vocabulary: one module per public API format. Siblings never import each other,
-except the framings (`sse`, `ndjson`), which are no dialects."""
+"""Pure codecs between bytes and the vocabulary: one room per public format, and what all of them share beside them.
+
+* `dialect`: what a dialect is, as the rest of the house sees it: parse, encoder, answer, failure. Begin here
+* `reading`, `bounds`: what requests have in common: reading typed JSON, faults that name their field, limits
+* `framing`: server-sent events and newline-delimited JSON, cut and written at any split
+* `engine_output`: what engines and models put out, made fit for every format
+* `schema_grammar`, `schema_numbers`, `gbnf`: a JSON Schema as a grammar for llama.cpp
+* `openai/` (with `responses/` inside), `anthropic/`, `ollama/`, `harmony/`: one format each
+
+In the siblings the same name is the same role: `request` reads what a client sends, `answer` writes what it gets,
+`wire` has the types of both, `faults` has failures; `to_engine` and `from_engine` are the same format towards an
+engine. Siblings never import each other (import-linter holds it). No I/O, no clock, no randomness: ids and times come
+in as arguments.
+"""

@@ -1,0 +1,9 @@
+"""Anthropic's Messages.
+
+* `request`: what is read, and the dialect of `/v1/messages`. Begin here
+* `answer`: a whole message, and the blocks of a streamed one
+* `wire`: the types of both directions
+* `faults`: failures in Anthropic's shape
+
+Knows no other dialect, and nothing of headers.
+"""

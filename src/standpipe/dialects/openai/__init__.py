@@ -1,0 +1,12 @@
+"""OpenAI's formats, towards clients and towards engines.
+
+* `request`: Chat Completions as they are read, and the dialects of `/api` and `/v1/chat/completions`. Begin here
+* `answer`: a whole completion, and the chunks of a streamed one
+* `completions`, `embeddings`: the legacy format and vectors, both ways each
+* `responses/`: the Responses format, which has types and a stream of its own
+* `wire`: types of Chat Completions, and what its siblings take from them
+* `faults`: failures in OpenAI's shape: ours to a client, an engine's to ours
+* `to_engine`, `from_engine`, `calls`: the same format towards an engine, as engines really speak it
+
+Knows no other dialect, and nothing of who asks or who answers.
+"""

@@ -1,0 +1,9 @@
+"""OpenAI's Responses: items in, items out, and a stream that tells each of their changes.
+
+* `request`: what is read, and the dialect of `/v1/responses`. Begin here
+* `answer`: the output while it grows, its stream, and the whole response in which it ends
+* `kept`: what is kept of a response, and how a kept conversation joins the next ask
+* `wire`: the types of both directions
+
+Takes from Chat Completions only how failures are written.
+"""
