@@ -1,12 +1,14 @@
 """From settings to engines: each `engine` is opened by what its name says; where none is named, one is found.
 
-Found means: a local Ollama that already has a gpt-oss model, else the embedded starter. The choice comes with a
-sentence that says why, for the first lines of the log.
+A name is `embedded`, `embedded:NAME`, `embedded:/path`, a URL, `ollama://host`, or `scripted:...`; behind any of them
+`#slots=N` says how many asks it really works on at a time. Found means: a local Ollama that already has a gpt-oss
+model, else the embedded starter. The choice comes with a sentence that says why, for the first lines of the log.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from enum import StrEnum
 
 import msgspec
 from msgspec import Struct
@@ -15,7 +17,6 @@ from standpipe.engines.engine import Engine
 from standpipe.engines.guard.control_tokens import ControlTokens
 from standpipe.engines.guard.forced_calls import Constrained
 from standpipe.engines.guard.guarded import Guarded
-from standpipe.engines.named import Kind, Named, http_url, parse_engine
 from standpipe.engines.scripted.script import read_script
 from standpipe.engines.scripted.scripted import Scripted
 from standpipe.engines.upstream import Ollama, Upstream
@@ -25,7 +26,15 @@ from standpipe.http_client.url import describe_url
 from standpipe.models.fetch import Progress
 from standpipe.settings import Settings, SettingsError
 
-OLLAMA = "http://127.0.0.1:11434"
+ALLOWED = (
+    "embedded, embedded:NAME, embedded:/path/model.gguf, http://host:8000/v1, ollama://host or scripted:, "
+    "each with #slots=N or not"
+)
+MOST_SLOTS = 4096
+OLLAMA_PORT = 11434
+"""Where an Ollama listens unless told otherwise."""
+OLLAMA = f"http://127.0.0.1:{OLLAMA_PORT}"
+_OLLAMA_SCHEME = "ollama://"
 _OLLAMA_PATIENCE = 1.0
 """Seconds. It is on this machine, or it is not there."""
 _SLOTS = 4
@@ -36,6 +45,23 @@ _AUTO_SLOTS = 64
 
 Say = Callable[[str, str], None]
 """Takes a level (debug, info, warning, error) and a sentence for the operator's log."""
+
+
+class Kind(StrEnum):
+    """What runs behind the name."""
+
+    EMBEDDED = "embedded"
+    HTTP = "http"
+    OLLAMA = "ollama"
+    SCRIPTED = "scripted"
+
+
+class Named(Struct, frozen=True):
+    """A name, read. `target` is a model or a path, a URL, or a script; empty means the kind's default."""
+
+    kind: Kind
+    target: str
+    slots: int | None = None
 
 
 class Opened(Struct, frozen=True):
@@ -50,7 +76,10 @@ async def open_engines(settings: Settings, progress: Progress, say: Say) -> Open
 
     Raises SettingsError, ModelUnavailable, EngineFailed.
     """
-    named = [_named(text) for text in settings.engine]
+    try:
+        named = [parse_engine(text) for text in settings.engine]
+    except ValueError as error:
+        raise SettingsError(f"engine: {error}") from error
     if not named:
         return await _found(settings, progress, say)
     engines: list[Engine] = []
@@ -70,13 +99,6 @@ def _guarded(engine: Engine) -> Engine:
 def _wanted_slots(settings: Settings) -> int:
     """The operator's number for every engine; 0 where there is none."""
     return 0 if settings.slots == "auto" else int(settings.slots)
-
-
-def _named(text: str) -> Named:
-    try:
-        return parse_engine(text)
-    except ValueError as error:
-        raise SettingsError(f"engine: {error}") from error
 
 
 async def _open(name: Named, settings: Settings, progress: Progress, say: Say) -> tuple[Engine, str]:
@@ -161,3 +183,37 @@ def prefer(names: Sequence[str]) -> str | None:
     """The gpt-oss model to use among these names."""
     ours = [name for name in names if name.partition(":")[0].rpartition("/")[2] == "gpt-oss"]
     return min(ours, key=lambda name: (not name.endswith(":latest"), name), default=None)
+
+
+def parse_engine(text: str) -> Named:
+    """Raises ValueError with a sentence that says what is allowed and repeats nothing that may be secret."""
+    name, hash_mark, fragment = text.strip().partition("#")
+    slots = _slots(fragment) if hash_mark else None
+    scheme, colon, rest = name.partition(":")
+    match scheme:
+        case "embedded":
+            return Named(Kind.EMBEDDED, rest, slots)
+        case "scripted" if colon:
+            return Named(Kind.SCRIPTED, name, slots)
+        case "http" | "https" | "http+unix" if colon:
+            return Named(Kind.HTTP, name, slots)
+        case "ollama" if colon:
+            return Named(Kind.OLLAMA, name, slots)
+    raise ValueError(f"an engine is named by one of: {ALLOWED}")
+
+
+def http_url(url: str) -> str:
+    """Where `ollama://host[:port]` is reached. Raises ValueError for any other path or scheme."""
+    place = url.removeprefix(_OLLAMA_SCHEME).removesuffix("/")
+    if not url.startswith(_OLLAMA_SCHEME) or not place or "/" in place:
+        raise ValueError("a native Ollama is named by ollama://host or ollama://host:port, without a path")
+    host = place.rpartition("@")[2]
+    has_port = ":" in host.rpartition("]")[2]
+    return f"http://{place}" if has_port else f"http://{place}:{OLLAMA_PORT}"
+
+
+def _slots(fragment: str) -> int:
+    key, _, value = fragment.partition("=")
+    if key != "slots" or not value.isdecimal() or not 1 <= int(value[:9]) <= MOST_SLOTS:
+        raise ValueError(f"behind an engine's # stands slots=N, with N from 1 to {MOST_SLOTS}")
+    return int(value)

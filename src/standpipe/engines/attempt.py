@@ -1,15 +1,16 @@
 """One attempt: an engine's answer on its way to the sink, watched.
 
 It stands between one engine and the caller's sink, as a sink to the one and a flow to the other, and adds what neither
-has. Whether anything was sent: events are held back until the first one that says something, so that an engine which
-dies right after `Started`, or finishes without a word, can still be followed by another attempt. Silence: one loop
-timer, re-armed when it fires and not per batch, ends an attempt whose engine says nothing for too long; a source that
-the client itself holds back is not silent. It knows nothing of other engines and decides nothing about retries.
+has. Events are held back until the first one that says something, so that an engine which dies right after `Started`,
+or finishes without a word, can still be followed by another attempt. Silence is watched here and nowhere else; a
+source that the client itself holds back is not silent. It must not know other engines, and decides nothing about
+retries.
 """
 
 from __future__ import annotations
 
 import asyncio
+from types import TracebackType
 from typing import Any
 
 from msgspec import Struct
@@ -40,6 +41,62 @@ class Silence(Struct, frozen=True):
     later: float
 
 
+class _Watch:
+    """Ends what is awaited inside its `with` once the engine has been silent for too long: raises EngineTimeout.
+
+    One loop timer, re-armed when it fires and not per batch, because `heard` changes with each of them.
+    """
+
+    __slots__ = ("_loop", "_others", "_silence", "_task", "_timer", "expired", "heard", "paused", "spoken")
+
+    def __init__(self, silence: Silence) -> None:
+        self._silence = silence
+        self._loop = asyncio.get_running_loop()
+        self._timer: asyncio.TimerHandle | None = None
+        self._task: asyncio.Task[Any] | None = None
+        self._others = 0
+        """Requests to cancel the task that are not ours."""
+        self.expired = False
+        self.heard = self._loop.time()
+        """When the engine was last heard of."""
+        self.spoken = False
+        """It has said its first word."""
+        self.paused = False
+        """The client holds it back: it cannot be blamed for its silence."""
+
+    def __enter__(self) -> None:
+        self._task = asyncio.current_task()
+        assert self._task is not None
+        self._others = self._task.cancelling()
+        # Look when patience can be over at the soonest: which of the two it is may change while the timer runs.
+        self._timer = self._loop.call_at(self.heard + min(self._silence.first, self._silence.later), self._look)
+
+    def _look(self) -> None:
+        now = self._loop.time()
+        if self.paused:
+            self.heard = now
+        due = self.heard + (self._silence.later if self.spoken else self._silence.first)
+        if due > now:
+            self._timer = self._loop.call_at(due, self._look)
+        elif self._task is not None:
+            self.expired = True
+            self._task.cancel()
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        task, self._task, self._timer = self._task, None, None  # no cycle for the collector
+        if not self.expired or task is None or task.uncancel() > self._others:
+            return
+        if not isinstance(error, asyncio.CancelledError | EngineFailed):
+            return
+        if self.spoken:
+            message = f"The engine fell silent for {self._silence.later:g} s in mid-answer."
+        else:
+            message = f"The engine did not begin to answer within {self._silence.first:g} s."
+        raise EngineTimeout(message) from error
+
+
 class Attempt:
     """A sink for one engine, and a flow for the caller's sink. One use.
 
@@ -47,33 +104,15 @@ class Attempt:
     without a word and `release` has not been called.
     """
 
-    __slots__ = (
-        "_expired",
-        "_flow",
-        "_heard",
-        "_held",
-        "_loop",
-        "_paused",
-        "_report",
-        "_silence",
-        "_sink",
-        "_task",
-        "_timer",
-        "whole",
-    )
+    __slots__ = ("_flow", "_held", "_loop", "_report", "_sink", "_watch", "whole")
 
     def __init__(self, sink: Sink, report: Report, silence: Silence) -> None:
         self._sink = sink
         self._report = report
-        self._silence = silence
+        self._watch = _Watch(silence)
         self._held: list[Event] | None = []
         self._flow: Flow | None = None
-        self._paused = False
         self._loop = asyncio.get_running_loop()
-        self._heard = self._loop.time()
-        self._timer: asyncio.TimerHandle | None = None
-        self._task: asyncio.Task[Any] | None = None
-        self._expired = False
         self.whole = False
 
     @property
@@ -89,24 +128,15 @@ class Attempt:
 
         Raises EngineTimeout when the engine is silent for too long, and whatever the engine or the sink raises.
         """
-        self._arm()
-        task = self._task = asyncio.current_task()
-        assert task is not None
-        others = task.cancelling()
-        silent = False
         try:
-            await engine.answer(ask, self)
-        except (asyncio.CancelledError, EngineFailed) as error:
-            silent = self._expired and task.cancelling() <= others + 1
+            with self._watch:
+                await engine.answer(ask, self)
+        except EngineFailed:
             # What an engine does wrong after it has finished takes nothing away from its answer.
-            if not silent and (isinstance(error, asyncio.CancelledError) or not self.whole):
+            if not self.whole:
                 raise
-        finally:
-            if self._expired:
-                task.uncancel()
-            self._disarm()
         if not self.whole:
-            raise self._too_silent() if silent else EngineFailed("The engine ended its answer without finishing it.")
+            raise EngineFailed("The engine ended its answer without finishing it.")
 
     def release(self) -> None:
         """Give the sink an answer without a word after all."""
@@ -118,11 +148,11 @@ class Attempt:
 
     def connect(self, flow: Flow | None) -> None:
         self._flow = flow
-        self._paused = False
+        self._watch.paused = False
         self._sink.connect(None if flow is None else self)
 
     def take(self, events: list[Event]) -> None:
-        self._heard = self._loop.time()
+        self._watch.heard = self._loop.time()
         if type(events[-1]) is Finished:
             self.whole = True
         if self._held is not None:
@@ -142,48 +172,21 @@ class Attempt:
         if not any(map(says_something, events)):
             return []
         self._held = None
+        self._watch.spoken = True
         return held
 
     # The flow that the caller's sink sees
 
     def pause(self) -> None:
-        self._paused = True
+        self._watch.paused = True
         if self._flow is not None:
             self._flow.pause()
 
     def resume(self) -> None:
-        self._paused = False
-        self._heard = self._loop.time()
+        self._watch.paused = False
+        self._watch.heard = self._loop.time()
         if self._flow is not None:
             self._flow.resume()
-
-    # Silence
-
-    def _arm(self) -> None:
-        """Look when patience can be over at the soonest: which of the two it is may change while the timer runs."""
-        self._timer = self._loop.call_at(self._heard + min(self._silence.first, self._silence.later), self._look)
-
-    def _look(self) -> None:
-        now = self._loop.time()
-        if self._paused:
-            self._heard = now
-        due = self._heard + (self._silence.later if self.opened else self._silence.first)
-        if due > now:
-            self._timer = self._loop.call_at(due, self._look)
-        elif self._task is not None:
-            self._expired = True
-            self._task.cancel()
-
-    def _disarm(self) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-        # Both lead back here by way of the running task: a cycle would be work for the collector.
-        self._timer = self._task = None
-
-    def _too_silent(self) -> EngineTimeout:
-        if self.opened:
-            return EngineTimeout(f"The engine fell silent for {self._silence.later:g} s in mid-answer.")
-        return EngineTimeout(f"The engine did not begin to answer within {self._silence.first:g} s.")
 
     def __repr__(self) -> str:
         state = "whole" if self.whole else "opened" if self.opened else "silent"

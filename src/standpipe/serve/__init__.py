@@ -1,1 +1,15 @@
-"""The walk: where everything meets on one request."""
+"""Where everything meets on one request: from the front door to the record of what became of it.
+
+    walk.py           the walk of one ask, for chat and for embeddings: begin here
+    admission.py      the shell around rate limit and queue: a ticket holds an ask's instant, place and slot
+    stream.py         how an answer's events reach the client: streamed with heartbeats, or whole
+    trace.py          what is learned of one ask: the headers that every answer carries, and its record
+    front.py          what happens before any handler and after all of them; the table of routes
+    exchange.py       one request and its answer; where a failure becomes HTTP
+    endpoints.py      the small endpoints beside asks: health, models, token counts
+    conversations.py  kept responses, by which `previous_response_id` works
+    limits.py         limits as a client sees them: headers, and GET /api/limits
+    share.py          signed notes that tell apart those who share an address
+
+Must not know sockets, nor what any format or any engine looks like inside.
+"""

@@ -1,6 +1,6 @@
 import pytest
 
-from standpipe.engines.named import Kind, Named, http_url, parse_engine
+from standpipe.app.engines import Kind, Named, http_url, parse_engine
 
 
 @pytest.mark.parametrize(
