@@ -39,7 +39,7 @@ from standpipe.chat import errors
 from standpipe.chat.ask import Ask, EmbedAsk, Vectors
 from standpipe.chat.events import NOTHING, AnswerBuilder
 from standpipe.dialects.anthropic import request as anthropic
-from standpipe.dialects.dialect import Dialect, Parsed, Stamp
+from standpipe.dialects.dialect import Dialect, Parsed, ResponseMeta
 from standpipe.dialects.framing import NdjsonFrames, SseFrames
 from standpipe.dialects.ollama import request as ollama
 from standpipe.dialects.ollama import wire as ollama_wire
@@ -54,7 +54,7 @@ from tests.streams import legal_streams
 from tools import specimens, specimens_native
 from tools.compatibility import BEYOND
 
-STAMP = Stamp("7Yd2k", 1_700_000_000, "gpt-oss:latest")
+META = ResponseMeta("7Yd2k", 1_700_000_000, "gpt-oss:latest")
 
 REQUIRED: dict[type[BaseModel], set[str]] = {
     ChatCompletionMessage: {"content", "refusal"},
@@ -261,7 +261,7 @@ def test_the_documentation_names_what_goes_beyond_the_schema_and_nothing_else(na
 @given(events=legal_streams(objects=True))
 def test_whatever_an_engine_says_is_streamed_by_the_schema(name, events):
     dialect, _, _, frames = FORMATS[name]
-    frames(dialect.encoder(Parsed(Ask(()), stream=True, echo=True), STAMP).encode(events))
+    frames(dialect.encoder(Parsed(Ask(()), stream=True, echo=True), META).encode(events))
 
 
 @pytest.mark.parametrize("name", FORMATS)
@@ -272,7 +272,7 @@ def test_whatever_an_engine_says_is_answered_by_the_schema(name, events):
     fold = AnswerBuilder()
     fold.add(events)
     assert fold.answer is not None
-    hold(whole, dialect.answer(Parsed(Ask(()), stream=False, echo=True), STAMP, fold.answer), beyond)
+    hold(whole, dialect.answer(Parsed(Ask(()), stream=False, echo=True), META, fold.answer), beyond)
 
 
 def kinds(failure: type[errors.Failure]) -> Iterator[type[errors.Failure]]:
@@ -325,8 +325,8 @@ def test_models_are_told_by_the_schemas():
     assert hold(ListResponse, ollama_wire.tags(["a"], 1), OLLAMA) == {"name"}
     assert hold(ProcessResponse, ollama_wire.running(["a"])) == set()
     assert hold(ShowResponse, ollama_wire.show("gpt-oss", 1)) == set()
-    assert hold(ChatResponse, ollama.CHAT.answer(ollama.CHAT.parse(b"{}"), STAMP, NOTHING)) == set()
-    assert hold(GenerateResponse, ollama.GENERATE.answer(ollama.GENERATE.parse(b"{}"), STAMP, NOTHING)) == set()
+    assert hold(ChatResponse, ollama.CHAT.answer(ollama.CHAT.parse(b"{}"), META, NOTHING)) == set()
+    assert hold(GenerateResponse, ollama.GENERATE.answer(ollama.GENERATE.parse(b"{}"), META, NOTHING)) == set()
 
 
 REQUESTS = [

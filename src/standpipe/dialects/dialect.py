@@ -1,7 +1,7 @@
 """What a dialect is: one public API format, both ways.
 
 A dialect is stateless; whatever a reply must remember lives in the `Encoder` made for it. Nothing here does I/O or
-reads a clock: ids and times come in as a `Stamp`.
+reads a clock: ids and times come in as a `ResponseMeta`.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class Parsed(Struct, frozen=True):
     dropped: tuple[str, ...] = ()
 
 
-class Stamp(Struct, frozen=True):
+class ResponseMeta(Struct, frozen=True):
     """What an answer is marked with: our request id (letters and digits), creation time in Unix seconds, and the
     name of the model that really answers."""
 
@@ -60,11 +60,11 @@ class Dialect(Protocol):
         """Raises InvalidAsk, Unsupported or TooLarge, with `param` naming the field."""
         ...
 
-    def encoder(self, parsed: Parsed, stamp: Stamp) -> Encoder:
+    def encoder(self, parsed: Parsed, meta: ResponseMeta) -> Encoder:
         """A new encoder for one streamed reply."""
         ...
 
-    def answer(self, parsed: Parsed, stamp: Stamp, answer: Answer) -> bytes:
+    def answer(self, parsed: Parsed, meta: ResponseMeta, answer: Answer) -> bytes:
         """The body of a whole answer (application/json)."""
         ...
 

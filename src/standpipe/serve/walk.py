@@ -15,7 +15,7 @@ from msgspec import Struct
 
 from standpipe.chat.errors import Failure
 from standpipe.chat.events import NOTHING, Usage
-from standpipe.dialects.dialect import Dialect, Parsed, Stamp
+from standpipe.dialects.dialect import Dialect, Parsed, ResponseMeta
 from standpipe.dialects.openai import embeddings as openai_embeddings
 from standpipe.engines.pool import Pool
 from standpipe.observe.hooks import Hook
@@ -147,9 +147,9 @@ class AskHandler(_Walk):
             self._services.timeouts,
         )
 
-    def _meta(self, trace: Trace) -> Stamp:
+    def _meta(self, trace: Trace) -> ResponseMeta:
         assert trace.report.model is not None
-        return Stamp(trace.id, int(self._services.wall_clock()), trace.report.model)
+        return ResponseMeta(trace.id, int(self._services.wall_clock()), trace.report.model)
 
 
 class Embeddings(_Walk):

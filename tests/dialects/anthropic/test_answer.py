@@ -39,11 +39,11 @@ from standpipe.chat.events import (
     Waiting,
 )
 from standpipe.dialects.anthropic.request import MESSAGES
-from standpipe.dialects.dialect import Dialect, Parsed, Stamp
+from standpipe.dialects.dialect import Dialect, Parsed, ResponseMeta
 from tests import golden
 from tests.streams import legal_streams
 
-STAMP = Stamp("7Yd2k", 1_700_000_000, "gpt-oss:latest")
+META = ResponseMeta("7Yd2k", 1_700_000_000, "gpt-oss:latest")
 
 STREAMS: dict[str, list[list[Event]]] = {
     "text": [
@@ -87,7 +87,7 @@ STREAMS: dict[str, list[list[Event]]] = {
 
 
 def stream(batches: list[list[Event]], *, thinking: bool = True) -> bytes:
-    encoder = MESSAGES.encoder(Parsed(Ask(()), stream=True, echo=thinking), STAMP)
+    encoder = MESSAGES.encoder(Parsed(Ask(()), stream=True, echo=thinking), META)
     return b"".join(encoder.encode(batch) for batch in batches)
 
 
@@ -209,7 +209,7 @@ def test_streamed_and_whole_say_the_same(events):
     fold = AnswerBuilder()
     fold.add(events)
     assert fold.answer is not None
-    whole = msgspec.json.decode(MESSAGES.answer(Parsed(Ask(()), stream=False, echo=True), STAMP, fold.answer))
+    whole = msgspec.json.decode(MESSAGES.answer(Parsed(Ask(()), stream=False, echo=True), META, fold.answer))
     reader = Reader(stream([events]))
     assert reader.message is not None
     assert reader.end is not None
@@ -236,14 +236,14 @@ def test_batches_do_not_change_the_bytes(events, data):
 
 
 def test_what_can_be_written_at_once_does_not_wait():
-    encoder = MESSAGES.encoder(Parsed(Ask(()), stream=True, echo=True), STAMP)
+    encoder = MESSAGES.encoder(Parsed(Ask(()), stream=True, echo=True), META)
     encoder.encode([Started(), TextDelta("Now.")])
     assert b'"get_weather"' in encoder.encode([ToolCallDelta(0, '{"city":', "a", "get_weather")])
     assert encoder.encode([ToolCallDelta(1, "{", "b", "get_time")]) == b""
     assert b'"get_time"' in encoder.encode([ToolCallDelta(0, "1}")])
 
 
-STAMP = Stamp("7Yd2k", 1_700_000_000, "gpt-oss:latest")
+META = ResponseMeta("7Yd2k", 1_700_000_000, "gpt-oss:latest")
 
 
 def test_it_is_a_dialect():
@@ -252,7 +252,7 @@ def test_it_is_a_dialect():
 
 
 def answered(answer: Answer, *, thinking: bool = True) -> bytes:
-    return MESSAGES.answer(Parsed(Ask(()), stream=False, echo=thinking), STAMP, answer)
+    return MESSAGES.answer(Parsed(Ask(()), stream=False, echo=thinking), META, answer)
 
 
 def calling(arguments: str, reason: FinishReason = FinishReason.TOOL_CALLS) -> Answer:

@@ -19,11 +19,11 @@ from standpipe.chat.events import (
     Usage,
     Waiting,
 )
-from standpipe.dialects.dialect import Dialect, Parsed, Stamp
+from standpipe.dialects.dialect import Dialect, Parsed, ResponseMeta
 from standpipe.dialects.ollama.request import CHAT, GENERATE
 from tests import golden
 
-STAMP = Stamp("7Yd2k", 1_700_000_000, "gpt-oss:latest")
+META = ResponseMeta("7Yd2k", 1_700_000_000, "gpt-oss:latest")
 BOTH = pytest.mark.parametrize("dialect", [CHAT, GENERATE], ids=["chat", "generate"])
 LOGPROBS = (TokenLogprob("Hi", -0.25, (72, 105), (TokenLogprob("Yo", -1.5, (89, 111)), TokenLogprob("\x00", -9.0))),)
 
@@ -86,7 +86,7 @@ CALLED: dict[str, list[list[Event]]] = {
 
 
 def stream(dialect: Dialect, batches: list[list[Event]], *, thinking: bool = True) -> bytes:
-    encoder = dialect.encoder(Parsed(Ask(()), stream=True, echo=thinking), STAMP)
+    encoder = dialect.encoder(Parsed(Ask(()), stream=True, echo=thinking), META)
     return b"".join(encoder.encode(batch) for batch in batches)
 
 
@@ -131,7 +131,7 @@ TOOLS = Answer(
 
 
 def answered(dialect: Dialect, answer: Answer, *, thinking: bool = True) -> bytes:
-    return dialect.answer(Parsed(Ask(()), stream=False, echo=thinking), STAMP, answer)
+    return dialect.answer(Parsed(Ask(()), stream=False, echo=thinking), META, answer)
 
 
 @BOTH

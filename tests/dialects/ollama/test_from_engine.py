@@ -26,7 +26,7 @@ from standpipe.chat.events import (
     Usage,
     Waiting,
 )
-from standpipe.dialects.dialect import Parsed, Stamp
+from standpipe.dialects.dialect import Parsed, ResponseMeta
 from standpipe.dialects.framing import LIMIT
 from standpipe.dialects.ollama.from_engine import Decoder
 from standpipe.dialects.ollama.request import CHAT
@@ -34,7 +34,7 @@ from standpipe.dialects.openai.faults import failure_in_stream
 from tests import golden
 from tests.streams import cut, legal_streams
 
-STAMP = Stamp("7Yd2k", 1_700_000_000, "gpt-oss:latest")
+META = ResponseMeta("7Yd2k", 1_700_000_000, "gpt-oss:latest")
 ENGINES = ["gpt_oss_tool", "plain"]
 
 
@@ -200,7 +200,7 @@ def heard(events: list[Event]) -> list[Event]:
                 pass
             case _:
                 kept.append(event)
-    return [Started(STAMP.model), *kept] if kept else kept
+    return [Started(META.model), *kept] if kept else kept
 
 
 def _compact(arguments: str) -> str:
@@ -208,7 +208,7 @@ def _compact(arguments: str) -> str:
 
 
 def written(batches: Iterable[list[Event]]) -> bytes:
-    encoder = CHAT.encoder(Parsed(Ask(()), stream=True, echo=True), STAMP)
+    encoder = CHAT.encoder(Parsed(Ask(()), stream=True, echo=True), META)
     return b"".join(encoder.encode(batch) for batch in batches)
 
 

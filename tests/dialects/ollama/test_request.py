@@ -20,7 +20,7 @@ from standpipe.chat.ask import (
 )
 from standpipe.chat.errors import InvalidAsk, TooLarge, Unsupported
 from standpipe.chat.events import NOTHING
-from standpipe.dialects.dialect import Parsed, Stamp
+from standpipe.dialects.dialect import Parsed, ResponseMeta
 from standpipe.dialects.ollama.request import CHAT, GENERATE, IGNORED, OPTIONS
 from standpipe.dialects.openai.to_engine import LLAMA, request_body
 from tests.strangers import bodies
@@ -156,7 +156,7 @@ def test_without_a_question_nothing_is_asked_but_that_a_model_be_there_or_not(ke
         (GENERATE, generate(prompt=None, keep_alive=keep_alive)),
     ):
         assert parsed.ask.messages == ()
-        body = msgspec.json.decode(dialect.answer(parsed, Stamp("id", 0, "m"), NOTHING))
+        body = msgspec.json.decode(dialect.answer(parsed, ResponseMeta("id", 0, "m"), NOTHING))
         assert (body["model"], body["done"], body["done_reason"]) == ("m", True, done)
         assert (body["message"]["content"] if dialect is CHAT else body["response"]) == ""
 

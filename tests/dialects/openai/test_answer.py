@@ -18,12 +18,12 @@ from standpipe.chat.events import (
     Usage,
     Waiting,
 )
-from standpipe.dialects.dialect import Dialect, Parsed, Stamp
+from standpipe.dialects.dialect import Dialect, Parsed, ResponseMeta
 from standpipe.dialects.framing import SseFrames
 from standpipe.dialects.openai.request import API, COMPLETIONS
 from tests import golden
 
-STAMP = Stamp("7Yd2k", 1_700_000_000, "gpt-oss:latest")
+META = ResponseMeta("7Yd2k", 1_700_000_000, "gpt-oss:latest")
 ASK = Ask(())
 LOGPROBS = (TokenLogprob("Hi", -0.25, (72, 105), (TokenLogprob("Yo", -1.5, (89, 111)), TokenLogprob("\x00", -9.0))),)
 
@@ -72,7 +72,7 @@ STREAMS: dict[str, list[list[Event]]] = {
 
 
 def stream(batches: list[list[Event]], *, include_usage: bool) -> bytes:
-    encoder = COMPLETIONS.encoder(Parsed(ASK, stream=True, echo=include_usage), STAMP)
+    encoder = COMPLETIONS.encoder(Parsed(ASK, stream=True, echo=include_usage), META)
     return b"".join(encoder.encode(batch) for batch in batches)
 
 
@@ -106,7 +106,7 @@ def test_every_frame_is_a_chunk_by_the_published_schema(name):
 
 
 def test_one_batch_is_one_piece_of_bytes_with_a_frame_for_each_event():
-    encoder = API.encoder(Parsed(ASK, stream=True, echo=False), STAMP)
+    encoder = API.encoder(Parsed(ASK, stream=True, echo=False), META)
     events: list[Event] = [TextDelta("a"), TextDelta("b"), ReasoningDelta("c")]
     together = encoder.encode(events)
     assert together == b"".join(encoder.encode([event]) for event in events)
@@ -138,13 +138,13 @@ ANSWERS = {
 
 @pytest.mark.parametrize("name", ANSWERS)
 def test_an_answer_is_written_as_its_transcript(name):
-    written = COMPLETIONS.answer(Parsed(ASK, stream=False), STAMP, ANSWERS[name])
+    written = COMPLETIONS.answer(Parsed(ASK, stream=False), META, ANSWERS[name])
     golden.check(f"openai_chat/{name}.json", msgspec.json.format(written, indent=2) + b"\n")
 
 
 @pytest.mark.parametrize("name", ANSWERS)
 def test_an_answer_has_what_the_published_schema_requires(name):
-    body = msgspec.json.decode(COMPLETIONS.answer(Parsed(ASK, stream=False), STAMP, ANSWERS[name]))
+    body = msgspec.json.decode(COMPLETIONS.answer(Parsed(ASK, stream=False), META, ANSWERS[name]))
     assert {"id", "object", "created", "model", "choices"} <= set(body)
     (choice,) = body["choices"]
     assert {"index", "message", "logprobs", "finish_reason"} <= set(choice)
@@ -156,7 +156,7 @@ def test_streamed_and_whole_say_the_same():
     events = [event for batch in STREAMS["reasoning_and_tools"] for event in batch]
     fold.add(events)
     assert fold.answer is not None
-    body = msgspec.json.decode(COMPLETIONS.answer(Parsed(ASK, stream=False), STAMP, fold.answer))
+    body = msgspec.json.decode(COMPLETIONS.answer(Parsed(ASK, stream=False), META, fold.answer))
     (choice,) = body["choices"]
     assert choice["message"]["reasoning"] == choice["message"]["reasoning_content"] == "They want the weather."
     assert choice["message"]["content"] is None

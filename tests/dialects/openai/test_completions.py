@@ -23,13 +23,13 @@ from standpipe.chat.events import (
     Usage,
     Waiting,
 )
-from standpipe.dialects.dialect import Dialect, Parsed, Stamp
+from standpipe.dialects.dialect import Dialect, Parsed, ResponseMeta
 from standpipe.dialects.framing import SseFrames
 from standpipe.dialects.openai.completions import IGNORED, LEGACY, TAKEN
 from tests import golden, openai_schema
 from tests.streams import cut, legal_streams
 
-STAMP = Stamp("7Yd2k", 1_700_000_000, "gpt-oss:latest")
+META = ResponseMeta("7Yd2k", 1_700_000_000, "gpt-oss:latest")
 LOGPROBS = (TokenLogprob("Hi", -0.25, (72, 105), (TokenLogprob("Yo", -1.5), TokenLogprob("Hey", -2.5))),)
 
 
@@ -38,7 +38,7 @@ def parse(**body: Any) -> Parsed:
 
 
 def stream(batches: list[list[Event]], *, include_usage: bool = False) -> bytes:
-    encoder = LEGACY.encoder(parse(stream_options={"include_usage": include_usage}), STAMP)
+    encoder = LEGACY.encoder(parse(stream_options={"include_usage": include_usage}), META)
     return b"".join(encoder.encode(batch) for batch in batches)
 
 
@@ -173,7 +173,7 @@ ANSWERS = {
 
 @pytest.mark.parametrize("name", ANSWERS)
 def test_an_answer_is_written_as_its_transcript(name):
-    written = LEGACY.answer(parse(), STAMP, ANSWERS[name])
+    written = LEGACY.answer(parse(), META, ANSWERS[name])
     openai_schema.hold(Completion, written)
     golden.check(f"openai_completions/{name}.json", msgspec.json.format(written, indent=2) + b"\n")
 
@@ -213,7 +213,7 @@ def test_a_stream_says_what_the_whole_answer_says(events, usage, data):
     fold = AnswerBuilder()
     fold.add(events)
     assert fold.answer is not None
-    whole = msgspec.json.decode(LEGACY.answer(parse(), STAMP, fold.answer))
+    whole = msgspec.json.decode(LEGACY.answer(parse(), META, fold.answer))
     text, reasons, _ = read(written)
     assert len(text) == len(whole["choices"][0]["text"])
     assert set(reasons[:-1]) <= {None}

@@ -20,12 +20,12 @@ from standpipe.chat.events import (
     ToolCallDelta,
     Waiting,
 )
-from standpipe.dialects.dialect import Parsed, Stamp
+from standpipe.dialects.dialect import Parsed, ResponseMeta
 from standpipe.dialects.openai.from_engine import Decoder
 from standpipe.dialects.openai.request import API
 from tests.streams import cut, legal_streams
 
-STAMP = Stamp("7Yd2k", 1_700_000_000, "gpt-oss:latest")
+META = ResponseMeta("7Yd2k", 1_700_000_000, "gpt-oss:latest")
 
 
 def heard(events: list[Event], *, usage: bool) -> list[Event]:
@@ -46,11 +46,11 @@ def heard(events: list[Event], *, usage: bool) -> list[Event]:
                 pass
             case _:
                 kept.append(event)
-    return [Started(STAMP.model), *kept] if kept else kept
+    return [Started(META.model), *kept] if kept else kept
 
 
 def written(batches: Iterable[list[Event]], *, usage: bool) -> bytes:
-    encoder = API.encoder(Parsed(Ask(()), stream=True, echo=usage), STAMP)
+    encoder = API.encoder(Parsed(Ask(()), stream=True, echo=usage), META)
     return b"".join(encoder.encode(batch) for batch in batches)
 
 

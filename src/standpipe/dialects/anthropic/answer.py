@@ -32,7 +32,7 @@ from standpipe.chat.events import (
 )
 from standpipe.dialects.anthropic import wire
 from standpipe.dialects.anthropic.faults import failure_body
-from standpipe.dialects.dialect import Stamp
+from standpipe.dialects.dialect import ResponseMeta
 from standpipe.dialects.engine_output import as_object, is_object, no_object
 from standpipe.dialects.framing import quote
 
@@ -43,7 +43,7 @@ _END = b"}}\n\n"
 _SIGNED = b'{"type":"signature_delta","signature":%b' % quote(wire.SIGNATURE)
 
 
-def whole(stamp: Stamp, answer: Answer, *, thinking: bool) -> bytes:
+def whole(meta: ResponseMeta, answer: Answer, *, thinking: bool) -> bytes:
     """A whole answer. With `thinking` false, reasoning is not told.
 
     Raises EngineFailed for a call that no client could read.
@@ -54,9 +54,9 @@ def whole(stamp: Stamp, answer: Answer, *, thinking: bool) -> bytes:
     content += [wire.TextBlock(text) for text in (answer.text, answer.refusal) if text]
     content += [_tool_use(call, answer.reason) for call in answer.tool_calls]
     written = wire.WrittenMessage(
-        id=f"msg_{stamp.id}",
+        id=f"msg_{meta.id}",
         role="assistant",
-        model=stamp.model,
+        model=meta.model,
         content=tuple(content),
         stop_reason=wire.stop_reason(answer.reason, answer.stop),
         stop_sequence=answer.stop,
@@ -101,10 +101,10 @@ class _Block:
 class Blocks:
     """The Encoder of one reply. With `thinking` false, reasoning is not told."""
 
-    __slots__ = ("_calls", "_delta", "_index", "_row", "_stamp", "_thinking")
+    __slots__ = ("_calls", "_delta", "_index", "_meta", "_row", "_thinking")
 
-    def __init__(self, stamp: Stamp, *, thinking: bool) -> None:
-        self._stamp = stamp
+    def __init__(self, meta: ResponseMeta, *, thinking: bool) -> None:
+        self._meta = meta
         self._thinking = thinking
         self._row: list[_Block] = []  # the open block, and those that wait behind it
         self._calls: dict[int, _Block] = {}
@@ -194,7 +194,7 @@ class Blocks:
 
     def _started(self) -> bytes:
         message = wire.WrittenMessage(
-            f"msg_{self._stamp.id}", "assistant", self._stamp.model, (), None, None, wire.message_usage(None)
+            f"msg_{self._meta.id}", "assistant", self._meta.model, (), None, None, wire.message_usage(None)
         )
         return b'event: message_start\ndata: {"type":"message_start","message":%b}\n\n' % quote(message)
 
@@ -211,7 +211,7 @@ class Blocks:
         pieces += (b"event: message_delta\ndata: ", quote(told), b"\n\n", _STOP)
 
     def _failed(self, failure: Failure) -> bytes:
-        return b"event: error\ndata: %b\n\n" % failure_body(failure, self._stamp.id)
+        return b"event: error\ndata: %b\n\n" % failure_body(failure, self._meta.id)
 
 
 def _waiting(event: Waiting) -> bytes:

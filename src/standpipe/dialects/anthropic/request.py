@@ -49,7 +49,7 @@ from standpipe.dialects.bounds import (
     present,
     stops,
 )
-from standpipe.dialects.dialect import Encoder, Parsed, Stamp
+from standpipe.dialects.dialect import Encoder, Parsed, ResponseMeta
 from standpipe.dialects.reading import decode, fields, is_null, object_text, unknown
 
 LOW_BUDGET = 2048
@@ -306,12 +306,12 @@ class Anthropic:
         """The ask in a request to count tokens, which is that for a message without its limit. Raises as `parse`."""
         return ask(_read(body)[0])
 
-    def encoder(self, parsed: Parsed, stamp: Stamp) -> Encoder:
-        return Blocks(stamp, thinking=parsed.echo)
+    def encoder(self, parsed: Parsed, meta: ResponseMeta) -> Encoder:
+        return Blocks(meta, thinking=parsed.echo)
 
-    def answer(self, parsed: Parsed, stamp: Stamp, answer: Answer) -> bytes:
+    def answer(self, parsed: Parsed, meta: ResponseMeta, answer: Answer) -> bytes:
         """Raises EngineFailed for a call that no client could read."""
-        return whole(stamp, answer, thinking=parsed.echo)
+        return whole(meta, answer, thinking=parsed.echo)
 
     def failure(self, failure: Failure, request_id: str) -> bytes:
         return failure_body(failure, request_id)

@@ -26,7 +26,7 @@ from standpipe.chat.events import (
     ToolCallDelta,
     Waiting,
 )
-from standpipe.dialects.dialect import Stamp
+from standpipe.dialects.dialect import ResponseMeta
 from standpipe.dialects.framing import ndjson_frame, quote
 from standpipe.dialects.ollama import wire
 
@@ -55,7 +55,7 @@ def failure_body(failure: Failure) -> bytes:
     return msgspec.json.encode({"error": failure.message})
 
 
-def whole(stamp: Stamp, shape: Shape, answer: Answer, *, thinking: bool, done_reason: str | None = None) -> bytes:
+def whole(meta: ResponseMeta, shape: Shape, answer: Answer, *, thinking: bool, done_reason: str | None = None) -> bytes:
     """A whole answer. With `thinking` false, reasoning is not told. `done_reason` stands for the answer's own reason.
 
     Raises EngineFailed for a call that no client could read.
@@ -66,8 +66,8 @@ def whole(stamp: Stamp, shape: Shape, answer: Answer, *, thinking: bool, done_re
     if calls := wire.calls(answer.tool_calls, answer.reason):
         more["tool_calls"] = calls
     body: JsonObject = {
-        "model": stamp.model,
-        "created_at": wire.timestamp(stamp.created),
+        "model": meta.model,
+        "created_at": wire.timestamp(meta.created),
         **shape.whole(answer.text + answer.refusal, more),
         "done": True,
         "done_reason": done_reason or wire.done_reason(answer.reason),
@@ -83,8 +83,8 @@ class Lines:
 
     __slots__ = ("_calls", "_close", "_more", "_text", "_thinking", "_thought")
 
-    def __init__(self, stamp: Stamp, shape: Shape, *, thinking: bool) -> None:
-        head = b'{"model":%b,"created_at":%b,' % (quote(stamp.model), quote(wire.timestamp(stamp.created)))
+    def __init__(self, meta: ResponseMeta, shape: Shape, *, thinking: bool) -> None:
+        head = b'{"model":%b,"created_at":%b,' % (quote(meta.model), quote(wire.timestamp(meta.created)))
         self._thinking = thinking
         self._text = head + shape.text
         self._thought = head + shape.thought

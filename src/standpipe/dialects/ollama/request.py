@@ -44,7 +44,7 @@ from standpipe.dialects.bounds import (
     present,
     stops,
 )
-from standpipe.dialects.dialect import Encoder, Parsed, Stamp
+from standpipe.dialects.dialect import Encoder, Parsed, ResponseMeta
 from standpipe.dialects.ollama import wire
 from standpipe.dialects.ollama.answer import CHAT as CHAT_SHAPE
 from standpipe.dialects.ollama.answer import COMPLETION, Lines, Shape, failure_body, whole
@@ -261,13 +261,13 @@ class Ollama(Generic[R]):
             dropped=dropped,
         )
 
-    def encoder(self, parsed: Parsed, stamp: Stamp) -> Encoder:
-        return Lines(stamp, self._shape, thinking=parsed.echo)
+    def encoder(self, parsed: Parsed, meta: ResponseMeta) -> Encoder:
+        return Lines(meta, self._shape, thinking=parsed.echo)
 
-    def answer(self, parsed: Parsed, stamp: Stamp, answer: Answer) -> bytes:
+    def answer(self, parsed: Parsed, meta: ResponseMeta, answer: Answer) -> bytes:
         """Raises EngineFailed for a call that no client could read."""
         told = parsed.echo if isinstance(parsed.echo, str) else None
-        return whole(stamp, self._shape, answer, thinking=bool(parsed.echo), done_reason=told)
+        return whole(meta, self._shape, answer, thinking=bool(parsed.echo), done_reason=told)
 
     def failure(self, failure: Failure, request_id: str) -> bytes:  # noqa: ARG002 -- the protocol's
         return failure_body(failure)

@@ -25,7 +25,7 @@ from standpipe.chat.events import (
     ToolCallDelta,
     Waiting,
 )
-from standpipe.dialects.dialect import Stamp
+from standpipe.dialects.dialect import ResponseMeta
 from standpipe.dialects.framing import quote, sse_frame
 from standpipe.dialects.openai import wire
 from standpipe.dialects.openai.faults import failure_body
@@ -33,15 +33,15 @@ from standpipe.dialects.openai.faults import failure_body
 _DONE = sse_frame(b"[DONE]")
 
 
-def whole(stamp: Stamp, answer: Answer) -> bytes:
+def whole(meta: ResponseMeta, answer: Answer) -> bytes:
     """A whole answer: a `chat.completion` with every field that OpenAI's schema requires."""
     choice = wire.WrittenChoice(0, _message(answer), _logprobs(answer), answer.reason)
     return msgspec.json.encode(
         wire.Completion(
-            id=f"chatcmpl-{stamp.id}",
+            id=f"chatcmpl-{meta.id}",
             object="chat.completion",
-            created=stamp.created,
-            model=stamp.model,
+            created=meta.created,
+            model=meta.model,
             choices=(choice,),
             usage=UNSET if answer.usage is None else wire.usage(answer.usage),
         )
@@ -80,13 +80,13 @@ class Chunks:
 
     __slots__ = ("_content", "_content_end", "_delta", "_delta_end", "_head", "_id", "_include_usage", "_tail")
 
-    def __init__(self, stamp: Stamp, *, include_usage: bool) -> None:
-        self._id = stamp.id
+    def __init__(self, meta: ResponseMeta, *, include_usage: bool) -> None:
+        self._id = meta.id
         self._include_usage = include_usage
         self._head = b'data: {"id":%b,"object":"chat.completion.chunk","created":%d,"model":%b,"choices":' % (
-            quote(f"chatcmpl-{stamp.id}"),
-            stamp.created,
-            quote(stamp.model),
+            quote(f"chatcmpl-{meta.id}"),
+            meta.created,
+            quote(meta.model),
         )
         self._tail = b',"usage":null}\n\n' if include_usage else b"}\n\n"
         self._delta = self._head + b'[{"index":0,"delta":'

@@ -33,7 +33,7 @@ from standpipe.chat.events import (
     Waiting,
 )
 from standpipe.dialects.bounds import check_range
-from standpipe.dialects.dialect import Encoder, Parsed, Stamp
+from standpipe.dialects.dialect import Encoder, Parsed, ResponseMeta
 from standpipe.dialects.framing import quote, sse_frame
 from standpipe.dialects.openai import wire as chat
 from standpipe.dialects.openai.faults import COMPLETIONS as WORDS
@@ -115,15 +115,15 @@ class OpenAICompletions:
             dropped=unknown(sent, TAKEN | IGNORED),
         )
 
-    def encoder(self, parsed: Parsed, stamp: Stamp) -> Encoder:
-        return _Chunks(stamp, include_usage=parsed.echo)
+    def encoder(self, parsed: Parsed, meta: ResponseMeta) -> Encoder:
+        return _Chunks(meta, include_usage=parsed.echo)
 
-    def answer(self, parsed: Parsed, stamp: Stamp, answer: Answer) -> bytes:  # noqa: ARG002 -- the protocol's
+    def answer(self, parsed: Parsed, meta: ResponseMeta, answer: Answer) -> bytes:  # noqa: ARG002 -- the protocol's
         """A `text_completion` with every field that OpenAI's schema requires."""
         logprobs = _logprobs(answer.logprobs, 0) if answer.logprobs else None
         choice = _Choice(answer.text + answer.refusal, 0, logprobs, _reason(answer.reason))
         usage = UNSET if answer.usage is None else chat.usage(answer.usage)
-        return msgspec.json.encode(_completion(stamp, (choice,), usage))
+        return msgspec.json.encode(_completion(meta, (choice,), usage))
 
     def failure(self, failure: Failure, request_id: str) -> bytes:
         return failure_body(renamed(WORDS, failure), request_id)
@@ -175,11 +175,11 @@ def _prompt(sent: str | list[Any]) -> str:
 class _Chunks:
     """The Encoder of one reply."""
 
-    def __init__(self, stamp: Stamp, *, include_usage: bool) -> None:
-        self._stamp = stamp
+    def __init__(self, meta: ResponseMeta, *, include_usage: bool) -> None:
+        self._meta = meta
         self._include_usage = include_usage
         self._offset = 0  # characters written
-        head = quote(_completion(stamp, (), UNSET)).removesuffix(b"[]}")
+        head = quote(_completion(meta, (), UNSET)).removesuffix(b"[]}")
         self._head = b"data: %b" % head
         self._text = self._head + b'[{"text":'
         self._tail = b',"usage":null}\n\n' if include_usage else b"}\n\n"
@@ -202,7 +202,7 @@ class _Chunks:
                         yield b'%b[],"usage":%b}\n\n' % (self._head, quote(chat.usage(event.usage)))
                     yield _DONE
                 case Failed(failure):
-                    yield sse_frame(failure_body(renamed(WORDS, failure), self._stamp.id))
+                    yield sse_frame(failure_body(renamed(WORDS, failure), self._meta.id))
                 case Started() | ReasoningDelta() | ToolCallDelta():
                     pass
 
@@ -218,8 +218,8 @@ class _Chunks:
         return b'%b,"queue":%b%b' % (chunk.removesuffix(self._tail), quote(event.queue), self._tail)
 
 
-def _completion(stamp: Stamp, choices: tuple[_Choice, ...], usage: chat.Usage | UnsetType) -> _Completion:
-    return _Completion(f"cmpl-{stamp.id}", "text_completion", stamp.created, stamp.model, choices, usage)
+def _completion(meta: ResponseMeta, choices: tuple[_Choice, ...], usage: chat.Usage | UnsetType) -> _Completion:
+    return _Completion(f"cmpl-{meta.id}", "text_completion", meta.created, meta.model, choices, usage)
 
 
 def _reason(reason: FinishReason) -> str:

@@ -48,7 +48,7 @@ from standpipe.dialects.bounds import (
     present,
     stops,
 )
-from standpipe.dialects.dialect import Encoder, Parsed, Stamp
+from standpipe.dialects.dialect import Encoder, Parsed, ResponseMeta
 from standpipe.dialects.openai import wire
 from standpipe.dialects.openai.answer import Chunks, whole
 from standpipe.dialects.openai.faults import failure_body
@@ -308,11 +308,11 @@ class OpenAIChat:
             dropped=unknown(sent, _KNOWN),
         )
 
-    def encoder(self, parsed: Parsed, stamp: Stamp) -> Encoder:
-        return Chunks(stamp, include_usage=parsed.echo)
+    def encoder(self, parsed: Parsed, meta: ResponseMeta) -> Encoder:
+        return Chunks(meta, include_usage=parsed.echo)
 
-    def answer(self, parsed: Parsed, stamp: Stamp, answer: Answer) -> bytes:  # noqa: ARG002 -- the protocol's
-        return whole(stamp, answer)
+    def answer(self, parsed: Parsed, meta: ResponseMeta, answer: Answer) -> bytes:  # noqa: ARG002 -- the protocol's
+        return whole(meta, answer)
 
     def failure(self, failure: Failure, request_id: str) -> bytes:
         return failure_body(failure, request_id)

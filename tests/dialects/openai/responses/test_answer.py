@@ -23,12 +23,12 @@ from standpipe.chat.events import (
     Usage,
     Waiting,
 )
-from standpipe.dialects.dialect import Dialect, Parsed, Stamp
+from standpipe.dialects.dialect import Dialect, Parsed, ResponseMeta
 from standpipe.dialects.framing import SseFrames
 from standpipe.dialects.openai.responses.request import IGNORED, INCLUDABLE, REFUSED, TAKEN, OpenAIResponses
 from tests import golden, openai_schema
 
-STAMP = Stamp("7Yd2k", 1_700_000_000, "gpt-oss:latest")
+META = ResponseMeta("7Yd2k", 1_700_000_000, "gpt-oss:latest")
 DIALECT = OpenAIResponses()
 SCHEMA: JsonObject = {"type": "object", "properties": {"city": {"type": "string"}}}
 FULL: JsonObject = {
@@ -55,7 +55,7 @@ def parsed(body: JsonObject | None = None) -> Parsed:
 
 
 def stream(batches: list[list[Event]], body: JsonObject | None = None) -> bytes:
-    encoder = DIALECT.encoder(parsed(body), STAMP)
+    encoder = DIALECT.encoder(parsed(body), META)
     return b"".join(encoder.encode(batch) for batch in batches)
 
 
@@ -208,7 +208,7 @@ def test_a_failure_in_a_stream_names_the_clients_own_fields():
 def test_one_batch_is_one_piece_of_bytes():
     events = [event for batch in STREAMS["reasoning_and_tools"] for event in batch]
     assert stream([events]) == stream(STREAMS["reasoning_and_tools"])
-    assert DIALECT.encoder(parsed(), STAMP).encode([]) == b""
+    assert DIALECT.encoder(parsed(), META).encode([]) == b""
 
 
 def test_deltas_that_say_nothing_open_nothing():
@@ -238,18 +238,18 @@ ANSWERS = {
 
 @pytest.mark.parametrize("name", ANSWERS)
 def test_an_answer_is_written_as_its_transcript(name):
-    written = DIALECT.answer(parsed(), STAMP, ANSWERS[name])
+    written = DIALECT.answer(parsed(), META, ANSWERS[name])
     golden.check(f"openai_responses/{name}.json", msgspec.json.format(written, indent=2) + b"\n")
 
 
 @pytest.mark.parametrize("name", ANSWERS)
 @pytest.mark.parametrize("body", [None, FULL], ids=["plain", "full"])
 def test_an_answer_has_what_the_published_schema_requires(name, body):
-    openai_schema.hold(Response, DIALECT.answer(parsed(body), STAMP, ANSWERS[name]))
+    openai_schema.hold(Response, DIALECT.answer(parsed(body), META, ANSWERS[name]))
 
 
 def test_an_answer_repeats_what_was_asked():
-    written = DIALECT.answer(parsed(FULL), STAMP, ANSWERS["text"])
+    written = DIALECT.answer(parsed(FULL), META, ANSWERS["text"])
     golden.check("openai_responses/full.json", msgspec.json.format(written, indent=2) + b"\n")
     body = msgspec.json.decode(written)
     repeated = FULL.keys() - {"input", "model", "truncation"}
@@ -265,7 +265,7 @@ def test_streamed_and_whole_say_the_same():
     fold = AnswerBuilder()
     fold.add([event for batch in STREAMS["reasoning_and_tools"] for event in batch])
     assert fold.answer is not None
-    whole = msgspec.json.decode(DIALECT.answer(parsed(), STAMP, fold.answer))
+    whole = msgspec.json.decode(DIALECT.answer(parsed(), META, fold.answer))
     (*_, last) = openai_schema.decoded(stream(STREAMS["reasoning_and_tools"]))
     assert last["response"] == whole
 

@@ -19,19 +19,19 @@ from standpipe.chat.events import (
     TextDelta,
     ToolCallDelta,
 )
-from standpipe.dialects.dialect import Stamp
+from standpipe.dialects.dialect import ResponseMeta
 from standpipe.dialects.openai.responses.kept import Turn, joined, pack, unpack
 from standpipe.dialects.openai.responses.request import OpenAIResponses
 from tests import openai_schema
 from tests.streams import legal_streams
 
-STAMP = Stamp("7Yd2k", 1_700_000_000, "gpt-oss:latest")
+META = ResponseMeta("7Yd2k", 1_700_000_000, "gpt-oss:latest")
 DIALECT = OpenAIResponses(keeps=True)
 ASKED = DIALECT.parse(b'{"input":"Hello!","instructions":"Be brief.","store":false}')
 
 
 def written(batches: list[list[Event]]) -> bytes:
-    encoder = DIALECT.encoder(ASKED, STAMP)
+    encoder = DIALECT.encoder(ASKED, META)
     return b"".join(encoder.encode(batch) for batch in batches)
 
 
@@ -172,7 +172,7 @@ def test_a_whole_answer_is_the_end_of_its_own_stream(events):
     fold = AnswerBuilder()
     fold.add(events)
     assert fold.answer is not None
-    whole = msgspec.json.decode(DIALECT.answer(ASKED, STAMP, fold.answer))
+    whole = msgspec.json.decode(DIALECT.answer(ASKED, META, fold.answer))
     streamed = openai_schema.decoded(written([events]))[-1]["response"]
     for name in whole.keys() - {"output"}:
         assert whole[name] == streamed[name]
@@ -204,7 +204,7 @@ def test_what_is_kept_is_what_was_said(events):
     kept = joined(
         msgspec.structs.replace(ASKED, echo=msgspec.structs.replace(ASKED.echo, keep=True)), None, "token1", keep
     )
-    stream = openai_schema.decoded(b"".join(DIALECT.encoder(kept, STAMP).encode([event]) for event in events))
+    stream = openai_schema.decoded(b"".join(DIALECT.encoder(kept, META).encode([event]) for event in events))
     assert {event["response"]["id"] for event in stream if "response" in event} == {"resp_token1"}
     if not isinstance(events[-1], Finished):
         assert turns == {}

@@ -37,7 +37,7 @@ from standpipe.chat.events import (
     ToolCallDelta,
     Waiting,
 )
-from standpipe.dialects.dialect import Parsed, Stamp
+from standpipe.dialects.dialect import Parsed, ResponseMeta
 from standpipe.dialects.framing import quote
 from standpipe.dialects.openai.faults import RESPONSES, renamed
 from standpipe.dialects.openai.responses import wire
@@ -160,15 +160,13 @@ Growing = TypeVar("Growing", Speech, Call)
 class Events:
     """The Encoder of one reply."""
 
-    def __init__(self, parsed: Parsed, stamp: Stamp) -> None:
+    def __init__(self, parsed: Parsed, meta: ResponseMeta) -> None:
         echo: Echo = parsed.echo
         outline = echo.outline
-        self._outline = replace(
-            outline, id=outline.id or f"resp_{stamp.id}", created_at=stamp.created, model=stamp.model
-        )
+        self._outline = replace(outline, id=outline.id or f"resp_{meta.id}", created_at=meta.created, model=meta.model)
         self._asked = parsed.ask.messages[bool(outline.instructions) :]
         self._keeper = echo.keeper
-        self._mark = stamp.id
+        self._mark = meta.id
         self.final = b""
         """The whole response (JSON), once Finished has come."""
         self._frames: list[bytes] = []

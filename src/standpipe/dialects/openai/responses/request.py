@@ -39,7 +39,7 @@ from standpipe.chat.ask import (
 from standpipe.chat.errors import Failure, InvalidAsk, Unsupported
 from standpipe.chat.events import Answer, Event, Finished, ReasoningDelta, Started, TextDelta, ToolCallDelta
 from standpipe.dialects.bounds import TOOLS, check_count, check_name, check_range, check_schemas, effort, one_of
-from standpipe.dialects.dialect import Encoder, Parsed, Stamp
+from standpipe.dialects.dialect import Encoder, Parsed, ResponseMeta
 from standpipe.dialects.openai.faults import RESPONSES, failure_body, renamed
 from standpipe.dialects.openai.responses import wire
 from standpipe.dialects.openai.responses.answer import Events
@@ -403,12 +403,12 @@ class OpenAIResponses:
             dropped=(*unknown(sent, _KNOWN), *passed_over(request.tools or ()))[:DROPPED],
         )
 
-    def encoder(self, parsed: Parsed, stamp: Stamp) -> Encoder:
-        return Events(parsed, stamp)
+    def encoder(self, parsed: Parsed, meta: ResponseMeta) -> Encoder:
+        return Events(parsed, meta)
 
-    def answer(self, parsed: Parsed, stamp: Stamp, answer: Answer) -> bytes:
+    def answer(self, parsed: Parsed, meta: ResponseMeta, answer: Answer) -> bytes:
         """The response with which the stream of this answer would have ended."""
-        events = Events(parsed, stamp)
+        events = Events(parsed, meta)
         events.encode(_told(answer))
         return events.final
 
