@@ -9,7 +9,7 @@ def test_a_flag_beats_a_variable_beats_the_file_beats_the_default(tmp_path):
     settings = load({"port": "3"}, {"STANDPIPE_PORT": "2", "STANDPIPE_HOST": "127.0.0.2"}, file)
     assert (settings.port, settings.host, settings.line) == (3, "127.0.0.2", "fifo")
     assert settings.engine == ("scripted:", "http://a/v1")
-    assert settings.heartbeat == Settings().heartbeat
+    assert settings.grace == Settings().grace
 
 
 def test_a_variable_of_many_values_is_separated_by_spaces():
@@ -27,7 +27,7 @@ def test_a_variable_of_many_values_is_separated_by_spaces():
         ("pace_interval", "-1", "a number from 0 to 3600"),
         ("pace_interval", "nan", "a number from 0 to 3600"),
         ("grace", "inf", "a number from 0 to 86400"),
-        ("heartbeat", "0", "a number above 0 to 86400"),
+        ("stall_timeout", "0", "a number above 0 to 86400"),
         ("line", "priority", "one of fair, round-robin, fifo"),
         ("reuse_port", "perhaps", "true or false"),
         ("name", "x" * 81, "a text of at most 80 characters"),

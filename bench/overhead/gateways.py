@@ -54,10 +54,10 @@ MOST = "4096"
 
 UNBOUND = (
     "--pace-interval=0",
-    f"--line-per-client={MOST}",
-    f"--line-per-block={MOST}",
+    f"--queue-per-client={MOST}",
+    f"--queue-per-block={MOST}",
     f"--client-slots={MOST}",
-    f"--line-total={MOST}",
+    f"--queue-total={MOST}",
     f"--streams={MOST}",
     "--grace=2",
     "--connections=16384",
@@ -68,9 +68,12 @@ UNBOUND = (
 
 
 def _serve(place: Place, engine: str, loop: str) -> list[str]:
-    program = str(ROOT / ".venv" / "bin" / "standpipe")
-    where = ("--host=127.0.0.1", f"--port={place.port}", "--admin-port=0", f"--loop={loop}")
-    return [program, "serve", *where, f"--engine={engine}", f"--slots={MOST}", "--log-format=json", *UNBOUND]
+    program = [str(ROOT / ".venv" / "bin" / "standpipe")]
+    if loop == "asyncio":
+        hide = "import sys; sys.modules['uvloop'] = None; from standpipe.cli import main; main()"
+        program = [str(ROOT / ".venv" / "bin" / "python"), "-c", hide]
+    where = ("--host=127.0.0.1", f"--port={place.port}", "--admin-port=0")
+    return [*program, "serve", *where, f"--engine={engine}", f"--slots={MOST}", "--log-format=json", *UNBOUND]
 
 
 def _standpipe(name: str, loop: str) -> Gateway:

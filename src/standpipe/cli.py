@@ -54,7 +54,7 @@ def _parser() -> argparse.ArgumentParser:
     models.add_argument("--cache-dir", default="", help="where downloaded models are kept")
     models.set_defaults(run=_models)
 
-    top = commands.add_parser("top", help="watch a tap live", description="What goes on, over the admin port.")
+    top = commands.add_parser("top", help="watch a server live", description="What goes on, over the admin listener.")
     top.add_argument("url", nargs="?", default="http://127.0.0.1:8081", help="address of the admin listener")
     top.add_argument("--once", action="store_true", help="print one picture and end")
     top.set_defaults(run=_top)
@@ -101,9 +101,9 @@ def _check(arguments: argparse.Namespace) -> int:
 
 
 def _models(arguments: argparse.Namespace) -> int:
-    from standpipe.terminal import models  # noqa: PLC0415
+    from standpipe.terminal import weights  # noqa: PLC0415
 
-    return models.show(arguments.cache_dir)
+    return weights.show(arguments.cache_dir)
 
 
 def _top(arguments: argparse.Namespace) -> int:
@@ -113,6 +113,6 @@ def _top(arguments: argparse.Namespace) -> int:
 
 
 def _chat(arguments: argparse.Namespace) -> int:
-    from standpipe.terminal import repl as chat  # noqa: PLC0415
+    from standpipe.terminal import repl  # noqa: PLC0415
 
-    return chat.run(arguments.url, arguments.system)
+    return repl.run(arguments.url, arguments.system)

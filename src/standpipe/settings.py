@@ -46,9 +46,9 @@ class Settings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     engine: Annotated[
         tuple[str, ...],
         _meta(
-            "who answers: embedded, embedded:NAME, embedded:/path/model.gguf, http://host:8000/v1, ollama://host "
+            "the engines: embedded, embedded:NAME, embedded:/path/model.gguf, http://host:8000/v1, ollama://host "
             "or scripted:; may be "
-            "given more than once; `#slots=N` behind one sets its slots; nothing means a local Ollama with a gpt-oss "
+            "given more than once; `#slots=N` behind one sets its slots; empty means a local Ollama with a gpt-oss "
             "model, else the embedded starter"
         ),
     ] = ()
@@ -57,8 +57,8 @@ class Settings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     slots: Annotated[
         str,
         _meta(
-            "asks that an engine works on at a time; 0 means its own count, or 4 if it has none; auto finds out by "
-            "trying, up to that count or 64",
+            "requests that an engine works on at a time; 0 means its own number, or 4 if it has none; auto finds out "
+            "by trying, up to that number or 64",
             pattern="^(auto|[0-9]{1,3}|[1-3][0-9]{3}|40[0-8][0-9]|409[0-6])$",
             title="auto, or a whole number from 0 to 4096",
         ),
@@ -76,32 +76,41 @@ class Settings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
 
     # How fast, how many, how long
     pace_interval: Annotated[
-        Seconds, _meta("shortest time between two asks of one client; 0 switches pacing off", "s", ge=0, le=3600)
+        Seconds,
+        _meta(
+            "rate limit: shortest time between two requests of one client; faster ones are delayed; 0: no limit",
+            "s",
+            ge=0,
+            le=3600,
+        ),
     ] = 0.5
-    pace_waiting: Annotated[int, _meta("asks of one client that may wait for their pace", ge=0, le=1000)] = 8
+    pace_waiting: Annotated[int, _meta("delayed requests of one client; beyond that 429", ge=0, le=1000)] = 8
     line: Annotated[
-        Literal["fair", "round-robin", "fifo"], _meta("how waiting asks are ordered; fair is fair by tokens")
+        Literal["fair", "round-robin", "fifo"], _meta("how waiting requests are ordered; fair is fair by tokens")
     ] = "fair"
-    line_total: Annotated[int, _meta("asks that may wait in line, all clients together", ge=1, le=1_000_000)] = 2000
-    line_per_client: Annotated[int, _meta("asks that one client may have in line", ge=1, le=1_000_000)] = 8
-    line_per_block: Annotated[
-        int, _meta("asks that one network block (/24, /48) may have in line", ge=1, le=1_000_000)
+    queue_total: Annotated[
+        int, _meta("requests that may wait in the queue, all clients together; beyond that 503", ge=1, le=1_000_000)
+    ] = 2000
+    queue_per_client: Annotated[
+        int, _meta("requests that one client may have in the queue; beyond that 429", ge=1, le=1_000_000)
+    ] = 8
+    queue_per_block: Annotated[
+        int, _meta("requests that one network block (/24, /48) may have in the queue", ge=1, le=1_000_000)
     ] = 64
-    line_bytes: Annotated[int, _meta("request bytes that may wait in line", "B", ge=1024)] = 67_108_864
     client_slots: Annotated[
         int, _meta("slots that one client may hold at a time; 0 chooses by the number of slots", ge=0, le=4096)
     ] = 0
     streams: Annotated[
         int,
         _meta(
-            "asks that run at a time, however many slots the engines have; the others wait in line. One process "
-            "streams some 30,000 tokens a second, and has no time left for newcomers beyond that",
+            "requests that run at a time, however many slots the engines have; the others wait in the queue. One "
+            "process streams some 30,000 tokens a second, and has no time left for new clients beyond that",
             ge=1,
             le=4096,
         ),
     ] = 1000
     wait_limit: Annotated[
-        Seconds, _meta("longest predicted wait that is accepted; beyond it 503 at once", "s", gt=0, le=3600)
+        Seconds, _meta("longest estimated wait that is accepted; beyond it 503 at once", "s", gt=0, le=3600)
     ] = 60.0
     max_tokens: Annotated[
         int, _meta("most output tokens of one answer, reasoning included", "tokens", ge=1, le=1_048_576)
@@ -112,55 +121,39 @@ class Settings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     keep_responses: Annotated[
         Seconds,
         _meta(
-            "how long a response may be gone on from (previous_response_id), kept in memory for its client's address "
-            "alone; 0 keeps nothing",
+            "how long a stored response can be continued with previous_response_id; in memory, for its client's "
+            "address alone; 0 stores nothing",
             "s",
             ge=0,
             le=2_592_000,
         ),
     ] = 0.0
-    kept_per_client: Annotated[int, _meta("responses kept of one client; the oldest goes", ge=1, le=100_000)] = 32
-    kept_bytes: Annotated[
-        int, _meta("responses kept, all together; of one, at most 1 MiB", "B", ge=65_536, le=68_719_476_736)
-    ] = 67_108_864
 
     # The stream
-    commit_after: Annotated[
-        Seconds,
-        _meta(
-            "how long a stream's headers wait for the first event, so that failures keep their status",
-            "s",
-            ge=0,
-            le=86_400,
-        ),
-    ] = 8.0
-    heartbeat: Annotated[Seconds, _meta("longest silence in a stream before a heartbeat", "s", gt=0, le=86_400)] = 5.0
     first_token_timeout: Annotated[Seconds, _meta("longest wait for an engine's first token", "s", gt=0, le=86_400)] = (
         120.0
     )
-    stall_timeout: Annotated[Seconds, _meta("longest silence of an engine in mid-answer", "s", gt=0, le=86_400)] = 60.0
-    attempts: Annotated[int, _meta("most attempts for one ask, the first included", ge=1, le=3)] = 3
+    stall_timeout: Annotated[
+        Seconds, _meta("longest silence of an engine in the middle of an answer", "s", gt=0, le=86_400)
+    ] = 60.0
     grace: Annotated[
         Seconds, _meta("how long running streams may finish after SIGTERM or Ctrl-C", "s", ge=0, le=86_400)
     ] = 30.0
 
     # The wire
-    loop: Annotated[Literal["uvloop", "asyncio"], _meta("event loop")] = "uvloop"
-    first_byte_timeout: Annotated[Seconds, _meta("a new connection's first byte", "s", gt=0, le=86_400)] = 5.0
-    header_timeout: Annotated[Seconds, _meta("a request's complete head", "s", gt=0, le=86_400)] = 10.0
-    body_timeout: Annotated[Seconds, _meta("a request's complete body, at 1 KiB/s at least", "s", gt=0, le=86_400)] = (
-        20.0
-    )
-    idle_timeout: Annotated[Seconds, _meta("an idle keep-alive connection", "s", gt=0, le=86_400)] = 75.0
-    write_timeout: Annotated[Seconds, _meta("a reader that takes nothing is cut after this", "s", gt=0, le=86_400)] = (
-        30.0
-    )
-    request_line: Annotated[int, _meta("longest request line", "B", ge=256, le=1_048_576)] = 8192
-    header_bytes: Annotated[int, _meta("largest request head", "B", ge=1024, le=1_048_576)] = 16_384
-    header_count: Annotated[int, _meta("most headers of a request", ge=8, le=10_000)] = 100
-    asks_per_connection: Annotated[
-        int, _meta("requests that one connection may carry before it is closed", ge=1, le=1_000_000)
-    ] = 1000
+    header_timeout: Annotated[
+        Seconds, _meta("longest time for a request's headers to arrive", "s", gt=0, le=86_400)
+    ] = 10.0
+    body_timeout: Annotated[
+        Seconds, _meta("longest time for a request's body to arrive, at 1 KiB/s or more", "s", gt=0, le=86_400)
+    ] = 20.0
+    idle_timeout: Annotated[
+        Seconds, _meta("how long an idle keep-alive connection stays open", "s", gt=0, le=86_400)
+    ] = 75.0
+    write_timeout: Annotated[
+        Seconds, _meta("close a connection whose client reads nothing for this long", "s", gt=0, le=86_400)
+    ] = 30.0
+    header_bytes: Annotated[int, _meta("largest size of a request's headers", "B", ge=1024, le=1_048_576)] = 16_384
     connections: Annotated[int, _meta("open connections, all together", ge=1, le=1_000_000)] = 10_000
     connections_per_client: Annotated[int, _meta("open connections of one client", ge=1, le=1_000_000)] = 32
     connections_per_block: Annotated[int, _meta("open connections of one network block", ge=1, le=1_000_000)] = 128
@@ -176,11 +169,8 @@ class Settings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     proxy_protocol: Annotated[bool, _meta("expect PROXY protocol v1 or v2 from trusted proxies")] = False
     hosts: Annotated[
         tuple[str, ...],
-        _meta("host names that are served; nothing means any name, or only local names on a loopback address"),
+        _meta("host names that are served; empty means any name, or only local names on a loopback address"),
     ] = ()
-    rate_limit_headers: Annotated[
-        bool, _meta("send RateLimit and RateLimit-Policy, the IETF draft's headers, as well")
-    ] = False
 
     shares: Annotated[
         Literal["off", "on", "work"],
@@ -191,7 +181,7 @@ class Settings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     ] = "off"
 
     # What is seen
-    name: Annotated[str, _meta("what the operator calls this tap, on its pages", max_length=80)] = "Standpipe"
+    name: Annotated[str, _meta("what the operator calls this server, on its pages", max_length=80)] = "Standpipe"
     public_url: Annotated[
         str,
         _meta(
@@ -220,6 +210,10 @@ class Settings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
         Literal["auto", "human", "json"], _meta("auto: human on a terminal, JSON lines otherwise")
     ] = "auto"
     log_level: Annotated[Literal["debug", "info", "warning", "error"], _meta("least severe lines to print")] = "info"
+
+    def values(self, kind: type[Struct]) -> dict[str, Any]:
+        """The settings that have the same names as fields of `kind`: to make one without copying each by hand."""
+        return {name: getattr(self, name) for name in kind.__struct_fields__ if name in self.__struct_fields__}
 
 
 class Field(Struct, frozen=True):

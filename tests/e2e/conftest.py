@@ -17,14 +17,26 @@ PATIENCE = 60.0
 """Seconds after which a server that neither serves nor ends is a failure."""
 
 
+QUICK = """
+import functools
+from standpipe.app import app
+from standpipe.serve.stream import StreamTimeouts
+app.App = functools.partial(app.App, attempts=1, timeouts=StreamTimeouts(commit_after=0.1, heartbeat=0.1))
+"""
+"""Run first, it makes a server that tells a client soon that it waits, and attempts once."""
+STDLIB_LOOP = "import sys; sys.modules['uvloop'] = None"
+"""Run first, it makes a server on asyncio's own loop."""
+
+
 class Server:
     """A running server. `url` is its address; `stop` drains it and gives its exit status. As a context manager it must
-    end with status 0 when told to stop."""
+    end with status 0 when told to stop. `first` is Python that its process runs before anything else."""
 
-    def __init__(self, *flags: str) -> None:
+    def __init__(self, *flags: str, first: str = "") -> None:
         fixed = ["--port", "0", "--admin-port", "0", "--log-format", "json"]
+        program = f"{first}\nfrom standpipe.cli import main\nmain()"
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "standpipe", "serve", *fixed, *flags],
+            [sys.executable, "-c", program, "serve", *fixed, *flags],
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
@@ -75,7 +87,7 @@ class Server:
 def serve() -> Iterator[Callable[..., Server]]:
     """Start servers; each must end with status 0 when told to stop."""
     with ExitStack() as servers:
-        yield lambda *flags: servers.enter_context(Server(*flags))
+        yield lambda *flags, **how: servers.enter_context(Server(*flags, **how))
 
 
 @pytest.fixture(scope="module")

@@ -7,7 +7,7 @@ import anthropic
 import pydantic
 import pytest
 
-from tests.e2e.conftest import Server
+from tests.e2e.conftest import QUICK, Server
 
 ASK: dict[str, Any] = {"model": "anything", "max_tokens": 500, "messages": [{"role": "user", "content": "Hello!"}]}
 ENABLED: Any = {"type": "enabled", "budget_tokens": 2048}
@@ -160,7 +160,7 @@ def test_a_cut_in_mid_stream_is_an_error_and_no_end(serve):
 
 
 def test_an_engine_that_fails_at_once_has_its_true_status(serve):
-    server = serve("--engine", "scripted:?fault=status:500", "--attempts", "1")
+    server = serve("--engine", "scripted:?fault=status:500", first=QUICK)
     with client_of(server) as client, pytest.raises(anthropic.InternalServerError) as caught:
         list(client.messages.create(**ASK, stream=True))
     assert (caught.value.status_code, caught.value.type) == (502, "api_error")
@@ -168,7 +168,7 @@ def test_an_engine_that_fails_at_once_has_its_true_status(serve):
 
 def test_waiting_in_line_disturbs_no_client(serve):
     engine = "scripted:?tokens=12&rate=20&slots=1"
-    server = serve("--engine", engine, "--commit-after", "0.1", "--heartbeat", "0.1", "--pace-interval", "0")
+    server = serve("--engine", engine, "--pace-interval", "0", first=QUICK)
     texts: list[str] = []
     begun = threading.Event()
 

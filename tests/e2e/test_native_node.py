@@ -4,7 +4,7 @@
 import pytest
 
 from tests.e2e import nodes
-from tests.e2e.conftest import Server
+from tests.e2e.conftest import QUICK, Server
 
 ENGINE = "scripted:?tokens=12&reasoning=4&model=gpt-oss:latest&tool=get_weather"
 BOTH = pytest.mark.parametrize("script", ["anthropic.mjs", "ollama.mjs"])
@@ -38,5 +38,5 @@ def test_a_stream_that_fails_ends_in_an_error(serve, script):
 def test_heartbeats_and_the_place_in_line_disturb_nobody(serve, script):
     nodes.installed()
     slow = "scripted:?tokens=12&slots=1&first=0.3&rate=30"
-    server = serve("--engine", slow, "--pace-interval", "0", "--commit-after", "0.05", "--heartbeat", "0.1")
+    server = serve("--engine", slow, "--pace-interval", "0", first=QUICK)
     nodes.run(script, server.url, "waiting")

@@ -9,7 +9,7 @@ import ollama
 import pydantic
 import pytest
 
-from tests.e2e.conftest import Server
+from tests.e2e.conftest import QUICK, Server
 
 MODEL = "gpt-oss:latest"
 MESSAGES = [{"role": "user", "content": "Hello!"}]
@@ -167,7 +167,7 @@ def test_a_cut_in_mid_stream_is_an_error_and_no_end(serve):
 
 def test_waiting_in_line_disturbs_no_client(serve):
     engine = "scripted:?tokens=12&rate=20&slots=1"
-    server = serve("--engine", engine, "--commit-after", "0.1", "--heartbeat", "0.1", "--pace-interval", "0")
+    server = serve("--engine", engine, "--pace-interval", "0", first=QUICK)
     texts: list[str] = []
     begun = threading.Event()
 

@@ -9,7 +9,7 @@ import openai
 import pytest
 from pydantic import BaseModel
 
-from tests.e2e.conftest import Server
+from tests.e2e.conftest import QUICK, Server
 
 WEATHER = {
     "type": "function",
@@ -161,7 +161,7 @@ def test_a_stream_that_fails_ends_in_an_error(serve):
 
 def test_heartbeats_and_the_place_in_line_are_taken_by_the_helper(serve):
     slow = "scripted:?tokens=4&reasoning=2&slots=1&first=0.3&rate=30"
-    server = serve("--engine", slow, "--pace-interval", "0", "--commit-after", "0.05", "--heartbeat", "0.1")
+    server = serve("--engine", slow, "--pace-interval", "0", first=QUICK)
 
     async def ask(client):
         async with client.responses.stream(model="x", input="Hello!") as stream:

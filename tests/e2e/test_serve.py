@@ -10,6 +10,8 @@ import urllib.request
 
 import pytest
 
+from tests.e2e.conftest import STDLIB_LOOP
+
 
 def post(url, body, headers=None):
     request = urllib.request.Request(f"{url}/api", json.dumps(body).encode(), headers or {})
@@ -60,7 +62,7 @@ def test_a_second_signal_leaves_at_once(serve):
 
 
 def test_the_other_loop_serves_too(serve):
-    server = serve("--engine", "scripted:?tokens=3", "--loop", "asyncio")
+    server = serve("--engine", "scripted:?tokens=3", first=STDLIB_LOOP)
     with post(server.url, ASK | {"stream": False}) as response:
         assert json.load(response)["object"] == "chat.completion"
 

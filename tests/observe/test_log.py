@@ -5,9 +5,7 @@ import re
 import pytest
 
 from standpipe.observe.hooks import Record
-from standpipe.observe.log import AskLog, ClientHash, build
-from standpipe.observe.metrics import Metrics
-from standpipe.observe.prometheus import page
+from standpipe.observe.log import ClientHash, RequestLog, build
 
 RECORD = Record(
     id="abc",
@@ -38,11 +36,11 @@ def test_a_client_is_named_by_a_hash_that_changes_daily():
     assert name("203.0.113.7") != first
 
 
-def test_one_json_line_per_ask():
+def test_one_json_line_per_request():
     out = io.StringIO()
-    AskLog(build("json", "info", out))(RECORD)
+    RequestLog(build("json", "info", out))(RECORD)
     line = json.loads(out.getvalue())
-    assert line["event"] == "ask"
+    assert line["event"] == "request"
     assert (line["id"], line["status"], line["waited"], line["tokens"]) == ("abc", 200, 0.123, 4)
     assert "failure" not in line
 
@@ -87,22 +85,5 @@ def test_a_log_that_cannot_be_written_costs_nobody_an_answer():
         def write(self, _):
             raise OSError(28, "No space left on device")
 
-    AskLog(build("json", "info", Full()))(RECORD)
+    RequestLog(build("json", "info", Full()))(RECORD)
     build("json", "info", io.StringIO()).info("half a character", told="\ud800")
-
-
-def test_metrics_count_records_and_read_gauges_when_scraped():
-    waiting = 1.0
-    metrics = Metrics(
-        lambda: {"standpipe_line_waiting": ("asks in line", waiting)},
-        lambda: {"standpipe_requests_rejected": ("refused", "status", {"408": waiting})},
-    )
-    metrics(RECORD)
-    metrics(RECORD)
-    waiting = 7.0
-    told = page(metrics).decode()
-    assert 'standpipe_asks_total{dialect="api",status="200"} 2.0' in told
-    assert 'standpipe_tokens_total{direction="completion"} 8.0' in told
-    assert "standpipe_retries_total 2.0" in told
-    assert "standpipe_line_waiting 7.0" in told
-    assert 'standpipe_requests_rejected_total{status="408"} 7.0' in told

@@ -8,12 +8,14 @@ import json
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Self
 
-from standpipe.app.house import Standpipe
+from standpipe.app.app import App
 from standpipe.edge.seam import BodyTooLarge, Headers
 from standpipe.engines.scripted.script import Script
 from standpipe.engines.scripted.scripted import Scripted
 from standpipe.flow import Flow
 from standpipe.observe import log
+from standpipe.policy.retry import ATTEMPTS
+from standpipe.serve.stream import StreamTimeouts
 from standpipe.settings import Settings
 from tests.virtual import run
 
@@ -99,17 +101,22 @@ class Reply:
 
 
 class Tap:
-    """A house with scripted engines, and its clients."""
+    """An app with scripted engines, and its clients. Its `attempts` and `StreamTimeouts` count as settings here."""
 
     def __init__(self, *scripts: Script, **settings: Any) -> None:
+        timeouts = {name: settings.pop(name) for name in StreamTimeouts.__struct_fields__ if name in settings}
+        attempts = settings.pop("attempts", ATTEMPTS)
         self.engines = [Scripted(script) for script in scripts or (Script(),)]
         self.log = io.StringIO()
-        self.house = Standpipe(
-            Settings(**settings),
+        self.settings = Settings(**settings)
+        self.house = App(
+            self.settings,
             self.engines,
             log.build("json", "info", self.log),
             address="http://127.0.0.1:8080",
             local=True,
+            attempts=attempts,
+            timeouts=StreamTimeouts(**timeouts),
         )
 
     async def __aenter__(self) -> Self:
@@ -153,7 +160,7 @@ class Tap:
     @property
     def asks(self) -> list[dict[str, Any]]:
         """The log's lines about asks."""
-        return [line for line in self.lines if line["event"] == "ask"]
+        return [line for line in self.lines if line["event"] == "request"]
 
 
 def scene(*scripts: Script, **settings: Any) -> Callable[[Callable[[Tap], Awaitable[None]]], Callable[[], None]]:

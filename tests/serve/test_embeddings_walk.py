@@ -44,7 +44,7 @@ def scene(engine: Scripted, **settings: Any):
             # The house is built anew around the engine of this scene.
             tap.engines = [engine]
             house = tap.house
-            tap.house = type(house)(house.settings, [engine], house._log, address="http://127.0.0.1", local=True)
+            tap.house = type(house)(tap.settings, [engine], house._log, address="http://127.0.0.1", local=True)
             async with tap:
                 await function(tap, engine)
 

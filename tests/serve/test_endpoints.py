@@ -55,7 +55,7 @@ async def test_an_early_failure_keeps_its_status_on_a_stream(tap):
     assert (reply.status, reply.json["error"]["type"]) == (502, "api_error")
 
 
-@scene(Script(first=100.0, slots=1), pace_interval=0, line_total=1)
+@scene(Script(first=100.0, slots=1), pace_interval=0, queue_total=1)
 async def test_a_full_line_is_an_overload(tap):
     waiting = [tap.leaving(None, peer=f"192.0.2.{n}") for n in range(2)]
     await asyncio.sleep(0.01)

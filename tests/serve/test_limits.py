@@ -7,7 +7,6 @@ import altcha
 import pytest
 
 from standpipe.engines.scripted.script import Script
-from standpipe.observe.prometheus import page
 from standpipe.policy.identity import ClientKey
 from standpipe.policy.pace import Peek, Rate
 from standpipe.serve.limits import pace_headers
@@ -21,13 +20,13 @@ async def test_a_client_sees_itself_its_pace_its_asks_and_the_caps(tap):
     reply = await tap.send("GET", "/api/limits", peer="203.0.113.9")
     told = reply.json
     assert told["client"] == {"address": "203.0.113.x", "seen_in": "peer", "share": None}
-    assert told["pace"]["interval_seconds"] == 0.5
-    assert told["pace"]["free_in_seconds"] == pytest.approx(1.4)
-    assert [ask["position"] for ask in told["asks"]] == [1, 2]
-    assert told["caps"]["asks_in_line"] == 8
+    assert told["rate_limit"]["interval_seconds"] == 0.5
+    assert told["rate_limit"]["free_in_seconds"] == pytest.approx(1.4)
+    assert [request["position"] for request in told["requests"]] == [1, 2]
+    assert told["caps"]["queue_per_client"] == 8
     other = (await tap.send("GET", "/api/limits", peer="198.51.100.1")).json
-    assert other["asks"] == []
-    assert other["pace"]["free_in_seconds"] == 0
+    assert other["requests"] == []
+    assert other["rate_limit"]["free_in_seconds"] == 0
     for ask in asks:
         ask.cancel()
     await asyncio.gather(*asks, return_exceptions=True)
@@ -44,21 +43,13 @@ async def test_every_answer_tells_what_is_left_of_the_pace(tap):
     assert refused.headers["x-ratelimit-reset-requests"] == "4.5s"
     assert last.headers["x-ratelimit-remaining-requests"] == "8"
     assert last.headers["x-ratelimit-reset-requests"] == "500ms"
-    assert "ratelimit" not in last.headers
-
-
-@scene(Script(tokens=1), rate_limit_headers=True)
-async def test_the_drafts_headers_come_when_asked_for(tap):
-    reply = await tap.ask(stream=False)
-    assert reply.headers["ratelimit-policy"] == '"pace";q=2;w=1, "inflight";q=3;qu="concurrent-requests"'
-    assert reply.headers["ratelimit"] == '"pace";r=8;t=1'
 
 
 @pytest.mark.parametrize(
     ("microseconds", "text"), [(0, b"0ms"), (1, b"1ms"), (999_001, b"1000ms"), (1_500_000, b"1.5s"), (3_000_000, b"3s")]
 )
 def test_durations_are_written_as_openai_does(microseconds, text):
-    found = dict(pace_headers(Peek(microseconds, 1), 0, Rate(), None))
+    found = dict(pace_headers(Peek(microseconds, 1), 0, Rate()))
     assert found[b"x-ratelimit-reset-requests"] == text
 
 
@@ -135,7 +126,7 @@ async def test_without_the_setting_there_are_no_shares(tap):
 async def test_a_proxy_that_nobody_trusts_raises_the_alarm(tap):
     for n in range(200):
         await tap.ask(stream=False, peer="192.0.2.1", headers={"x-forwarded-for": f"203.0.113.{n}"})
-    warnings = [line["oddity"] for line in tap.lines if line["event"].startswith(("most asks", "asks carry"))]
+    warnings = [line["oddity"] for line in tap.lines if line["event"].startswith(("most requests", "requests carry"))]
     assert sorted(warnings) == ["one_address", "untrusted_proxy"]
-    assert any("trusted_proxies" in warning for warning in tap.house.about()["warnings"])
-    assert "standpipe_identity_oddities 2.0" in page(tap.house.metrics).decode()
+    assert any("trusted_proxies" in warning for warning in tap.house.board.about().warnings)
+    assert "standpipe_proxy_warnings 2.0" in tap.house.metrics.page().decode()

@@ -284,7 +284,7 @@ def test_a_client_that_leaves_frees_its_place_at_once(phase):
             line = tap.house.line.statistics()
             assert (line.running, line.waiting) == (0, 0)
             assert tap.house.pool.statistics().busy == 0
-            assert tap.house.about()["line"]["waiting"] == 0
+            assert tap.house.board.about().queue.waiting == 0
 
     run(body())
 

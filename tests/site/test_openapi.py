@@ -9,9 +9,9 @@ import msgspec
 import pytest
 
 from standpipe.engines.scripted.script import Script
-from standpipe.serve.limits import WhyLimited
-from standpipe.site import openapi_shapes as shapes
-from standpipe.site.openapi import OPERATIONS
+from standpipe.observe.about import About, Status
+from standpipe.serve.limits import ClientLimits
+from standpipe.site.openapi import OPERATIONS, Chunk, Error
 from tests.serve.driver import Tap
 from tests.virtual import run
 
@@ -35,7 +35,7 @@ def with_tap(scene, **settings):
 def served(**settings):
     async def scene(tap):
         reply = await tap.send("GET", "/openapi.json")
-        return reply.json, tap.house.face.paths, tap.house.guard._routes
+        return reply.json, tap.house.pages.paths, tap.house.guard._routes
 
     return with_tap(scene, **settings)
 
@@ -103,23 +103,24 @@ def test_streams_have_the_shape_that_is_described(path):
     for line in path.read_text(encoding="utf-8").splitlines():
         data = line.removeprefix("data: ")
         if line.startswith("data: ") and data != "[DONE]":
-            msgspec.json.decode(data, type=shapes.Error if '"error"' in data[:12] else shapes.Chunk)
+            msgspec.json.decode(data, type=Error if '"error"' in data[:12] else Chunk)
 
 
 @pytest.mark.parametrize(
     ("path", "shape"),
-    [("/api", shapes.Health), ("/api/limits", WhyLimited), ("/api/status", shapes.Status)],
+    [("/api", About), ("/api/limits", ClientLimits), ("/api/status", Status)],
 )
 def test_what_is_told_has_the_shape_that_is_described(path, shape):
     async def scene(tap):
         await tap.ask()
         return await tap.send("GET", path)
 
-    msgspec.json.decode(with_tap(scene).body, type=shape)
+    body = with_tap(scene).body
+    assert msgspec.json.encode(msgspec.json.decode(body, type=shape)) == body
 
 
 def test_an_error_has_the_shape_that_is_described():
     async def scene(tap):
         return await tap.ask(temperature=9)
 
-    msgspec.json.decode(with_tap(scene).body, type=shapes.Error)
+    msgspec.json.decode(with_tap(scene).body, type=Error)

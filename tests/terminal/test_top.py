@@ -1,11 +1,13 @@
 """What `standpipe top` draws, and what it says where there is nothing to draw."""
 
 import io
+import re
 
 import pytest
 from rich.console import Console
 
 from standpipe.engines.scripted.script import Script
+from standpipe.observe.about import OperatorStatus
 from standpipe.terminal import top
 from tests.serve.driver import Reply, Request, Tap
 from tests.virtual import run
@@ -40,12 +42,13 @@ def test_the_line_the_engines_and_the_clients_are_shown_by_their_hashes():
 
     body, hashed = run(scene())
     assert b"192.0.2" not in body
-    shown = msgspec.json.decode(body, type=top.Top)
-    assert (shown.line.waiting, shown.line.running, shown.line.slots) == (2, 1, 1)
+    shown = msgspec.json.decode(body, type=OperatorStatus)
+    assert (shown.queue.waiting, shown.queue.running, shown.queue.slots) == (2, 1, 1)
     assert {client.client for client in shown.clients} == hashed
     assert sum(client.waiting for client in shown.clients) == 2
     picture = drawn(shown)
-    for word in ("Standpipe is up", "2 wait, 1 of 1 run", "1/1", *hashed):
+    assert re.search(r"Queued +2 +▁", picture)
+    for word in ("Standpipe is up", "1/1", *hashed):
         assert word in picture
 
 
@@ -57,15 +60,16 @@ def test_a_picture_fits_a_narrow_terminal():
             await tap.ask()
             return (await told(tap)).body
 
-    picture = drawn(msgspec.json.decode(run(scene()), type=top.Top), width=80, height=24)
+    picture = drawn(msgspec.json.decode(run(scene()), type=OperatorStatus), width=80, height=24)
     assert all(len(line.rstrip()) <= 80 for line in picture.splitlines())
     assert "…" not in picture
-    assert "1 of 1, 0 failed, 0 left" in picture
+    assert re.search(r"Requests in the last hour +1\n", re.sub(r" +\n", "\n", picture))
 
 
 def test_sparks_have_the_highest_bar_full():
     assert top.sparks([0, 1, 2, 4]) == "▁▂▄█"
     assert top.sparks([0, 0]) == "▁▁"
+    assert top.sparks([None, 4.0]) == "▁█"
     assert top.sparks([]) == ""
 
 

@@ -1,5 +1,10 @@
-"""The composition root: the only place that constructs and connects.
+"""The composition root: the only place that constructs and connects. Nothing imports it but `cli`.
 
-engines.py   settings to engines        house.py   settings and engines to one running house
-run.py       the loop, signals, sockets, draining       check.py   `standpipe check`
+Begin with `app.py`. It must not know how anything is done: what is more than a call or a connection lives elsewhere.
+
+app.py        settings and engines to handlers
+run.py        `standpipe serve`: the loop, signals, sockets, draining
+engines.py    the setting `engine` to engines
+embedded.py   the embedded engine from its name: which weights, whether they fit, and llama.cpp started on them
+check.py      `standpipe check`
 """

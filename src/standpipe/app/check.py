@@ -16,7 +16,7 @@ from standpipe.engines.llama.llama import LlamaFailed
 from standpipe.models.catalog import ModelUnavailable
 from standpipe.policy.identity import Trust
 from standpipe.settings import Settings, SettingsError
-from standpipe.terminal import progress
+from standpipe.terminal import weights
 
 Say = Callable[[str], None]
 
@@ -48,7 +48,7 @@ async def _check(settings: Settings, console: Console) -> int:
     if settings.client_header and not settings.trusted_proxies:
         warn("client_header is set, but nobody is in trusted_proxies, so it is never read")
     try:
-        opened = await open_engines(settings, progress.bar, lambda level, text: warn(text) if level != "info" else None)
+        opened = await open_engines(settings, weights.bar, lambda level, text: warn(text) if level != "info" else None)
     except (SettingsError, ModelUnavailable, LlamaFailed) as error:
         bad(str(error))
         return 1

@@ -1,7 +1,7 @@
 """`standpipe serve`: the loop, the sockets, the signals, and an orderly end.
 
-First Ctrl-C or SIGTERM drains: nobody new is let in, whoever waits in line is told to come back, running streams may
-finish within `grace`. A second one leaves at once. SIGHUP reads the certificate anew.
+The first Ctrl-C or SIGTERM drains: no new client is let in, queued requests are told to come back, running streams may
+finish within `grace`. A second one ends at once. SIGHUP reloads the TLS certificate.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from standpipe.app.app import App
 from standpipe.app.engines import open_engines
-from standpipe.app.house import Standpipe
 from standpipe.edge.config import EdgeConfig
 from standpipe.edge.listen import ListenError, Tls, inherited, local_only, open_tcp, open_unix, raise_descriptors
 from standpipe.edge.server import Server
@@ -30,7 +30,7 @@ from standpipe.observe import log as logs
 from standpipe.observe.log import Logger
 from standpipe.policy.identity import Trust
 from standpipe.settings import Settings, SettingsError
-from standpipe.terminal import banner, progress
+from standpipe.terminal import banner, weights
 
 _OTHER_DESCRIPTORS = 512
 """What a process needs besides connections: files, pipes, listening sockets."""
@@ -40,7 +40,7 @@ _NO_DESCRIPTOR = {errno.EMFILE, errno.ENFILE}
 def serve(settings: Settings) -> int:
     """Serve until told to stop. Gives the process's exit status: 0, or 1 when it could not start."""
     log = logs.build(settings.log_format, settings.log_level)
-    with asyncio.Runner(loop_factory=_loop_factory(settings)) as runner:
+    with asyncio.Runner(loop_factory=_loop_factory()) as runner:
         try:
             return runner.run(_serve(settings, log))
         except (SettingsError, ModelUnavailable, LlamaFailed, ListenError) as error:
@@ -48,9 +48,8 @@ def serve(settings: Settings) -> int:
             return 2 if isinstance(error, SettingsError) else 1
 
 
-def _loop_factory(settings: Settings) -> Callable[[], asyncio.AbstractEventLoop] | None:
-    if settings.loop == "asyncio":
-        return None
+def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
+    """Uvloop where there is one, else asyncio's own."""
     try:
         import uvloop  # noqa: PLC0415 - not on every system
     except ImportError:
@@ -92,14 +91,14 @@ async def _serve(settings: Settings, log: Logger) -> int:
     _raise_descriptors(settings, log)
     doors = _doors(settings)
     try:
-        opening = asyncio.ensure_future(open_engines(settings, progress.bar, partial(_say, log)))
+        opening = asyncio.ensure_future(open_engines(settings, weights.bar, partial(_say, log)))
         if not await _first(opening, signals.drain):
             return 0
         opened = opening.result()
         address = banner.address(settings, doors.public[0])
         local = local_only(doors.public)
-        async with Standpipe(settings, opened.engines, log, address=address, local=local) as house:
-            await _answer(settings, house, doors, signals, log, opened.reasons)
+        async with App(settings, opened.engines, log, address=address, local=local) as app:
+            await _answer(settings, app, doors, signals, log, opened.reasons)
     finally:
         for sock in (*doors.public, *doors.admin):
             sock.close()
@@ -123,25 +122,25 @@ async def _first(work: asyncio.Future[Any], stop: asyncio.Event) -> bool:
 
 async def _answer(
     settings: Settings,
-    house: Standpipe,
+    app: App,
     doors: _Doors,
     signals: _Signals,
     log: Logger,
     reasons: tuple[str, ...],
 ) -> None:
     """Open the doors, and close them again when a signal comes."""
-    server, admin = _servers(settings, house)
+    server, admin = _servers(settings, app)
     tls = Tls(Path(settings.tls_cert), Path(settings.tls_key)) if settings.tls_cert else None
     server.start(doors.public, tls)
     admin.start(doors.admin)
     signals.on_hang_up = partial(_reload, server, log)
-    house.edge = server.statistics
+    app.edge = server.statistics
     _calm_collector()
-    banner.show(settings, house, doors.public[0], reasons)
+    banner.show(settings, app.pool.resolve(None), doors.public[0], reasons)
     log.info("serving", address=banner.address(settings, doors.public[0]))
     await signals.drain.wait()
     log.info("draining", grace=settings.grace)
-    house.admission.drain()
+    app.admission.drain()
     draining = asyncio.ensure_future(server.drain(settings.grace))
     if not await _first(draining, signals.leave):
         await server.abort()
@@ -157,14 +156,11 @@ def _calm_collector() -> None:
     gc.set_threshold(10_000, 10, 10)
 
 
-def _servers(settings: Settings, house: Standpipe) -> tuple[Server, Server]:
-    names = set(EdgeConfig.__struct_fields__) & set(Settings.__struct_fields__)
-    config = EdgeConfig(
-        **{name: getattr(settings, name) for name in names}, requests_per_connection=settings.asks_per_connection
-    )
+def _servers(settings: Settings, app: App) -> tuple[Server, Server]:
+    config = EdgeConfig(**settings.values(EdgeConfig))
     trust = Trust.parse(settings.trusted_proxies, settings.client_header)
-    public = Server(house.guard, house.guard.refuse, config, trust, proxied=settings.proxy_protocol)
-    return public, Server(house.admin, house.admin.refuse, EdgeConfig(), Trust())
+    public = Server(app.guard, app.guard.refuse, config, trust, proxied=settings.proxy_protocol)
+    return public, Server(app.admin, app.admin.refuse, EdgeConfig(), Trust())
 
 
 class _Doors(NamedTuple):
@@ -227,4 +223,4 @@ def _reload(server: Server, log: Logger) -> None:
     except ListenError as error:
         log.warning(str(error))
     else:
-        log.info("certificate read anew" if read else "there is no certificate to read anew")
+        log.info("TLS certificate reloaded" if read else "SIGHUP ignored: no TLS certificate configured")

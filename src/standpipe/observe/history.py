@@ -1,4 +1,4 @@
-"""Status: the last hour in small numbers of a fixed size: a ring of sixty minutes, whatever the traffic.
+"""History: the last hour in numbers of a fixed size: a ring of sixty minutes, whatever the traffic.
 
 Nobody can be recognised in what comes out. Clients are told apart by the daily hash that a record carries, `CLIENTS` of
 them a minute at most, for one purpose: the fairness index. It is Jain's index (sum x)^2 / (n sum x^2) over the tokens
@@ -36,32 +36,32 @@ class Hour(Struct, frozen=True):
     `wait_*` are seconds until a slot, of asks that got one. `fairness` is None where nobody had to compete.
     """
 
-    asks: int
+    requests: int
     answered: int
-    refused_pace: int
-    """429: a client's own quota."""
-    refused_capacity: int
-    """503: ours."""
+    rejected_rate_limit: int
+    """429: the client's own limit."""
+    rejected_capacity: int
+    """503: the server was full, or no engine was up."""
     failed: int
     """5xx else: the engine, or we."""
     invalid: int
-    """4xx else: the ask itself was wrong."""
-    left: int
+    """4xx else: the request itself was wrong."""
+    disconnected: int
     """The client left before the end."""
     tokens: int
-    asks_per_minute: float
+    requests_per_minute: float
     tokens_per_second: float
     wait_median: float | None
     wait_p95: float | None
     fairness: float | None
-    minute_asks: tuple[int, ...]
+    minute_requests: tuple[int, ...]
     minute_tokens: tuple[float, ...]
     """Tokens per second."""
-    minute_refused: tuple[int, ...]
+    minute_rejected: tuple[int, ...]
     minute_wait: tuple[float | None, ...]
     """The 95th percentile of waits."""
-    minute_line: tuple[int, ...]
-    """The most asks that waited at a time."""
+    minute_queue: tuple[int, ...]
+    """The most requests that waited at a time."""
 
 
 class _Minute:
@@ -83,7 +83,7 @@ class _Minute:
         return sum(self.outcomes.values())
 
 
-class Status:
+class History:
     """The ring. Feed it records and samples, ask it for the hour."""
 
     def __init__(self, now: float) -> None:
@@ -114,21 +114,22 @@ class Status:
         outcomes = {name: sum(minute.outcomes.get(name, 0) for minute in ring) for name in _OUTCOMES}
         waits = [sum(counts) for counts in zip(*(minute.waits for minute in ring), strict=True)]
         return Hour(
-            asks=sum(outcomes.values()),
+            requests=sum(outcomes.values()),
             **outcomes,
             tokens=round(sum(minute.tokens for minute in ring)),
-            asks_per_minute=round(self._rate((minute.asks for minute in ring[-2:]), now), 1),
+            requests_per_minute=round(self._rate((minute.asks for minute in ring[-2:]), now), 1),
             tokens_per_second=round(self._rate((minute.tokens for minute in ring[-2:]), now) / _MINUTE, 1),
             wait_median=_quantile(waits, 0.5),
             wait_p95=_quantile(waits, 0.95),
             fairness=_fairness(ring),
-            minute_asks=tuple(minute.asks for minute in ring),
+            minute_requests=tuple(minute.asks for minute in ring),
             minute_tokens=tuple(round(minute.tokens / _MINUTE, 1) for minute in ring),
-            minute_refused=tuple(
-                minute.outcomes.get("refused_pace", 0) + minute.outcomes.get("refused_capacity", 0) for minute in ring
+            minute_rejected=tuple(
+                minute.outcomes.get("rejected_rate_limit", 0) + minute.outcomes.get("rejected_capacity", 0)
+                for minute in ring
             ),
             minute_wait=tuple(_quantile(minute.waits, 0.95) for minute in ring),
-            minute_line=tuple(minute.line for minute in ring),
+            minute_queue=tuple(minute.line for minute in ring),
         )
 
     def clients(self, now: float, minutes: int = 5) -> dict[str, float]:
@@ -178,20 +179,20 @@ class Status:
             yield minute, max(begin, number * _MINUTE), min(end, (number + 1) * _MINUTE)
 
     def __repr__(self) -> str:
-        return f"<Status {len(self._ring)} minutes>"
+        return f"<History {len(self._ring)} minutes>"
 
 
-_OUTCOMES = ("answered", "refused_pace", "refused_capacity", "failed", "invalid", "left")
+_OUTCOMES = ("answered", "rejected_rate_limit", "rejected_capacity", "failed", "invalid", "disconnected")
 
 
 def _outcome(record: Record) -> str:
     match record.status:
         case 499:
-            return "left"
+            return "disconnected"
         case 429:
-            return "refused_pace"
+            return "rejected_rate_limit"
         case 503:
-            return "refused_capacity"
+            return "rejected_capacity"
         case status if status >= 500:
             return "failed"
         case status if status >= 400:

@@ -1,4 +1,4 @@
-"""The log: one line per ask and one per thing that happens to us. Human on a terminal, JSON otherwise.
+"""The log: one line per request and one per thing that happens to us. Human on a terminal, JSON otherwise.
 
 Never in it: prompts, answers, Authorization, plain addresses. Clients appear as a hash whose key lives in memory only
 and changes daily, so that yesterday's lines cannot be joined with today's.
@@ -145,8 +145,8 @@ def _value(value: object) -> str:
     return text if text.isprintable() and text and " " not in text else ascii(text)
 
 
-class AskLog:
-    """The hook that writes one line per ask."""
+class RequestLog:
+    """The hook that writes one line per request."""
 
     def __init__(self, log: Logger) -> None:
         self._log = log
@@ -169,4 +169,4 @@ class AskLog:
             line["engine"] = record.engine
         if record.failure is not None:
             line["failure"] = record.failure
-        self._log.info("ask", **line)
+        self._log.info("request", **line)

@@ -1,21 +1,41 @@
-"""Metrics: plain arithmetic on the way of every ask. `observe.prometheus` makes the page of them."""
+"""Metrics: plain arithmetic for every request, and the page that Prometheus scrapes. No label names a client.
+
+The library that writes the page brings three megabytes, and most small servers have nobody who scrapes: it is loaded
+with the first scrape.
+"""
 
 from __future__ import annotations
 
 from bisect import bisect_left
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from math import inf
+from typing import TYPE_CHECKING, Any
 
+from msgspec import Struct
+
+from standpipe.edge.server import EdgeStatistics
+from standpipe.observe.about import EngineState
 from standpipe.observe.hooks import Record
+from standpipe.policy.line import LineStatistics
 
+if TYPE_CHECKING:
+    from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
+
+    Family = CounterMetricFamily | GaugeMetricFamily | HistogramMetricFamily
+
+CONTENT_TYPE = b"text/plain; version=0.0.4; charset=utf-8"
 SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0)
 """The upper bounds of a histogram's buckets; one more holds the rest."""
 
-Gauges = Callable[[], Mapping[str, tuple[str, float]]]
-"""Gives name -> (help, value)."""
 
-Counters = Callable[[], Mapping[str, tuple[str, str, Mapping[str, float]]]]
-"""Gives name -> (help, label, count by the label's value). What only grows."""
+class Now(Struct, frozen=True):
+    """How things stand when somebody scrapes. `edge` is None where another server holds the connections."""
+
+    queue: LineStatistics
+    engines: tuple[EngineState, ...]
+    proxy_warnings: int
+    edge: EdgeStatistics | None
 
 
 class Histogram:
@@ -33,26 +53,115 @@ class Histogram:
 class Metrics:
     """The hook that counts."""
 
-    def __init__(self, gauges: Gauges, counters: Counters) -> None:
-        """Both are read whenever somebody scrapes, so that nothing is pushed twice."""
-        self.gauges = gauges
-        self.counters = counters
-        self.asks: Counter[tuple[str, int]] = Counter()
+    def __init__(self, now: Callable[[], Now]) -> None:
+        """`now` is asked at every scrape, so that nothing is counted twice."""
+        self._now = now
+        self._requests: Counter[tuple[str, int]] = Counter()
         """By dialect and status."""
-        self.failures: Counter[str] = Counter()
+        self._failures: Counter[str] = Counter()
         """By kind."""
-        self.prompt_tokens = self.completion_tokens = self.retries = 0
-        self.waited = Histogram()
-        self.first_token = Histogram()
+        self._prompt_tokens = self._completion_tokens = self._retries = 0
+        self._waited = Histogram()
+        self._first_token = Histogram()
 
     def __call__(self, record: Record) -> None:
-        self.asks[record.dialect, record.status] += 1
-        self.waited.observe(record.waited)
+        self._requests[record.dialect, record.status] += 1
+        self._waited.observe(record.waited)
         if record.first_token is not None:
-            self.first_token.observe(record.first_token)
-        self.prompt_tokens += record.prompt_tokens or 0
-        self.completion_tokens += record.completion_tokens or 0
+            self._first_token.observe(record.first_token)
+        self._prompt_tokens += record.prompt_tokens or 0
+        self._completion_tokens += record.completion_tokens or 0
         if record.failure is not None:
-            self.failures[record.failure] += 1
+            self._failures[record.failure] += 1
         if record.attempts > 1:
-            self.retries += record.attempts - 1
+            self._retries += record.attempts - 1
+
+    def page(self) -> bytes:
+        """Everything in Prometheus's text form."""
+        from prometheus_client import CollectorRegistry, generate_latest  # noqa: PLC0415  # see the module
+
+        registry = CollectorRegistry(auto_describe=False)
+        registry.register(self)
+        return generate_latest(registry)
+
+    def collect(self) -> Iterator[Family]:
+        """As Prometheus's registry asks for it."""
+        now = self._now()
+        requests = (((dialect, str(status)), count) for (dialect, status), count in self._requests.items())
+        tokens = {"prompt": self._prompt_tokens, "completion": self._completion_tokens}
+        yield _counter("requests", "Requests, by dialect and status", ("dialect", "status"), requests)
+        yield _counter("failures", "Failed requests, by kind", ("kind",), _by_name(self._failures))
+        yield _counter("tokens", "Tokens, by direction", ("direction",), _by_name(tokens))
+        yield _counter("retries", "Attempts beyond the first", (), [((), self._retries)])
+        yield _histogram("queue_wait_seconds", "Time until a slot", self._waited)
+        yield _histogram("first_token_seconds", "Time until the first token", self._first_token)
+        yield from _queue(now.queue)
+        yield from _engines(now.engines)
+        yield _gauge("proxy_warnings", "Signs that a proxy in front is not set up (see the log)", now.proxy_warnings)
+        if now.edge is not None:
+            yield from _edge(now.edge)
+
+
+def _queue(queue: LineStatistics) -> Iterator[Family]:
+    yield _gauge("queue_waiting", "Requests that wait in the queue", queue.waiting)
+    yield _gauge("queue_clients", "Clients with a request in the queue", queue.clients)
+    yield _gauge("queue_bytes", "Request bytes that wait in the queue", queue.bytes)
+    yield _gauge("running", "Requests that hold a slot", queue.running)
+    yield _gauge("slots", "Slots of all engines", queue.slots)
+    yield _counter("queue_refused", "Requests that found the queue full, by bound", ("bound",), _by_name(queue.refused))
+    yield _counter("queue_shed", "Queued requests dropped under overload", (), [((), queue.shed)])
+
+
+def _engines(engines: tuple[EngineState, ...]) -> Iterator[Family]:
+    yield _gauge("engine_up", "Whether an engine is up", {engine.name: engine.up for engine in engines})
+    yield _gauge("engine_slots", "Slots of an engine", {engine.name: engine.slots for engine in engines})
+    yield _gauge("engine_busy_slots", "Slots in use", {engine.name: engine.busy for engine in engines})
+
+
+def _edge(edge: EdgeStatistics) -> Iterator[Family]:
+    yield _gauge("connections", "Open connections", edge.connections)
+    yield _counter("connections_refused", "Connections over a cap", ("cap",), _by_name(edge.refused))
+    yield _counter("connections_overdue", "Connections cut by a deadline", ("deadline",), _by_name(edge.overdue))
+    yield _counter(
+        "requests_rejected", "Requests refused before they were read as such", ("status",), _by_name(edge.rejected)
+    )
+
+
+Counts = Iterable[tuple[tuple[str, ...], int]]
+"""The values of the labels, and how often they were counted."""
+
+
+def _by_name(counts: Mapping[Any, int]) -> Counts:
+    return (((str(name),), count) for name, count in counts.items())
+
+
+def _counter(name: str, help_text: str, labels: tuple[str, ...], counts: Counts) -> CounterMetricFamily:
+    from prometheus_client.core import CounterMetricFamily  # noqa: PLC0415  # see the module
+
+    family = CounterMetricFamily(f"standpipe_{name}", help_text, labels=labels)
+    for values, count in counts:
+        family.add_metric(values, count)
+    return family
+
+
+def _gauge(name: str, help_text: str, value: float | Mapping[str, float]) -> GaugeMetricFamily:
+    """One number, or one for each engine."""
+    from prometheus_client.core import GaugeMetricFamily  # noqa: PLC0415  # see the module
+
+    if not isinstance(value, Mapping):
+        return GaugeMetricFamily(f"standpipe_{name}", help_text, value=value)
+    family = GaugeMetricFamily(f"standpipe_{name}", help_text, labels=("engine",))
+    for engine, number in value.items():
+        family.add_metric((engine,), number)
+    return family
+
+
+def _histogram(name: str, help_text: str, histogram: Histogram) -> HistogramMetricFamily:
+    """Cumulative, as Prometheus counts."""
+    from prometheus_client.core import HistogramMetricFamily  # noqa: PLC0415  # see the module
+
+    buckets, total = [], 0
+    for bound, count in zip((*SECONDS, inf), histogram.counts, strict=True):
+        total += count
+        buckets.append(("+Inf" if bound == inf else str(bound), float(total)))
+    return HistogramMetricFamily(f"standpipe_{name}", help_text, buckets=buckets, sum_value=histogram.sum)

@@ -1,4 +1,4 @@
-"""The small endpoints beside asks: health, lists of models, Anthropic's count of tokens, and what is never done here.
+"""The small endpoints beside asks: lists of models, Anthropic's count of tokens, and what is never done here.
 
 No engine works for any of them. Must not know how an ask is admitted.
 """
@@ -6,9 +6,7 @@ No engine works for any of them. Must not know how an ask is admitted.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from functools import partial
-from typing import Any
 
 import msgspec
 from msgspec import Struct
@@ -33,23 +31,18 @@ _SMALL = 4096
 _MANAGEMENT = ("/api/pull", "/api/push", "/api/create", "/api/copy", "/api/delete", "/api/blobs/*")
 
 
-class HealthHandlers:
-    """Handlers of GET /api and GET /v1/models[/{id}]."""
+class ModelHandlers:
+    """Handlers of GET /v1/models[/{id}]."""
 
-    def __init__(self, pool: Pool, about: Callable[[], Any], created: int) -> None:
-        """`about` gives what GET /api shows; `created` is when this server began to serve, in Unix seconds."""
+    def __init__(self, pool: Pool, created: int) -> None:
+        """`created` is when this server began to serve, in Unix seconds."""
         self._pool = pool
-        self._about = about
         self._created = created
 
-    async def health(self, exchange: Exchange) -> None:
-        """200 as long as this process answers at all: `status` says whether an engine does."""
-        exchange.send(200, msgspec.json.encode(self._about()), headers=((b"cache-control", b"no-store"),))
-
-    async def models(self, exchange: Exchange) -> None:
+    async def all(self, exchange: Exchange) -> None:
         exchange.send(200, openai_wire.models_list(self._pool.models(), self._created))
 
-    async def model(self, exchange: Exchange) -> None:
+    async def one(self, exchange: Exchange) -> None:
         """Raises UnknownModel."""
         name = exchange.request.path[len(_MODEL_PATH) :]
         if name not in self._pool.models():

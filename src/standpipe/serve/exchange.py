@@ -20,8 +20,7 @@ Header = tuple[bytes, bytes]
 
 EXPOSED = (
     "retry-after, retry-after-ms, x-should-retry, x-request-id, x-standpipe-waited, x-standpipe-attempts, "
-    "x-standpipe-dropped, ratelimit, ratelimit-policy, x-ratelimit-limit-requests, "
-    "x-ratelimit-remaining-requests, x-ratelimit-reset-requests"
+    "x-standpipe-dropped, x-ratelimit-limit-requests, x-ratelimit-remaining-requests, x-ratelimit-reset-requests"
 )
 """Headers that a web page of another origin may read."""
 

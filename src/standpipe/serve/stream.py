@@ -29,8 +29,8 @@ class CapReached(Exception):
 class StreamTimeouts(Struct, frozen=True):
     """Seconds. `commit_after`: how long headers wait for the first event. `heartbeat`: longest silence after that."""
 
-    commit_after: float
-    heartbeat: float
+    commit_after: float = 8.0
+    heartbeat: float = 5.0
 
 
 class Delivery(Protocol):

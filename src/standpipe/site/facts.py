@@ -1,17 +1,23 @@
-"""Facts: what the pages tell about this tap. Plain values, so that a page is made anew when one of them
-changes, and only then.
+"""Facts: what the pages tell about this server, as values and as the sentences that stand on them. Pure.
 
-The composition root gives them; nothing here knows settings or engines.
+A page is made again when its facts change, and only then: so everything that a page says comes from here.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from ipaddress import ip_address
+from urllib.parse import urlsplit
 
 from msgspec import Struct
 
+from standpipe import __version__
+from standpipe.policy.retry import ATTEMPTS
+from standpipe.settings import Settings
+
 _LINK = re.compile(r"([^=<>\x00-\x1f]{1,60})=((?:https?://|mailto:|/(?!/))[^\s<>\"'`]{1,500})")
+_PLAIN_MODEL = re.compile(r"[\w.:/@+ -]{1,120}")
 
 
 class Link(Struct, frozen=True):
@@ -33,33 +39,130 @@ def links(texts: Sequence[str]) -> tuple[Link, ...]:
 
 
 class Facts(Struct, frozen=True):
-    """What the pages tell. Times are seconds, sizes bytes. `address` has no slash at its end."""
+    """The settings, and what they do not hold: the address at which people reach us (no slash at its end), the model
+    that answers now, and the operator's links."""
 
-    name: str
+    settings: Settings
     address: str
-    version: str
     model: str
-    pace_interval: float
-    """0 where there is no pace."""
-    pace_waiting: int
-    client_line: int
-    """Asks that one client may have in line."""
-    wait_limit: float
-    max_tokens: int
-    body_limit: int
-    attempts: int
-    system_prompt: bool
-    """Whether the operator adds a system prompt."""
-    elsewhere: bool
-    """Whether prompts leave this machine for an engine on another one."""
-    logged: bool
-    """Whether a line per ask is logged."""
-    rate_limit_headers: bool
-    shares: bool
-    kept_responses: float
-    """Seconds for which a response is kept that asks for it; 0 where none is."""
-    welcome: str = "What would you like to know?"
     links: tuple[Link, ...] = ()
-    contact: str = ""
-    privacy: str = ""
-    accent: str = "#0b7494"
+
+    @property
+    def name(self) -> str:
+        return self.settings.name
+
+
+def leaves_machine(engines: Sequence[str]) -> bool:
+    """Whether any of these engines, by the texts of the setting, is on another machine."""
+    return any(engine.startswith(("http://", "https://")) and not _here(engine) for engine in engines)
+
+
+def _here(url: str) -> bool:
+    host = urlsplit(url).hostname or ""
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost" or host.endswith(".localhost")
+
+
+def summary(facts: Facts) -> str:
+    """One sentence for search engines and link previews."""
+    return f"A free chat API without a key: {facts.name} serves {facts.model} to everybody, with fair turns."
+
+
+def words(facts: Facts) -> dict[str, str]:
+    """The values that stand in the pages' Markdown."""
+    settings = facts.settings
+    return {
+        "name": facts.name,
+        "address": facts.address,
+        "model": facts.model if _PLAIN_MODEL.fullmatch(facts.model) else "default",
+        "version": __version__,
+        "pace": _rate_limit(settings),
+        "client_line": str(settings.queue_per_client),
+        "wait_limit": f"{settings.wait_limit:g}",
+        "max_tokens": f"{settings.max_tokens:,}",
+        "body_limit": _size(settings.body_limit),
+        "attempts": str(ATTEMPTS),
+        "share": _share(settings),
+        "system_prompt": _system_prompt(settings),
+        "privacy_line": f"{_kept(settings)} {_elsewhere(settings)} [More about privacy](/privacy).",
+        "kept": _kept(settings),
+        "logged": _logged(settings),
+        "elsewhere": _elsewhere(settings),
+        "operator": _operator(settings),
+        "links": "\n".join(f"- [{link.label}]({link.url})" for link in facts.links),
+    }
+
+
+def _rate_limit(settings: Settings) -> str:
+    if not settings.pace_interval:
+        return "There is no rate limit here: ask as often as you like, and take your turn in the queue."
+    return (
+        f"One request every {settings.pace_interval:g} s for each client. Faster requests are delayed, not refused; up "
+        f"to {settings.pace_waiting} may be waiting."
+    )
+
+
+def _size(size: int) -> str:
+    return f"{size // 1024} KiB" if size % 1024 == 0 else f"{size:,} bytes"
+
+
+def _share(settings: Settings) -> str:
+    if settings.shares == "off":
+        return "People behind one router share one place. The operator can change that."
+    return (
+        "People behind one router share one place. To be told apart, `POST /api/share` once and send the note that it "
+        "gives in the header `x-standpipe-share`."
+    )
+
+
+def _system_prompt(settings: Settings) -> str:
+    if settings.system_prompt and settings.system_prompt_mode != "off":
+        return "The operator has put a system prompt in front of every conversation; yours is added to it."
+    return "There is no system prompt but the one that you send."
+
+
+def _kept(settings: Settings) -> str:
+    if settings.keep_responses:
+        return (
+            "Prompts and answers are not logged, and not kept, but for responses that are asked for with "
+            f"`store: true` through `/v1/responses`: those stay in memory for {_time(settings.keep_responses)} at most."
+        )
+    return "Prompts and answers are neither kept nor logged."
+
+
+def _time(seconds: float) -> str:
+    if seconds < 7200:
+        return f"{max(1, round(seconds / 60))} minutes"
+    return f"{round(seconds / 3600)} hours"
+
+
+def _logged(settings: Settings) -> str:
+    if settings.log_level not in {"debug", "info"}:
+        return "No line is logged for a request that went well or badly; only faults of this server itself are."
+    return (
+        "One line is logged for each request: its id, the format that it came in, the model and the engine, the "
+        "status, times, counts of tokens and attempts, and a code that stands for your address. The code is made with "
+        "a secret key that lives in memory only and changes every day, so that yesterday's lines cannot be joined with "
+        "today's."
+    )
+
+
+def _elsewhere(settings: Settings) -> str:
+    if leaves_machine(settings.engine):
+        return "To be answered, a prompt is passed on to an engine on another machine that the operator has chosen."
+    return "Prompts are answered on this very machine."
+
+
+def _operator(settings: Settings) -> str:
+    parts = [settings.privacy] if settings.privacy else []
+    if settings.contact:
+        parts.append(f"Questions go to {_contact(settings.contact)}.")
+    return "\n\n".join(parts) or "The operator of this server has left no further words."
+
+
+def _contact(contact: str) -> str:
+    if re.fullmatch(r"[\w.+-]+@[\w.-]+", contact):
+        return f"[{contact}](mailto:{contact})"
+    return f"[{contact}]({contact})" if contact.startswith(("https://", "http://")) else contact

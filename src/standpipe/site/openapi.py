@@ -1,29 +1,136 @@
 """The API in the words of OpenAPI 3.1: GET /openapi.json. Only what is served is described.
 
-Schemas come from the very types that requests are decoded into, so they cannot drift; ranges and defaults, which types
-do not carry, are noted here. Each operation names its samples, which are those of the documentation.
+Schemas come from the very types that requests are decoded into and answers are encoded from, so they cannot drift.
+msgspec's own generator can neither name two types `Request`, nor describe JSON that is passed on as it came: so ours
+names every type by its dialect and itself, and lets such JSON be anything. What is written piece by piece has its
+shape here, for the description alone; tests hold what is really written against it. Pure.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any
+from typing import Any, Literal
 
-from msgspec import Struct
+from msgspec import NODEFAULT, UNSET, Struct, UnsetType, inspect
 
+from standpipe import __version__
 from standpipe.dialects.anthropic import wire as anthropic_wire
 from standpipe.dialects.ollama import wire as ollama_wire
 from standpipe.dialects.openai import completions as openai_completions
 from standpipe.dialects.openai import embeddings as openai_embeddings
 from standpipe.dialects.openai import wire as openai_wire
 from standpipe.dialects.openai.responses import wire as openai_responses_wire
-from standpipe.serve.limits import WhyLimited
-from standpipe.site import openapi_shapes as shapes
+from standpipe.observe.about import About, Status
+from standpipe.serve.limits import ClientLimits
 from standpipe.site.facts import Facts
-from standpipe.site.openapi_schemas import REF, Schema, Schemas, bounded
+
+Schema = dict[str, Any]
+REF = "#/components/schemas/"
 
 _HELLO = [{"role": "user", "content": "Hello!"}]
 _SSE, _NDJSON, _JSON = "text/event-stream", "application/x-ndjson", "application/json"
+
+
+# Shapes of what is written piece by piece ---------------------------------------------------------------------------
+
+
+class ErrorDetail(Struct, frozen=True, forbid_unknown_fields=True):
+    message: str
+    type: str
+    param: str | None
+    code: str
+
+
+class Error(Struct, frozen=True, forbid_unknown_fields=True):
+    error: ErrorDetail
+    request_id: str
+
+
+class AnthropicErrorDetail(Struct, frozen=True):
+    type: str
+    message: str
+
+
+class AnthropicError(Struct, frozen=True):
+    type: Literal["error"]
+    error: AnthropicErrorDetail
+
+
+class OllamaError(Struct, frozen=True):
+    error: str
+
+
+class CalledFunction(Struct, frozen=True, forbid_unknown_fields=True):
+    arguments: str
+    name: str | UnsetType = UNSET
+
+
+class CallDelta(Struct, frozen=True, forbid_unknown_fields=True):
+    index: int
+    function: CalledFunction
+    id: str | UnsetType = UNSET
+    type: Literal["function"] | UnsetType = UNSET
+
+
+class Delta(Struct, frozen=True, forbid_unknown_fields=True):
+    role: str | UnsetType = UNSET
+    content: str | UnsetType = UNSET
+    refusal: str | UnsetType = UNSET
+    reasoning: str | UnsetType = UNSET
+    reasoning_content: str | UnsetType = UNSET
+    tool_calls: tuple[CallDelta, ...] | UnsetType = UNSET
+
+
+class ChunkChoice(Struct, frozen=True, forbid_unknown_fields=True):
+    index: int
+    delta: Delta
+    finish_reason: str | None
+    logprobs: openai_wire.Logprobs | UnsetType | None = UNSET
+
+
+class Queue(Struct, frozen=True, forbid_unknown_fields=True):
+    """Where an ask stands: 1 is next. `eta_seconds` is None where it is not known."""
+
+    position: int
+    eta_seconds: float | None
+
+
+class Chunk(Struct, frozen=True, forbid_unknown_fields=True):
+    """One event of a stream. The last one's data is `[DONE]`, which is no JSON; a failed stream ends in an Error."""
+
+    id: str
+    object: Literal["chat.completion.chunk"]
+    created: int
+    model: str
+    choices: tuple[ChunkChoice, ...]
+    queue: Queue | UnsetType = UNSET
+    usage: openai_wire.Usage | UnsetType | None = UNSET
+
+
+class OllamaMessage(Struct, frozen=True):
+    role: str
+    content: str
+    thinking: str | UnsetType = UNSET
+    tool_calls: tuple[dict[str, Any], ...] | UnsetType = UNSET
+
+
+class OllamaPiece(Struct, frozen=True):
+    """One line of a stream, or the whole answer: then `done` is true."""
+
+    model: str
+    created_at: str
+    done: bool
+    message: OllamaMessage | UnsetType = UNSET
+    response: str | UnsetType = UNSET
+    thinking: str | UnsetType = UNSET
+    done_reason: str | UnsetType = UNSET
+    total_duration: int | UnsetType = UNSET
+    prompt_eval_count: int | UnsetType = UNSET
+    eval_count: int | UnsetType = UNSET
+    eval_duration: int | UnsetType = UNSET
+
+
+# What can be served -------------------------------------------------------------------------------------------------
 
 
 class Operation(Struct, frozen=True):
@@ -36,7 +143,7 @@ class Operation(Struct, frozen=True):
     example: dict[str, Any] | None = None
     response: Any = None
     stream: tuple[str, Any] | None = None
-    error: type = shapes.Error
+    error: type = Error
     asks: bool = True
     samples: tuple[str, ...] = ()
     about: str = ""
@@ -50,7 +157,7 @@ def _chat(name: str, summary: str, samples: tuple[str, ...], about: str) -> Oper
         request=openai_wire.Request,
         example={"messages": _HELLO, "stream": False},
         response=openai_wire.Completion,
-        stream=(_SSE, shapes.Chunk),
+        stream=(_SSE, Chunk),
         samples=samples,
         about=about,
     )
@@ -58,14 +165,13 @@ def _chat(name: str, summary: str, samples: tuple[str, ...], about: str) -> Oper
 
 def _anthropic(name: str, summary: str, response: Any, example: dict[str, Any], **more: Any) -> Operation:
     request = anthropic_wire.Request
-    error = shapes.AnthropicError
-    return Operation(
-        name, summary, "Anthropic", request, {**example, "messages": _HELLO}, response, error=error, **more
-    )
+    error = AnthropicError
+    example = {**example, "messages": _HELLO}
+    return Operation(name, summary, "Anthropic", request, example, response, error=error, **more)
 
 
 def _ollama(name: str, summary: str, request: Any = None, example: Any = None, **more: Any) -> Operation:
-    return Operation(name, summary, "Ollama", request, example, error=shapes.OllamaError, **more)
+    return Operation(name, summary, "Ollama", request, example, error=OllamaError, **more)
 
 
 def _told(name: str, summary: str, response: Any, about: str = "", **more: Any) -> Operation:
@@ -80,12 +186,12 @@ OPERATIONS: Mapping[str, Mapping[str, Operation]] = {
             ("curl", "requests", "fetch", "stream"),
             "A chat completion in OpenAI's shape, with this tap's own defaults: a stream, temperature 0.8, top_p 0.9.",
         ),
-        "GET": _told("health", "Health", shapes.Health, "Always 200 while this server answers; see `status`."),
+        "GET": _told("health", "Health", About, "Always 200 while this server answers; see `status`."),
     },
-    "/api/limits": {"GET": _told("limits", "What the tap sees of you", WhyLimited)},
-    "/api/status": {"GET": _told("status", "The last hour in numbers", shapes.Status)},
+    "/api/limits": {"GET": _told("limits", "What the tap sees of you", ClientLimits)},
+    "/api/status": {"GET": _told("status", "The last hour in numbers", Status)},
     "/api/status/events": {
-        "GET": _told("statusEvents", "The same, live", None, stream=(_SSE, shapes.Status)),
+        "GET": _told("statusEvents", "The same, live", None, stream=(_SSE, Status)),
     },
     "/api/share": {
         "GET": _told("shareChallenge", "What is to be done for a note", dict[str, Any]),
@@ -152,8 +258,8 @@ OPERATIONS: Mapping[str, Mapping[str, Operation]] = {
             "Ollama chat",
             ollama_wire.ChatRequest,
             {"messages": _HELLO, "stream": False},
-            response=shapes.OllamaPiece,
-            stream=(_NDJSON, shapes.OllamaPiece),
+            response=OllamaPiece,
+            stream=(_NDJSON, OllamaPiece),
             samples=("ollama",),
         ),
     },
@@ -163,8 +269,8 @@ OPERATIONS: Mapping[str, Mapping[str, Operation]] = {
             "Ollama generate",
             ollama_wire.GenerateRequest,
             {"prompt": "Hello!", "stream": False},
-            response=shapes.OllamaPiece,
-            stream=(_NDJSON, shapes.OllamaPiece),
+            response=OllamaPiece,
+            stream=(_NDJSON, OllamaPiece),
         ),
     },
     "/api/tags": {"GET": _ollama("ollamaTags", "Ollama's list of models", response=dict[str, Any], asks=False)},
@@ -232,7 +338,7 @@ def document(facts: Facts, paths: Iterable[str], sample: Callable[[str], tuple[s
         "openapi": "3.1.0",
         "info": {
             "title": facts.name,
-            "version": facts.version,
+            "version": __version__,
             "description": f"A free chat API without a key, serving {facts.model}. Any Authorization is ignored.",
         },
         "servers": [{"url": facts.address}],
@@ -243,10 +349,11 @@ def document(facts: Facts, paths: Iterable[str], sample: Callable[[str], tuple[s
 
 
 def _ask(request: Schema) -> Schema:
-    noted = bounded(request, _NOTES)
-    properties = {name: {**schema, "default": _DEFAULTS[name]} if name in _DEFAULTS else schema
-                  for name, schema in noted["properties"].items()}  # fmt: skip
-    return {**noted, "properties": properties}
+    """POST /api takes a chat completion with defaults of its own."""
+    properties = {name: {**schema, **_NOTES.get(name, {})} for name, schema in request["properties"].items()}
+    for name, default in _DEFAULTS.items():
+        properties[name]["default"] = default
+    return {**request, "properties": properties}
 
 
 def _operation(
@@ -290,3 +397,75 @@ def _failures(operation: Operation, schemas: Schemas) -> dict[str, Any]:
         if status in {"429", "503"}:
             made[status]["headers"] = {name: {"$ref": f"#/components/headers/{name}"} for name in _COME_BACK}
     return made
+
+
+# Types to JSON Schemas ----------------------------------------------------------------------------------------------
+
+
+class Schemas:
+    """Collects the schemas of types, and of all types within them. `found` is what belongs into `components`."""
+
+    def __init__(self) -> None:
+        self.found: dict[str, Schema] = {}
+
+    def add(self, kind: Any, prefix: str) -> Schema:
+        """A reference to a type's schema, which is there from now on. `prefix` keeps the names of dialects apart."""
+        return self._of(inspect.type_info(kind), prefix)
+
+    def _of(self, info: inspect.Type, prefix: str) -> Schema:
+        match info:
+            case inspect.StructType():
+                return self._struct(info, prefix)
+            case inspect.UnionType():
+                return self._union(info, prefix)
+            case inspect.CollectionType():
+                return {"type": "array", "items": self._of(info.item_type, prefix)}
+            case inspect.DictType():
+                return {"type": "object", "additionalProperties": self._of(info.value_type, prefix)}
+            case inspect.LiteralType():
+                return {"enum": list(info.values)}
+            case inspect.EnumType():
+                return {"enum": [member.value for member in info.cls]}
+        for plain, name in _PLAIN.items():
+            if isinstance(info, plain):
+                return {"type": name}
+        return {}  # anything: Any, and JSON that is passed on as it came
+
+    def _struct(self, info: inspect.StructType, prefix: str) -> Schema:
+        name = prefix + info.cls.__name__.lstrip("_")
+        if name not in self.found:
+            self.found[name] = {}  # a type may hold itself
+            properties = {field.encode_name: self._field(field, prefix) for field in info.fields}
+            required = [field.encode_name for field in info.fields if field.required]
+            if info.tag is not None and info.tag_field is not None:
+                properties = {info.tag_field: {"const": info.tag}, **properties}
+                required.insert(0, info.tag_field)
+            self.found[name] |= {"type": "object", "properties": properties}
+            if required:
+                self.found[name]["required"] = required
+        return {"$ref": REF + name}
+
+    def _field(self, field: inspect.Field, prefix: str) -> Schema:
+        schema = self._of(field.type, prefix)
+        if field.default is NODEFAULT or not isinstance(field.default, str | int | float):
+            return schema
+        return {**schema, "default": field.default}
+
+    def _union(self, info: inspect.UnionType, prefix: str) -> Schema:
+        members = [member for member in info.types if not isinstance(member, inspect.NoneType)]
+        schemas = [self._of(member, prefix) for member in members]
+        null = len(members) < len(info.types)
+        if len(schemas) == 1 and list(schemas[0]) == ["type"] and null:
+            return {"type": [schemas[0]["type"], "null"]}
+        if null:
+            schemas.append({"type": "null"})
+        return schemas[0] if len(schemas) == 1 else {"anyOf": schemas}
+
+
+_PLAIN: dict[type[inspect.Type], str] = {
+    inspect.BoolType: "boolean",
+    inspect.IntType: "integer",
+    inspect.FloatType: "number",
+    inspect.StrType: "string",
+    inspect.NoneType: "null",
+}

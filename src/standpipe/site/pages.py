@@ -1,23 +1,26 @@
-"""Pages: what the site says, put together from templates, Markdown and the facts of this tap.
+"""Pages: what the site says, put together from templates, Markdown and the facts of this server.
 
-A page is made anew when a fact on it changes, and kept until then. The policy lets a page load what is ours and nothing
-else.
+A page is made again when a fact on it changes, and kept until then. The policy lets a page load what is ours and
+nothing else.
 """
 
 from __future__ import annotations
 
 import html
 import re
-from collections.abc import Callable, Iterable, Mapping
-from typing import Any
+from collections.abc import Callable, Mapping
 
 import msgspec
 
+from standpipe import __version__
+from standpipe.engines.pool import Pool
 from standpipe.serve.exchange import Exchange, Header
 from standpipe.serve.front import Route
-from standpipe.site import documents, openapi, sentences, status, theme
+from standpipe.settings import Settings, SettingsError
+from standpipe.site import documents, openapi, status, theme
 from standpipe.site.assets import FRESH, Assets, Content, File, files, modules, text
-from standpipe.site.facts import Facts
+from standpipe.site.facts import Facts, links, summary, words
+from standpipe.site.status import StatusBoard
 
 _POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; font-src 'self'; connect-src 'self'; "
@@ -76,21 +79,29 @@ _STATE = (
     '<p class="state" id="state"><span class="dot"></span> <span data-model></span> <span data-line></span> '
     '<a href="/status">Status</a></p>'
 )
-"""Where the documentation's script tells how the tap is now."""
+"""Where the documentation's script tells how the server is now."""
 
 
-class Site:
-    """The routes of the site, for the facts and the status as they are at each request."""
+class Pages:
+    """The routes of everything that is there to be looked at, each page as the facts are when it is asked for."""
 
-    def __init__(
-        self, facts: Callable[[], Facts], told: Callable[[], dict[str, Any]], paths: Callable[[], Iterable[str]]
-    ) -> None:
-        """`told` gives the status, as `serve.status` tells it; `paths` all that is served, for the description."""
-        self._facts = facts
-        self._told = told
-        self._paths = paths
-        styles = Content(theme.css(facts().accent).encode(), "css")
+    def __init__(self, settings: Settings, address: str, pool: Pool, board: StatusBoard) -> None:
+        """`address` is where people reach this server unless the settings say. Raises SettingsError."""
+        self._settings = settings
+        self._address = (settings.public_url or address).rstrip("/")
+        self._pool = pool
+        self._board = board
+        self.paths: tuple[str, ...] = ()
+        """All that is served, for the description of the API: to be set once it is known."""
+        try:
+            self._links = links(settings.links)
+        except ValueError as error:
+            raise SettingsError(f"links: {error}") from error
+        styles = Content(theme.css(settings.accent).encode(), "css")
         self._assets = Assets({**files("css"), **files("js"), **files("vendor"), "theme.css": styles})
+
+    def _facts(self) -> Facts:
+        return Facts(self._settings, self._address, self._pool.resolve(None), self._links)
 
     def routes(self) -> dict[str, Route]:
         """Paths of pages, of their twins in Markdown, and of what browsers and programs look for."""
@@ -109,6 +120,8 @@ class Site:
         }
         routes["/status"] = Route({"GET": self._status})
         routes["/status.md"] = Route({"GET": self._status_twin})
+        routes["/api/status"] = Route({"GET": self._board.get_status})
+        routes["/api/status/events"] = Route({"GET": self._board.get_events})
         for name, content in files("files").items():
             routes[f"/{name.removeprefix('files/')}"] = Route({"GET": File(content)})
         routes["/assets/*"] = Route({"GET": self._assets})
@@ -136,7 +149,7 @@ class Site:
         values = {
             "name": facts.name,
             "address": facts.address,
-            "version": facts.version,
+            "version": __version__,
             "assets": self._assets.prefix,
             "logo": _LOGO,
             "path": path,
@@ -146,7 +159,7 @@ class Site:
         return {**values, "head": _fill(text("pages/head.html"), values)}
 
     def _document(self, facts: Facts, path: str, source: str, description: str) -> str:
-        document = documents.to_html(text(source), sentences.words(facts))
+        document = documents.to_html(text(source), words(facts))
         entries = "".join(f'<li><a href="#{name}">{html.escape(title)}</a></li>' for name, title in document.contents)
         contents = f'<details class="contents" open><summary>On this page</summary><ol>{entries}</ol></details>'
         content = document.body.replace("</p>", f"</p>{_STATE}", 1) if path == "/" else document.body
@@ -159,10 +172,10 @@ class Site:
         return self.shell(facts, path, "docs", title=title, description=description, body=body, twin=twin)
 
     def _index(self, facts: Facts) -> str:
-        return self._document(facts, "/", "pages/index.md", sentences.summary(facts))
+        return self._document(facts, "/", "pages/index.md", summary(facts))
 
     def _index_twin(self, facts: Facts) -> str:
-        return documents.to_markdown(text("pages/index.md"), sentences.words(facts))
+        return documents.to_markdown(text("pages/index.md"), words(facts))
 
     def _privacy(self, facts: Facts) -> str:
         return self._document(
@@ -170,34 +183,36 @@ class Site:
         )
 
     def _privacy_twin(self, facts: Facts) -> str:
-        return documents.to_markdown(text("pages/privacy.md"), sentences.words(facts))
+        return documents.to_markdown(text("pages/privacy.md"), words(facts))
 
     async def _status(self, exchange: Exchange) -> None:
-        facts, told = self._facts(), self._told()
+        facts = self._facts()
         page = self.shell(
             facts,
             "/status",
             "status",
             title=f"Status · {facts.name}",
-            description=f"Whether {facts.name} is up, how long the line is, and how the last hour was.",
-            body=_fill(text("pages/status.html"), status.places(told)),
+            description=f"Whether {facts.name} is up, how long the queue is, and how the last hour was.",
+            body=_fill(text("pages/status.html"), status.places(self._board.status())),
             twin="/status.md",
         )
         Content(page.encode(), "html").send(exchange, *page_headers())
 
     async def _status_twin(self, exchange: Exchange) -> None:
-        Content(status.to_markdown(self._told()).encode(), "md").send(exchange, FRESH)
+        Content(status.to_markdown(self._board.status()).encode(), "md").send(exchange, FRESH)
 
     def _llms(self, facts: Facts) -> str:
-        return documents.fill(text("pages/llms.txt"), sentences.words(facts))
+        return documents.fill(text("pages/llms.txt"), words(facts))
 
     def _openapi(self, facts: Facts) -> str:
-        samples = documents.samples(text("pages/index.md"), sentences.words(facts))
-        return msgspec.json.encode(openapi.document(facts, self._paths(), samples.__getitem__)).decode()
+        samples = documents.samples(text("pages/index.md"), words(facts))
+        return msgspec.json.encode(openapi.document(facts, self.paths, samples.__getitem__)).decode()
 
     def _chat(self, facts: Facts) -> str:
-        values = self._values(facts, "/chat", f"Chat · {facts.name}", sentences.summary(facts))
-        return _fill(text("pages/chat.html"), {**values, "welcome": facts.welcome, "preload": self._preload("chat")})
+        values = self._values(facts, "/chat", f"Chat · {facts.name}", summary(facts))
+        return _fill(
+            text("pages/chat.html"), {**values, "welcome": facts.settings.welcome, "preload": self._preload("chat")}
+        )
 
     def _preload(self, script: str) -> str:
         """What a page's script imports, told at once, so that it is not found out one file after the other."""

@@ -1,8 +1,8 @@
-"""The public status: how this tap is and was in the last hour, as JSON, as server-sent events, as Markdown.
+"""The status: how this server is now and was in the last hour, as JSON, as server-sent events, as a page and Markdown.
 
-All who watch get the same bytes, made once a tick. A stream that watches ends by itself after a while (browsers come
-back by themselves) and when the house drains, and only so many are served at a time, because each is a connection that
-is held for nothing but numbers.
+All who watch get the same bytes, made once a second. A stream ends by itself after a while (browsers come back by
+themselves) and when the server drains, and only so many are served at a time, because each is a connection that is held
+for nothing but numbers. What is said, and in which words, stands in `observe.about`.
 """
 
 from __future__ import annotations
@@ -10,15 +10,32 @@ from __future__ import annotations
 import asyncio
 import html
 from collections.abc import Callable
-from typing import Any
 
 import msgspec
+from msgspec.structs import asdict
 
+from standpipe import __version__
 from standpipe.chat.errors import LineFull
-from standpipe.observe.history import MINUTES, Hour, Status
+from standpipe.engines.pool import Pool
+from standpipe.observe.about import (
+    ROWS,
+    WARNINGS,
+    About,
+    ClientLoad,
+    EngineState,
+    Limits,
+    OperatorStatus,
+    Queue,
+    RateLimit,
+    Status,
+    texts,
+)
+from standpipe.observe.history import MINUTES, History
 from standpipe.observe.hooks import Record
-from standpipe.policy.line import LineStatistics
+from standpipe.policy.alarm import Alarm
+from standpipe.serve.admission import Admission
 from standpipe.serve.exchange import Exchange
+from standpipe.settings import Settings
 
 TICK = 2.0
 """Seconds between two events of a stream."""
@@ -27,35 +44,37 @@ LONGEST = 600.0
 WATCHERS = 64
 """Streams at a time."""
 _SAMPLE = 1.0
+_BUSIEST = 50
+"""Clients that an operator is shown at a time."""
 _NO_STORE = ((b"cache-control", b"no-store"),)
 
 
 class StatusBoard:
-    """Collects, and answers whoever looks.
-
-    Args:
-        about: what GET /api tells.
-        line: the line's numbers at this instant.
-        draining: whether the house shuts down.
-    """
+    """Collects the last hour, and answers everybody who looks. `hash_client` is the log's."""
 
     def __init__(
-        self, about: Callable[[], dict[str, Any]], line: Callable[[], LineStatistics], draining: Callable[[], bool]
+        self,
+        settings: Settings,
+        pool: Pool,
+        admission: Admission,
+        alarm: Alarm,
+        hash_client: Callable[[str], str],
     ) -> None:
-        self._about = about
-        self._line = line
-        self._draining = draining
-        self._status: Status | None = None
-        self._timer: asyncio.TimerHandle | None = None
+        self._settings = settings
+        self._pool = pool
+        self._admission = admission
+        self._alarm = alarm
+        self._hash_client = hash_client
+        self._history = History(0.0)
         self._begun = 0.0
-        self._seen: tuple[float, bytes] = (0.0, b"")
+        self._timer: asyncio.TimerHandle | None = None
+        self._bytes_made: tuple[float, bytes] = (0.0, b"")
         self._watchers = 0
 
     def open(self) -> None:
         """Begin to collect."""
-        loop = asyncio.get_running_loop()
-        self._begun = loop.time()
-        self._status = Status(self._begun)
+        self._begun = asyncio.get_running_loop().time()
+        self._history = History(self._begun)
         self._sample()
 
     def close(self) -> None:
@@ -66,134 +85,147 @@ class StatusBoard:
 
     def record(self, record: Record) -> None:
         """The hook."""
-        if self._status is not None:
-            self._status.record(record, asyncio.get_running_loop().time())
+        self._history.record(record, asyncio.get_running_loop().time())
 
     def _sample(self) -> None:
-        assert self._status is not None
         loop = asyncio.get_running_loop()
-        line = self._line()
-        self._status.sample(loop.time(), waiting=line.waiting, running=line.running, slots=line.slots)
+        line = self._admission.line.statistics()
+        self._history.sample(loop.time(), waiting=line.waiting, running=line.running, slots=line.slots)
         self._timer = loop.call_later(_SAMPLE, self._sample)
 
-    def hour(self) -> Hour:
-        """The last hour."""
-        now = asyncio.get_running_loop().time()
-        return (self._status or Status(now)).hour(now)
+    def engines(self) -> tuple[EngineState, ...]:
+        """Every engine as it is now."""
+        return tuple(
+            EngineState(engine.name, engine.up, engine.slots, engine.busy, engine.models, engine.handling)
+            for engine in self._pool.statistics().engines
+        )
 
-    def now(self) -> dict[str, Any]:
-        """Everything that is told."""
-        return {
-            **self._about(),
-            "uptime_seconds": round(asyncio.get_running_loop().time() - self._begun),
-            "hour": self.hour(),
-        }
+    def about(self) -> About:
+        """What GET /api says."""
+        health, line, settings = self._pool.health(), self._admission.line.statistics(), self._settings
+        return About(
+            status="ok" if health.up else "down",
+            name=settings.name,
+            version=__version__,
+            model=self._pool.resolve(None),
+            engines=self.engines(),
+            rate_limit=RateLimit(settings.pace_interval, settings.pace_waiting),
+            queue=Queue(line.waiting, line.running, line.slots),
+            limits=Limits(settings.max_tokens, settings.body_limit),
+            reason=health.reason,
+            warnings=tuple(sorted(WARNINGS[oddity] for oddity in self._alarm.statistics().oddities)),
+        )
 
-    def clients(self) -> dict[str, float]:
-        """Tokens of each client lately, by its hash. For the operator only."""
+    def status(self) -> Status:
+        """What GET /api/status says."""
         now = asyncio.get_running_loop().time()
-        return {} if self._status is None else self._status.clients(now)
+        return Status(**asdict(self.about()), uptime_seconds=round(now - self._begun), hour=self._history.hour(now))
+
+    def for_operator(self) -> OperatorStatus:
+        """The status, and who is in the queue, by the daily hashes of the log."""
+        now = asyncio.get_running_loop().time()
+        clients = {client: [0, 0, tokens] for client, tokens in self._history.clients(now).items()}
+        for address, waiting, running in self._admission.line.clients():
+            load = clients.setdefault(self._hash_client(address), [0, 0, 0.0])
+            load[0] += waiting
+            load[1] += running
+        busiest = sorted(clients.items(), key=lambda item: item[1], reverse=True)[:_BUSIEST]
+        loads = (
+            ClientLoad(client, int(waiting), int(running), round(tokens))
+            for client, (waiting, running, tokens) in busiest
+        )
+        return OperatorStatus(**asdict(self.status()), clients=tuple(loads), clients_known=len(clients))
 
     def _bytes(self) -> bytes:
         """The same for everybody who asks within a second."""
         now = asyncio.get_running_loop().time()
-        made, data = self._seen
+        made, data = self._bytes_made
         if not data or now - made >= 1.0:
-            data = msgspec.json.encode(self.now())
-            self._seen = now, data
+            data = msgspec.json.encode(self.status())
+            self._bytes_made = now, data
         return data
 
-    async def whole(self, exchange: Exchange) -> None:
-        """The handler of GET /api/status."""
+    async def get_about(self, exchange: Exchange) -> None:
+        """GET /api: 200 as long as this process answers at all; `status` says whether an engine does."""
+        exchange.send(200, msgspec.json.encode(self.about()), headers=_NO_STORE)
+
+    async def get_status(self, exchange: Exchange) -> None:
+        """GET /api/status."""
         exchange.send(200, self._bytes(), headers=_NO_STORE)
 
-    async def events(self, exchange: Exchange) -> None:
-        """The handler of GET /api/status/events: the same again and again."""
+    async def get_events(self, exchange: Exchange) -> None:
+        """GET /api/status/events: the same again and again."""
         if self._watchers >= WATCHERS:
-            raise LineFull("Too many watch already. GET /api/status gives the same once.", retry_after=30.0)
+            raise LineFull("Too many live status streams are open. Poll GET /api/status instead.", retry_after=30.0)
         self._watchers += 1
         loop = asyncio.get_running_loop()
         until = loop.time() + LONGEST
         try:
             exchange.start(200, ((b"content-type", b"text/event-stream"), *_NO_STORE, (b"x-accel-buffering", b"no")))
-            while loop.time() < until and not self._draining():
+            while loop.time() < until and not self._admission.draining:
                 exchange.reply.write(b"data: %b\n\n" % self._bytes())
                 await asyncio.sleep(TICK)
             exchange.reply.end()
         finally:
             self._watchers -= 1
 
+    async def get_top(self, exchange: Exchange) -> None:
+        """GET /top of the admin listener."""
+        exchange.send(200, msgspec.json.encode(self.for_operator()), headers=_NO_STORE)
+
     def __repr__(self) -> str:
         return f"<StatusBoard {self._watchers} watch>"
 
 
-def _number(value: float | None, unit: str = "") -> str:
-    return "-" if value is None else f"{value:g}{unit}"
-
-
-def rows(told: dict[str, Any]) -> list[tuple[str, str]]:
-    """The numbers of a status as people read them: what, and how much."""
-    hour: Hour = told["hour"]
-    line = told["line"]
-    return [
-        ("model", told["model"]),
-        ("asks that run, of the slots", f"{line['running']} of {line['slots']}"),
-        ("asks that wait in line", f"{line['waiting']}"),
-        ("asks per minute, now", _number(hour.asks_per_minute)),
-        ("tokens per second, now", _number(hour.tokens_per_second)),
-        ("asks in the last hour", f"{hour.asks:,}"),
-        ("of these answered", f"{hour.answered:,}"),
-        ("refused for the client's own pace (429)", f"{hour.refused_pace:,}"),
-        ("refused for want of capacity (503)", f"{hour.refused_capacity:,}"),
-        ("failed", f"{hour.failed:,}"),
-        ("median wait", _number(hour.wait_median, " s")),
-        ("95 of 100 waited at most", _number(hour.wait_p95, " s")),
-        ("fairness index (1 is perfectly even)", _number(hour.fairness)),
-    ]
-
-
-def places(told: dict[str, Any]) -> dict[str, str]:
-    """What stands in the status page before any script runs."""
-    hour: Hour = told["hour"]
-    up = told["status"] == "ok"
-    engines = (
-        f'<li><span class="dot" data-{"up" if engine["up"] else "down"}></span> '
-        f"<span>{html.escape(engine['name'])}</span> "
-        f"<small>{engine['busy']} of {engine['slots']} slots busy</small></li>"
-        for engine in told["engines"]
+def places(status: Status) -> dict[str, str]:
+    """What stands in the status page before any script runs. Scripts find each number by its key and its form."""
+    numbers = texts(status)
+    rows = "".join(
+        f'<tr><td>{html.escape(row.label)}</td><td data-value="{row.key}" data-form="{row.form}">'
+        f"{html.escape(numbers[row.key])}</td></tr>"
+        for row in ROWS
+    )
+    engines = "".join(
+        f'<li><span class="dot" data-{_up(engine)}></span> <span>{html.escape(engine.name)}</span> '
+        f"<small>{engine.busy} of {engine.slots} slots busy</small></li>"
+        for engine in status.engines
     )
     return {
-        "dot": "data-up" if up else "data-down",
-        "headline": f"{told['name']} is {'up' if up else 'down'}",
-        "reason": told.get("reason") or f"The model is {told['model']}.",
-        "asks_per_minute": _number(hour.asks_per_minute),
-        "tokens_per_second": _number(hour.tokens_per_second),
-        "waiting": str(told["line"]["waiting"]),
-        "wait_median": _number(hour.wait_median, " s"),
-        "rows": "".join(
-            f"<tr><td>{html.escape(name)}</td><td>{html.escape(value)}</td></tr>" for name, value in rows(told)
-        ),
-        "engines": "".join(engines),
+        **numbers,
+        "dot": f"data-{'up' if status.status == 'ok' else 'down'}",
+        "headline": _headline(status),
+        "reason": status.reason or f"The model is {status.model}.",
+        "rows": rows,
+        "engines": engines,
     }
 
 
-def to_markdown(told: dict[str, Any]) -> str:
+def to_markdown(status: Status) -> str:
     """A status for programs that read."""
-    up = "up" if told["status"] == "ok" else "down"
-    engines = [
-        f"- {engine['name']}: {'up' if engine['up'] else 'down'}, {engine['busy']} of {engine['slots']} slots busy"
-        for engine in told["engines"]
-    ]
-    lines = [
-        f"# {told['name']} is {up}",
-        "",
-        "| what | how much |",
-        "|---|---|",
-        *(f"| {name} | {value} |" for name, value in rows(told)),
-        "",
-        *engines,
-        "",
-        f"The last {MINUTES} minutes, minute by minute, are at /api/status as JSON.",
-        "",
-    ]
-    return "\n".join(lines)
+    numbers = texts(status)
+    return "\n".join(
+        [
+            f"# {_headline(status)}",
+            "",
+            "| what | how much |",
+            "|---|---|",
+            f"| Model | {status.model} |",
+            *(f"| {row.label} | {numbers[row.key]} |" for row in ROWS),
+            "",
+            *(
+                f"- {engine.name}: {_up(engine)}, {engine.busy} of {engine.slots} slots busy"
+                for engine in status.engines
+            ),
+            "",
+            f"The last {MINUTES} minutes, minute by minute, are at /api/status as JSON.",
+            "",
+        ]
+    )
+
+
+def _headline(status: Status) -> str:
+    return f"{status.name} is {'up' if status.status == 'ok' else 'down'}"
+
+
+def _up(engine: EngineState) -> str:
+    return "up" if engine.up else "down"

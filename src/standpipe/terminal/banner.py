@@ -4,18 +4,11 @@ from __future__ import annotations
 
 import socket
 import sys
-from typing import Protocol
 
 from standpipe.edge.listen import address_of
 from standpipe.settings import Settings
 
 _ANY = {"0.0.0.0", "::", ""}  # noqa: S104 - recognised here, not bound
-
-
-class House(Protocol):
-    """What the banner needs to know of a running house."""
-
-    def about(self) -> dict[str, object]: ...
 
 
 def address(settings: Settings, sock: socket.socket) -> str:
@@ -31,10 +24,9 @@ def address(settings: Settings, sock: socket.socket) -> str:
     return f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"
 
 
-def show(settings: Settings, house: House, sock: socket.socket, reasons: tuple[str, ...]) -> None:
-    """Print the lines on standard output."""
+def show(settings: Settings, model: str, sock: socket.socket, reasons: tuple[str, ...]) -> None:
+    """Print the lines on standard output. `reasons` say of each engine what it is."""
     where = address(settings, sock)
-    about = house.about()
     socket_flag = f"--unix-socket {address_of(sock)} " if sock.family == socket.AF_UNIX else ""
     body = '{"messages":[{"role":"user","content":"Hello!"}]}'
     lines = [
@@ -42,7 +34,7 @@ def show(settings: Settings, house: House, sock: socket.socket, reasons: tuple[s
         "",
         f"  curl {socket_flag}-N {where}/api -H 'Content-Type: application/json' -d '{body}'",
         "",
-        f"  model    {about['model']}",
+        f"  model    {model}",
         *(f"  engine   {reason}" for reason in reasons),
         f"  reached  {_reach(settings, sock)}",
     ]
@@ -55,11 +47,11 @@ def show(settings: Settings, house: House, sock: socket.socket, reasons: tuple[s
 
 def _reach(settings: Settings, sock: socket.socket) -> str:
     if sock.family == socket.AF_UNIX:
-        return "by whoever may open the socket"
+        return "by anyone with access to the socket"
     host = sock.getsockname()[0]
     if host.startswith("127.") or host == "::1":
         proxies = (
-            f", and by the world through {', '.join(settings.trusted_proxies)}" if settings.trusted_proxies else ""
+            f", and by everybody through {', '.join(settings.trusted_proxies)}" if settings.trusted_proxies else ""
         )
         return f"from this machine only{proxies} (--host 0.0.0.0 opens it to the network)"
     return "by everybody who can reach this address, without a key; prompts and answers are not stored"

@@ -1,16 +1,16 @@
-"""`standpipe top`: a tap seen live by its operator, over the admin listener.
+"""`standpipe top`: a running Standpipe seen live by its operator, over the admin listener.
 
-What is drawn is a function of what was told; the loop around it asks every second and draws on the terminal's other
-screen, until Ctrl-C. Clients are the daily hashes of the log, so that a line of the log can be found here.
+What is drawn is a function of one `OperatorStatus`; the loop around it asks every second and draws on the terminal's
+other screen, until Ctrl-C. Clients are the daily hashes of the log, so that a line of the log can be found here.
 """
 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
-from msgspec import Struct
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
 from rich.table import Table
@@ -18,75 +18,22 @@ from rich.text import Text
 
 from standpipe.http_client.client import AnswerTooLarge, Client
 from standpipe.http_client.transport import HttpFault
+from standpipe.observe.about import ROWS, OperatorStatus, texts
 
 EVERY = 1.0
 """Seconds between two pictures."""
 _BARS = " ▁▂▃▄▅▆▇█"
 
 
-class _Engine(Struct):
-    name: str
-    up: bool
-    slots: int
-    busy: int
-
-
-class _Line(Struct):
-    waiting: int
-    running: int
-    slots: int
-
-
-class _Client(Struct):
-    client: str
-    waiting: int
-    running: int
-    tokens: int
-
-
-class _Hour(Struct):
-    asks: int
-    answered: int
-    refused_pace: int
-    refused_capacity: int
-    failed: int
-    left: int
-    asks_per_minute: float
-    tokens_per_second: float
-    wait_median: float | None
-    wait_p95: float | None
-    fairness: float | None
-    minute_asks: list[int]
-    minute_tokens: list[float]
-    minute_line: list[int]
-
-
-class Top(Struct):
-    """What GET /top of the admin listener tells, as far as it is drawn."""
-
-    name: str
-    status: str
-    version: str
-    model: str
-    uptime_seconds: int
-    engines: list[_Engine]
-    line: _Line
-    hour: _Hour
-    clients: list[_Client]
-    clients_known: int
-    reason: str | None = None
-    warnings: list[str] = []
-
-
-def picture(top: Top, width: int, height: int) -> RenderableType:
+def picture(top: OperatorStatus, width: int, height: int) -> RenderableType:
     """What is drawn, on a terminal of this size."""
     parts: list[RenderableType] = [_head(top), Text(), _numbers(top, width), Text(), _engines(top)]
     parts += [Text(f"! {warning}", style="yellow") for warning in top.warnings]
-    room = height - len(top.engines) - len(top.warnings) - 18
+    room = height - len(top.engines) - len(top.warnings) - len(ROWS) - 8
     return Group(*parts, Text(), _clients(top, max(3, room)))
 
 
-def _head(top: Top) -> Text:
+def _head(top: OperatorStatus) -> Text:
     up = top.status == "ok"
     head = Text("● ", style="green" if up else "red")
     head.append(f"{top.name} {'is up' if up else 'is down'}", style="bold")
@@ -96,24 +43,20 @@ def _head(top: Top) -> Text:
     return head
 
 
-def _numbers(top: Top, width: int) -> Table:
-    hour, line = top.hour, top.line
+def _numbers(top: OperatorStatus, width: int) -> Table:
     table = Table.grid(padding=(0, 3, 0, 0))
     table.add_column(style="dim", no_wrap=True)
-    table.add_column(no_wrap=True)
+    table.add_column(no_wrap=True, justify="right")
     table.add_column(no_wrap=True, style="cyan")
-    shown = min(60, max(10, width - 54))  # minutes that there is room for
-    table.add_row("line", f"{line.waiting} wait, {line.running} of {line.slots} run", sparks(hour.minute_line[-shown:]))
-    table.add_row("asks per minute", f"{hour.asks_per_minute:g}", sparks(hour.minute_asks[-shown:]))
-    table.add_row("tokens per second", f"{hour.tokens_per_second:g}", sparks(hour.minute_tokens[-shown:]))
-    table.add_row("wait, median, 95 %", f"{_seconds(hour.wait_median)}, {_seconds(hour.wait_p95)}")
-    table.add_row("answered, last hour", f"{hour.answered} of {hour.asks}, {hour.failed} failed, {hour.left} left")
-    table.add_row("refused, last hour", f"{hour.refused_pace} own pace, {hour.refused_capacity} capacity")
-    table.add_row("fairness index", _plain(hour.fairness))
+    minutes = min(60, max(10, width - 48))  # as many as there is room for
+    numbers = texts(top)
+    for row in ROWS:
+        history = getattr(top.hour, row.minutes)[-minutes:] if row.minutes else ()
+        table.add_row(row.label, numbers[row.key], sparks(history))
     return table
 
 
-def _engines(top: Top) -> Table:
+def _engines(top: OperatorStatus) -> Table:
     table = Table(box=None, padding=(0, 3, 0, 0), header_style="dim", title_justify="left")
     for heading in ("engine", "", "slots"):
         table.add_column(heading)
@@ -123,7 +66,7 @@ def _engines(top: Top) -> Table:
     return table
 
 
-def _clients(top: Top, rows: int) -> Table:
+def _clients(top: OperatorStatus, rows: int) -> Table:
     table = Table(box=None, padding=(0, 3, 0, 0), header_style="dim")
     table.add_column("client")
     for heading in ("wait", "run", "tokens, 5 min"):
@@ -138,25 +81,18 @@ def _clients(top: Top, rows: int) -> Table:
     return table
 
 
-def sparks(values: list[int] | list[float]) -> str:
-    """Numbers as a line of bars, the highest one full."""
-    most = max(values, default=0)
+def sparks(values: Sequence[float | None]) -> str:
+    """Numbers as a line of bars, the highest one full. What is not known is drawn as nothing."""
+    known = [value or 0 for value in values]
+    most = max(known, default=0)
     if not most:
         return _BARS[1] * len(values)
-    return "".join(_BARS[max(1, round(value / most * 8))] for value in values)
+    return "".join(_BARS[max(1, round(value / most * 8))] for value in known)
 
 
 def _bar(busy: int, slots: int, width: int = 16) -> str:
     full = round(busy / slots * width) if slots else 0
     return "█" * full + "░" * (width - full)
-
-
-def _seconds(value: float | None) -> str:
-    return "-" if value is None else f"{value:.2f} s" if value < 10 else f"{value:.0f} s"
-
-
-def _plain(value: float | None) -> str:
-    return "nobody had to compete" if value is None else f"{value:.3f}"
 
 
 def _duration(seconds: int) -> str:
@@ -167,21 +103,21 @@ def _duration(seconds: int) -> str:
 
 
 class Unreachable(Exception):
-    """There is no tap at this address, or it does not tell. The message says what to do."""
+    """No Standpipe answers at this address. The message says what to do."""
 
 
-async def look(client: Client, url: str) -> Top:
+async def look(client: Client, url: str) -> OperatorStatus:
     """Ask once. Raises Unreachable."""
     try:
         answer = await client.fetch("GET", "/top", within=5.0)
     except (HttpFault, AnswerTooLarge, OSError) as error:
-        raise Unreachable(f"no tap answers at {url} ({error}). Is it the admin listener's address?") from None
+        raise Unreachable(f"no Standpipe answers at {url} ({error}). Is it the admin listener's address?") from None
     if answer.status != 200:
         raise Unreachable(f"{url} answered with status {answer.status}. Is it the admin listener's address?")
     try:
-        return msgspec.json.decode(answer.body, type=Top)
+        return msgspec.json.decode(answer.body, type=OperatorStatus)
     except msgspec.DecodeError as error:
-        raise Unreachable(f"{url} tells something else: {error}") from None
+        raise Unreachable(f"{url} answered with something else: {error}") from None
 
 
 async def _watch(url: str, console: Console, *, once: bool) -> None:
@@ -202,7 +138,7 @@ async def _watch(url: str, console: Console, *, once: bool) -> None:
 
 
 async def _again(client: Client, url: str, console: Console) -> RenderableType:
-    """The next picture; a tap that is away for a moment may come back."""
+    """The next picture; a server that is away for a moment may come back."""
     try:
         return picture(await look(client, url), console.width, console.height)
     except Unreachable as error:

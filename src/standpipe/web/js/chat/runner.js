@@ -103,7 +103,7 @@ export class Runner {
   async #place(after) {
     const signal = this.#control?.signal;
     const answer = await fetch('/api/limits', { signal }).then((response) => response.json()).catch(() => null);
-    const mine = answer?.asks?.toSorted?.((a, b) => Math.abs(a.waited_seconds - after / 1000) - Math.abs(b.waited_seconds - after / 1000));
+    const mine = answer?.requests?.toSorted?.((a, b) => Math.abs(a.waited_seconds - after / 1000) - Math.abs(b.waited_seconds - after / 1000));
     if (mine?.length && !signal?.aborted) {
       this.#dispatch({ type: 'queue', position: mine[0].position, eta: mine[0].eta_seconds, at: Date.now() });
     }

@@ -72,7 +72,7 @@ function bar(state, act) {
     <p class="live">
       <span class="dot" ?data-up=${up} ?data-down=${tap && !up}></span>
       <span class="model">${tap ? tap.model : 'Connecting…'}</span>
-      ${tap?.line?.waiting ? html`<span class="line">${tap.line.waiting} queued</span>` : nothing}
+      ${tap?.queue?.waiting ? html`<span class="line">${tap.queue.waiting} queued</span>` : nothing}
       ${tap && !up ? html`<span class="line">no engine available</span>` : nothing}
     </p>
     <div class="bar-tools">
@@ -143,7 +143,7 @@ function composer(state, act) {
 }
 
 function pace(tap) {
-  const interval = tap?.pace?.interval_seconds;
+  const interval = tap?.rate_limit?.interval_seconds;
   if (!interval) return nothing;
   return html`<span>One message every ${interval} s<span class="more">; faster ones are delayed</span></span>`;
 }

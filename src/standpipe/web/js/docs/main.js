@@ -24,7 +24,7 @@ function state(tap) {
   dot.toggleAttribute('data-up', up);
   dot.toggleAttribute('data-down', !up);
   place.querySelector('[data-model]').textContent = tap ? tap.model : 'server not reachable';
-  const { waiting, running } = tap?.line ?? {};
+  const { waiting, running } = tap?.queue ?? {};
   const line = waiting ? `${waiting} queued` : running ? 'no queue' : 'idle';
   place.querySelector('[data-line]').textContent = up ? line : 'no engine available';
 }

@@ -4,25 +4,14 @@ import { copyButtons, watch } from '../page/live.js';
 import { count, decimal, seconds } from '../page/words.js';
 import { bars, ceiling, curve, HEIGHT, WIDTH } from './chart.js';
 
+const wait = (value) => seconds(value * 1000);
+const FORMS = { count, decimal, seconds: wait };
 const CHARTS = [
-  { name: 'Requests per minute', of: 'minute_asks', kind: 'bars', word: count },
+  { name: 'Requests per minute', of: 'minute_requests', kind: 'bars', word: count },
   { name: 'Tokens per second', of: 'minute_tokens', kind: 'curve', word: decimal },
-  { name: '95th percentile wait', of: 'minute_wait', kind: 'curve', word: (value) => seconds(value * 1000) },
-  { name: 'Longest queue', of: 'minute_line', kind: 'bars', word: count },
-  { name: 'Rejected', of: 'minute_refused', kind: 'bars', word: count },
-];
-
-const wait = (value) => (value === null ? '-' : seconds(value * 1000));
-const ROWS = [
-  ['Answered', (hour) => `${count(hour.answered)} of ${count(hour.asks)}`],
-  ['Tokens', (hour) => count(hour.tokens)],
-  ['Median wait', (hour) => wait(hour.wait_median)],
-  ['95th percentile wait', (hour) => wait(hour.wait_p95)],
-  ['Rejected: rate limit (429)', (hour) => count(hour.refused_pace)],
-  ['Rejected: at capacity (503)', (hour) => count(hour.refused_capacity)],
-  ['Failed', (hour) => count(hour.failed)],
-  ['Canceled by the client', (hour) => count(hour.left)],
-  ['Fairness index', (hour) => (hour.fairness === null ? 'no competition' : hour.fairness.toFixed(3))],
+  { name: '95th percentile wait', of: 'minute_wait', kind: 'curve', word: wait },
+  { name: 'Longest queue', of: 'minute_queue', kind: 'bars', word: count },
+  { name: 'Rejected', of: 'minute_rejected', kind: 'bars', word: count },
 ];
 
 const id = (name) => document.getElementById(name);
@@ -34,12 +23,11 @@ function show(told) {
   }
   const up = told.status === 'ok';
   head(up, up ? 'up' : 'down', told.reason ?? `The model is ${told.model}.`, told.name);
-  const values = { ...told.hour, waiting: told.line.waiting };
-  for (const place of document.querySelectorAll('[data-value]')) {
-    const value = values[place.dataset.value];
-    place.textContent = place.dataset.value === 'wait_median' ? wait(value) : place.dataset.value === 'waiting' ? count(value) : decimal(value);
+  const values = { ...told.hour, ...told.queue };
+  for (const { dataset, firstChild } of document.querySelectorAll('[data-value]')) {
+    const value = values[dataset.value];
+    firstChild.data = value === null ? '-' : FORMS[dataset.form](value);
   }
-  id('rows').replaceChildren(...ROWS.map(([name, word]) => row(name, word(told.hour))));
   id('engines').replaceChildren(...told.engines.map(engine));
   for (const chart of CHARTS) draw(chart, told.hour[chart.of]);
   id('charts').hidden = false;
@@ -51,12 +39,6 @@ function head(up, word, reason, name) {
   const headline = `${name ?? document.body.dataset.name} is ${word}`;
   if (id('headline').textContent !== headline) id('headline').textContent = headline;
   id('reason').textContent = reason;
-}
-
-function row(name, value) {
-  const line = document.createElement('tr');
-  for (const text of [name, value]) line.insertCell().textContent = text;
-  return line;
 }
 
 function engine({ name, up, busy, slots }) {

@@ -1,0 +1,254 @@
+"""The application: settings and engines to handlers, connected. Opens no socket; `run` puts it behind servers."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import secrets
+import time
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Self
+
+from standpipe.dialects.openai import completions as openai_completions
+from standpipe.dialects.openai import request as openai_chat
+from standpipe.dialects.openai.responses import request as openai_responses
+from standpipe.edge.server import EdgeStatistics
+from standpipe.engines.engine import Engine
+from standpipe.engines.guard.control_tokens import Handling
+from standpipe.engines.pool import Pool
+from standpipe.observe.about import WARNINGS
+from standpipe.observe.hooks import Hook
+from standpipe.observe.log import ClientHash, Logger, RequestLog
+from standpipe.observe.metrics import Metrics, Now
+from standpipe.policy.alarm import Alarm
+from standpipe.policy.caps import Caps
+from standpipe.policy.identity import Identities, Identity, Trust
+from standpipe.policy.line import Line, Policy, Reach, Room, Rules
+from standpipe.policy.overload import SlotRange, Slots
+from standpipe.policy.pace import MICROSECONDS, Rate
+from standpipe.policy.retry import ATTEMPTS
+from standpipe.serve import endpoints
+from standpipe.serve.admission import Admission
+from standpipe.serve.conversations import Conversations
+from standpipe.serve.exchange import Exchange
+from standpipe.serve.front import Front, Route, Routes, host_rule
+from standpipe.serve.limits import Caps as ToldCaps
+from standpipe.serve.limits import Limits
+from standpipe.serve.share import Shares
+from standpipe.serve.stream import StreamTimeouts
+from standpipe.serve.walk import AskHandler, Embeddings, Services
+from standpipe.settings import Settings, SettingsError
+from standpipe.site import admin
+from standpipe.site.pages import Pages
+from standpipe.site.status import StatusBoard
+from standpipe.store.blobs import Blobs, Quota
+from standpipe.store.paces import Paces
+
+REFRESH = 10.0
+"""Seconds between two looks at every engine's health."""
+
+
+class App:
+    """One running Standpipe. `guard` answers the public, `admin` the operator; use it as an async context manager."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        engines: Sequence[Engine],
+        log: Logger,
+        *,
+        address: str,
+        local: bool,
+        attempts: int = ATTEMPTS,
+        timeouts: StreamTimeouts | None = None,
+    ) -> None:
+        """`address` is where people reach it, for the pages; `local` whether only this machine can. `attempts` and
+        `timeouts` are for tests: no operator would turn them. Raises SettingsError."""
+        self._log = log
+        self._refreshing: asyncio.Task[None] | None = None
+        self.pool = Pool(
+            engines,
+            default_model=settings.model or None,
+            first_token_timeout=settings.first_token_timeout,
+            stall_timeout=settings.stall_timeout,
+            attempts=attempts,
+        )
+        self._identities = Identities(_trust(settings))
+        if settings.client_header and not settings.trusted_proxies:
+            log.warning("client_header is set, but nobody is in trusted_proxies, so it is never read")
+        self._alarm = Alarm()
+        self._rules = _rules(settings)
+        self.line = Line(self._rules, min(self.pool.slots, settings.streams))
+        self.admission = Admission(
+            self.line,
+            Paces(),
+            rate=_rate(settings),
+            wait_limit=settings.wait_limit,
+            has_room=self.pool.has_room,
+            auto=Slots(1, SlotRange(most=self.pool.slots)) if settings.slots == "auto" else None,
+            most=settings.streams,
+        )
+        self._shares = _shares(settings)
+        self.kept = Blobs(Quota(seconds=settings.keep_responses)) if settings.keep_responses else None
+        self.edge: Callable[[], EdgeStatistics] | None = None
+        """Counts of the server that this app is behind, if it is one of ours."""
+        self.metrics = Metrics(self._now)
+        hash_client = ClientHash(time.monotonic, secrets.token_bytes)
+        self.board = StatusBoard(settings, self.pool, self.admission, self._alarm, hash_client)
+        self.pages = Pages(settings, address, self.pool, self.board)
+        hooks: list[Hook] = [RequestLog(log), self.metrics, self.board.record]
+        caps = ToldCaps(**settings.values(ToldCaps) | {"client_slots": self._rules.caps(self.line.slots).client})
+        self._limits = Limits(self.admission, self._identify, caps)
+        services = Services(
+            **settings.values(Services),
+            pool=self.pool,
+            admission=self.admission,
+            identify=self._identify,
+            limits=self._limits,
+            hash_client=hash_client,
+            caps=Caps(settings.max_tokens),
+            timeouts=timeouts or StreamTimeouts(),
+            hooks=hooks,
+            wall_clock=time.time,
+        )
+        self.guard = self._guard(self._routes(services), host_rule(settings.hosts, loopback_only=local))
+        self.admin = self._guard(admin.routes(self.pool, self.admission, self.metrics, self.board), lambda _: True)
+
+    async def __aenter__(self) -> Self:
+        await self.pool.refresh()
+        self.admission.resize(self.pool.slots)
+        self.board.open()
+        self._refreshing = asyncio.get_running_loop().create_task(self._look_after())
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        if self._refreshing is not None:
+            self._refreshing.cancel()
+            await asyncio.wait((self._refreshing,))
+        self.board.close()
+        self.admission.close()
+        await self.pool.close()
+
+    async def _look_after(self) -> None:
+        """Probe the engines once, then keep an eye on them."""
+        await self.pool.probe()
+        for engine in self.pool.statistics().engines:
+            if engine.handling is Handling.READS_ANYWAY:
+                message = "engine interprets control tokens even when escaped: clients can forge chat turns"
+                self._log.warning(message, engine=engine.name)
+        while True:
+            await asyncio.sleep(REFRESH)
+            try:
+                await self.pool.refresh()
+            except Exception as bug:  # noqa: BLE001 - asks must go on although we no longer look
+                self._log.error("bug", error=bug)
+            self.admission.resize(self.pool.slots)
+            self.admission.dispatch()
+            if self.kept is not None:
+                self.kept.expire(asyncio.get_running_loop().time())
+
+    def _identify(self, exchange: Exchange) -> Identity:
+        request = exchange.request
+        identity = self._identities.identify(request.peer, request.headers.all)
+        for oddity in self._alarm.observe(identity):
+            self._log.warning(WARNINGS[oddity], oddity=str(oddity))
+        return identity if self._shares is None else self._shares.apply(identity, exchange)
+
+    def _now(self) -> Now:
+        return Now(
+            queue=self.line.statistics(),
+            engines=self.board.engines(),
+            proxy_warnings=len(self._alarm.statistics().oddities),
+            edge=None if self.edge is None else self.edge(),
+        )
+
+    def _guard(self, routes: Routes, serves_host: Callable[[str], bool]) -> Front:
+        def on_bug(request_id: str, bug: BaseException) -> None:
+            self._log.error("bug", id=request_id, error=bug)
+
+        return Front(routes, serves_host=serves_host, new_id=_new_id, on_bug=on_bug)
+
+    def _routes(self, services: Services) -> Routes:
+        since = int(time.time())
+        models = endpoints.ModelHandlers(self.pool, since)
+        api, chat, legacy = openai_chat.API, openai_chat.COMPLETIONS, openai_completions.LEGACY
+        routes = Routes(
+            {
+                **self.pages.routes(),
+                "/api": Route({"POST": AskHandler(api, services), "GET": self.board.get_about}, api),
+                "/api/limits": Route({"GET": self._limits.why}),
+                **self._share_routes(),
+                "/v1/chat/completions": Route({"POST": AskHandler(chat, services)}, chat),
+                "/v1/completions": Route({"POST": AskHandler(legacy, services)}, legacy),
+                "/v1/embeddings": Route({"POST": Embeddings(services)}, chat),
+                **self._responses_routes(services),
+                "/v1/models": Route({"GET": models.all}),
+                "/v1/models/*": Route({"GET": models.one}),
+                **endpoints.anthropic_routes(services),
+                **endpoints.ollama_routes(services, since),
+            }
+        )
+        self.pages.paths = routes.paths()
+        return routes
+
+    def _responses_routes(self, services: Services) -> dict[str, Route]:
+        """Responses, stored where the operator wants that."""
+        responses = openai_responses.OpenAIResponses(keeps=self.kept is not None)
+        if self.kept is None:
+            return {"/v1/responses": Route({"POST": AskHandler(responses, services)}, responses)}
+        kept = Conversations(self.kept, self._identify, partial(secrets.token_hex, 16))
+        return {
+            "/v1/responses": Route({"POST": AskHandler(responses, services, kept)}, responses),
+            "/v1/responses/*": Route({"GET": kept.get, "DELETE": kept.delete}, responses),
+        }
+
+    def _share_routes(self) -> dict[str, Route]:
+        if (shares := self._shares) is None:
+            return {}
+        issue = partial(shares.issue, identify=self._identify)
+        return {"/api/share": Route({"GET": shares.challenge, "POST": issue})}
+
+
+def _new_id() -> str:
+    """A request's id. Nobody gains anything by guessing one."""
+    return f"{random.getrandbits(64):016x}"
+
+
+def _trust(settings: Settings) -> Trust:
+    try:
+        return Trust.parse(settings.trusted_proxies, settings.client_header)
+    except ValueError as error:
+        raise SettingsError(f"trusted_proxies: {error}") from error
+
+
+def _rules(settings: Settings) -> Rules:
+    return Rules(
+        policy=Policy(settings.line),
+        client_slots=settings.client_slots,
+        reach=Reach(output_tokens=settings.max_tokens),
+        room=Room(
+            client=settings.queue_per_client,
+            block=settings.queue_per_block,
+            line=settings.queue_total,
+        ),
+    )
+
+
+def _rate(settings: Settings) -> Rate | None:
+    if settings.pace_interval == 0:
+        return None
+    return Rate(int(settings.pace_interval * MICROSECONDS), settings.pace_waiting)
+
+
+def _shares(settings: Settings) -> Shares | None:
+    if settings.shares == "off":
+        return None
+    work = None
+    if settings.shares == "work":
+        try:
+            from standpipe.serve.work import Work  # noqa: PLC0415 - altcha is there only with the extra `work`
+        except ImportError as error:
+            raise SettingsError("shares = work needs the package altcha: pip install 'standpipe[work]'") from error
+        work = Work(secrets.token_hex(32), time.time, secrets.randbelow)
+    return Shares(secrets.token_bytes(32), time.time, secrets.token_bytes, work)
