@@ -7,6 +7,7 @@ import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import asynccontextmanager
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import uvloop
@@ -172,3 +173,14 @@ async def answers_plainly(peer: Peer) -> None:
     while True:
         await peer.request()
         peer.send(PLAIN)
+
+
+def counts(client: Client) -> SimpleNamespace:
+    """A client's connections, as they are now."""
+    return SimpleNamespace(
+        open=len(client.open),
+        kept=len(client.kept),
+        opened=client.opened,
+        reused=client.reused,
+        retried=client.retried,
+    )

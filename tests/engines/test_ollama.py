@@ -9,12 +9,11 @@ from typing import Any
 import pytest
 
 from standpipe.chat.ask import Ask, Effort, EmbedAsk, Message, Role, Text
-from standpipe.chat.errors import ContextTooLong, EngineFailed, EngineTimeout, InvalidAsk, Unsupported
+from standpipe.chat.errors import ContextTooLong, EngineFailed, InvalidAsk, Unsupported
 from standpipe.chat.events import Finished, FinishReason, Started, TextDelta, Timings, ToolCallDelta, Usage
 from standpipe.engines.upstream import Ollama
-from standpipe.http_client.client import BOUNDS, Client
-from standpipe.http_client.transport import Bounds
-from tests.engines.peers import Peer, Script, engine, run_on_uvloop, turns
+from standpipe.http_client.client import Client
+from tests.engines.peers import Peer, Script, counts, engine, run_on_uvloop, turns
 from tests.virtual import Collected
 from tests.virtual import run as run_virtually
 
@@ -75,10 +74,10 @@ def replies(*answers: bytes) -> Script:
     return script
 
 
-async def using(script: Script, what: Any, bounds: Bounds = BOUNDS, model: str | None = "m") -> Any:
+async def using(script: Script, what: Any, model: str | None = "m") -> Any:
     """Whatever is done with an Ollama that follows a script."""
     async with engine(script) as it:
-        client = Client(it.url.removesuffix("/v1"), bounds=bounds)
+        client = Client(it.url.removesuffix("/v1"))
         ollama = Ollama("ollama://pretended", client, slots=1, model=model)
         try:
             return await what(ollama)
@@ -98,7 +97,7 @@ def test_a_stream_becomes_events_and_the_connection_is_kept(run):
             sinks = [Collected(), Collected()]
             for sink in sinks:
                 await ollama.answer(ASK, sink)
-            return sinks, ollama.statistics()
+            return sinks, counts(ollama._client)
 
         return await using(replies(WHOLE, WHOLE), twice)
 
@@ -209,19 +208,6 @@ def test_a_stream_that_ends_before_it_is_done_is_a_failure(run, rest):
     run(scene())
 
 
-def test_a_silent_engine_is_a_timeout():
-    async def script(peer):
-        await peer.request()
-        peer.send(STREAM)
-        await peer.gone()
-
-    async def scene():
-        with pytest.raises(EngineTimeout):
-            await ask_once(script, bounds=Bounds(first_byte=5.0))
-
-    run_virtually(scene())
-
-
 def test_leaving_closes_the_connection(run):
     sink = Collected()
 
@@ -248,7 +234,7 @@ def test_leaving_closes_the_connection(run):
                 await task
             await it.gone.wait()
             await turns()
-            assert ollama.statistics().open == 0
+            assert not ollama._client.open
             await ollama.close()
 
     run(scene())

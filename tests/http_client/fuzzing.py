@@ -17,8 +17,7 @@ from typing import Any, NamedTuple
 
 import h11
 
-from standpipe.http_client.response import ResponseReader
-from standpipe.http_client.transport import Bounds, Connection, ConnectionBroken
+from standpipe.http_client.transport import Connection, ConnectionBroken, ResponseReader
 from tests.fuzzing import Target, cut, load, main
 from tests.virtual import run
 
@@ -147,7 +146,7 @@ async def converse(pieces: list[bytes], expected: Seen) -> None:
         return False
 
     transport: Any = Transport()
-    connection = Connection(asyncio.get_running_loop(), Bounds(head=LIMIT), lost.append)
+    connection = Connection(asyncio.get_running_loop(), LIMIT, lost.append)
     connection.connection_made(transport)
     exchange = asyncio.ensure_future(connection.exchange(b"request", on_head, on_body))
     await asyncio.sleep(0)

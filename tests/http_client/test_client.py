@@ -9,8 +9,19 @@ from typing import Any
 import pytest
 
 from standpipe.http_client.client import AnswerTooLarge, Client
-from standpipe.http_client.transport import Bounds, ConnectFailed, ConnectionBroken, DeadlinePassed
-from tests.engines.peers import CHUNKED, PLAIN, Received, answers_plainly, asked, engine, run_on_uvloop, turns, using
+from standpipe.http_client.transport import ConnectFailed, ConnectionBroken, DeadlinePassed
+from tests.engines.peers import (
+    CHUNKED,
+    PLAIN,
+    Received,
+    answers_plainly,
+    asked,
+    counts,
+    engine,
+    run_on_uvloop,
+    turns,
+    using,
+)
 from tests.virtual import run as run_virtually
 
 
@@ -56,19 +67,21 @@ def test_a_connection_is_used_again_and_again(run):
             for _ in range(5):
                 assert (await client.fetch("GET", "/models")).body == b"hello"
             assert len(it.peers) == 1
-            return client.statistics()
+            return counts(client)
 
     stats = run(scene())
     assert (stats.opened, stats.reused, stats.open, stats.kept) == (1, 4, 1, 1)
 
 
-def test_concurrent_requests_have_a_connection_each_and_only_so_many_are_kept(run):
+def test_concurrent_requests_have_a_connection_each_and_only_so_many_are_kept(run, monkeypatch):
+    monkeypatch.setattr("standpipe.http_client.client.KEPT", 2)
+
     async def scene() -> Any:
-        async with engine(answers_plainly) as it, using(Client(it.url, bounds=Bounds(kept=2))) as client:
+        async with engine(answers_plainly) as it, using(Client(it.url)) as client:
             answers = await asyncio.gather(*(client.fetch("GET", "/models") for _ in range(5)))
             assert [answer.body for answer in answers] == [b"hello"] * 5
             await turns()
-            return client.statistics()
+            return counts(client)
 
     stats = run(scene())
     assert (stats.opened, stats.open, stats.kept) == (5, 2, 2)
@@ -84,7 +97,7 @@ def test_a_connection_that_is_not_to_be_kept_is_closed(run):
         async with engine(script) as it, using(Client(it.url)) as client:
             await asked(client, Received(), keep=False)
             await it.gone.wait()
-            return client.statistics().kept
+            return len(client.kept)
 
     assert run(scene()) == 0
 
@@ -106,7 +119,7 @@ def test_a_kept_connection_that_dies_before_an_answer_is_replaced_once(run, how)
             into = Received()
             await asked(client, into)
             assert into.body == b"hello"
-            return client.statistics()
+            return counts(client)
 
     stats = run(scene())
     assert (stats.opened, stats.reused, stats.retried) == (2, 1, 1)
@@ -158,7 +171,7 @@ def test_a_kept_connection_that_the_engine_closed_is_not_used(run):
             for _ in range(3):
                 await client.fetch("GET", "/models")
                 await turns()
-            return client.statistics()
+            return counts(client)
 
     stats = run(scene())
     assert (stats.opened, stats.retried, stats.open) == (3, 0, 0)
@@ -169,15 +182,15 @@ def test_kept_connections_are_closed_after_their_time():
         await answers_plainly(peer)
 
     async def scene() -> Any:
-        async with engine(script) as it, using(Client(it.url, bounds=Bounds(keep=4))) as client:
+        async with engine(script) as it, using(Client(it.url)) as client:
             await asyncio.gather(client.fetch("GET", "/a"), client.fetch("GET", "/b"))
             await asyncio.sleep(3)
             await client.fetch("GET", "/c")
             await asyncio.sleep(1.1)
-            after_4 = client.statistics().kept
+            after_4 = len(client.kept)
             await asyncio.sleep(3)
             await turns()
-            return after_4, client.statistics()
+            return after_4, counts(client)
 
     kept, stats = run_virtually(scene())
     assert kept == 1
@@ -186,7 +199,7 @@ def test_kept_connections_are_closed_after_their_time():
 
 def test_a_connection_that_was_kept_too_long_is_not_used_even_if_the_sweep_is_late():
     async def scene() -> Any:
-        async with engine(answers_plainly) as it, using(Client(it.url, bounds=Bounds(keep=4))) as client:
+        async with engine(answers_plainly) as it, using(Client(it.url)) as client:
             await client.fetch("GET", "/a")
             asyncio.get_running_loop().skip(5)  # type: ignore[attr-defined]  # of the virtual loop
             await client.fetch("GET", "/b")
@@ -216,7 +229,7 @@ def test_cancelling_closes_the_socket_at_once(run, stage):
             with pytest.raises(asyncio.CancelledError):
                 await task
             await it.gone.wait()
-            assert client.statistics().open == 0
+            assert len(client.open) == 0
             return asyncio.get_running_loop().time() - before
 
     assert run(scene()) < 0.1
@@ -314,7 +327,7 @@ def test_a_body_until_close(run):
         async with engine(script) as it, using(Client(it.url)) as client:
             answer = await client.fetch("GET", "/health")
             assert (answer.status, answer.headers[b"content-type"], answer.body) == (503, b"text/plain", b"hold on")
-            return client.statistics().kept
+            return len(client.kept)
 
     assert run(scene()) == 0
 
@@ -339,7 +352,7 @@ def test_small_writes_are_not_delayed(run):
     async def scene() -> Any:
         async with engine(answers_plainly) as it, using(Client(it.url)) as client:
             await client.fetch("GET", "/models")
-            (connection,) = client._kept
+            (connection,) = client.kept
             raw = connection._transport.get_extra_info("socket")
             return raw.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
 
@@ -368,26 +381,11 @@ def test_connect_deadline():
 
         loop.create_connection = never  # type: ignore[method-assign]  # a network that swallows everything
         with pytest.raises(DeadlinePassed, match="connection") as caught:
-            await Client("http://127.0.0.1:1", bounds=Bounds(connect=2)).fetch("GET", "/models")
-        assert caught.value.kind == "connection"
+            await Client("http://127.0.0.1:1", connect_timeout=2).fetch("GET", "/models")
+        assert caught.value.what == "connection"
         return loop.time()
 
     assert run_virtually(scene()) == pytest.approx(2)
-
-
-def test_an_engine_that_says_nothing_runs_into_the_first_byte_deadline():
-    async def script(peer):
-        await peer.request()
-        await peer.gone()
-
-    async def scene() -> Any:
-        async with engine(script) as it, using(Client(it.url, bounds=Bounds(first_byte=7))) as client:
-            with pytest.raises(DeadlinePassed, match="first byte"):
-                await asked(client, Received())
-            await it.gone.wait()
-            return asyncio.get_running_loop().time()
-
-    assert run_virtually(scene()) == pytest.approx(7, abs=0.01)
 
 
 def test_a_fetch_has_one_deadline_for_everything():
@@ -402,9 +400,9 @@ def test_a_fetch_has_one_deadline_for_everything():
         async with engine(script) as it, using(Client(it.url)) as client:
             with pytest.raises(DeadlinePassed) as caught:
                 await client.fetch("GET", "/health", within=3)
-            assert caught.value.kind == "whole answer"
+            assert caught.value.what == "whole answer"
             await turns()
-            return client.statistics().open, asyncio.get_running_loop().time()
+            return len(client.open), asyncio.get_running_loop().time()
 
     assert run_virtually(scene()) == (0, pytest.approx(3))
 
@@ -435,11 +433,11 @@ def test_closing_ends_busy_and_kept_connections_and_refuses_new_requests(run):
         async with engine(script) as it:
             client = Client(it.url)
             first = await client.fetch("GET", "/models")
-            client._kept.clear()  # so that the next one is busy beside it
+            client.kept.clear()  # so that the next one is busy beside it
             busy = asyncio.ensure_future(asked(client, Received()))
             await asyncio.wait_for(it.second.wait(), 1)
             await client.close()
-            assert client.statistics().open == 0
+            assert len(client.open) == 0
             with pytest.raises(ConnectionBroken):
                 await busy
             with pytest.raises(ConnectFailed, match="closed"):
@@ -460,7 +458,7 @@ def test_closing_while_a_connection_is_made_leaves_none_behind(run):
             with pytest.raises(ConnectFailed, match="closed"):
                 await task
             await turns()
-            return client.statistics().open
+            return len(client.open)
 
     assert run(scene()) == 0
 

@@ -13,7 +13,7 @@ import pytest
 
 from standpipe.http_client.client import Client
 from standpipe.http_client.transport import ConnectFailed, ConnectionBroken
-from tests.engines.peers import CHUNKED, PLAIN, Received, answers_plainly, asked, engine, run_on_uvloop, using
+from tests.engines.peers import CHUNKED, PLAIN, Received, answers_plainly, asked, counts, engine, run_on_uvloop, using
 from tests.virtual import run as run_virtually
 
 
@@ -65,7 +65,7 @@ def test_tls_carries_answers_reuse_and_cancelling(run, certificate):
             with pytest.raises(asyncio.CancelledError):
                 await task
             await it.gone.wait()
-            return client.statistics()
+            return counts(client)
 
     stats = run(scene())
     assert (stats.opened, stats.reused) == (1, 1)

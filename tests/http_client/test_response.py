@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from standpipe.http_client.response import ResponseReader
+from standpipe.http_client.transport import ResponseReader
 
 LIMIT = 65_536
 

@@ -21,7 +21,7 @@ from standpipe.engines.scripted.script import read_script
 from standpipe.engines.scripted.scripted import Scripted
 from standpipe.engines.upstream import Ollama, Upstream
 from standpipe.http_client.client import Client
-from standpipe.http_client.transport import Bounds, HttpFault
+from standpipe.http_client.transport import HttpFault
 from standpipe.http_client.url import describe_url
 from standpipe.models.fetch import Progress
 from standpipe.settings import Settings, SettingsError
@@ -128,16 +128,14 @@ async def _open(name: Named, settings: Settings, progress: Progress, say: Say) -
 
 
 def _upstream(url: str, settings: Settings, slots: int, model: str | None) -> Upstream:
-    bounds = Bounds(first_byte=settings.first_token_timeout, next_byte=settings.stall_timeout)
-    client = Client(url, key=settings.api_key or None, bounds=bounds)
+    client = Client(url, key=settings.api_key or None)
     return Upstream(describe_url(url), client, slots=slots, model=model)
 
 
 def _ollama(url: str, settings: Settings, slots: int) -> Ollama:
     """Unless told otherwise, an Ollama works on one ask at a time."""
     place = http_url(url)
-    bounds = Bounds(first_byte=settings.first_token_timeout, next_byte=settings.stall_timeout)
-    client = Client(place, key=settings.api_key or None, bounds=bounds)
+    client = Client(place, key=settings.api_key or None)
     name = describe_url(place).replace("http://", "ollama://")
     return Ollama(name, client, slots=slots, model=settings.model or None)
 
@@ -168,7 +166,7 @@ class _Tags(Struct):
 
 async def _ollama_model() -> str | None:
     """The gpt-oss model of a local Ollama, `latest` if there are several; None if there is none, or no Ollama."""
-    client = Client(OLLAMA, bounds=Bounds(connect=_OLLAMA_PATIENCE))
+    client = Client(OLLAMA, connect_timeout=_OLLAMA_PATIENCE)
     try:
         answer = await client.fetch("GET", "/api/tags", within=_OLLAMA_PATIENCE)
         tags = msgspec.json.decode(answer.body, type=_Tags) if answer.status == 200 else _Tags()

@@ -28,9 +28,8 @@ from standpipe.dialects.openai.from_engine import Decoder
 from standpipe.dialects.openai.to_engine import LLAMA, Extras, request_body
 from standpipe.engines.engine import Health, Sink
 from standpipe.flow import Flow
-from standpipe.http_client.client import AnswerTooLarge, Client, ClientStatistics
-from standpipe.http_client.response import Headers
-from standpipe.http_client.transport import ConnectFailed, DeadlinePassed, HttpFault
+from standpipe.http_client.client import AnswerTooLarge, Client
+from standpipe.http_client.transport import ConnectFailed, DeadlinePassed, Headers, HttpFault
 
 HEALTH_PATIENCE = 3.0
 """Seconds within which an engine that is up lists its models."""
@@ -144,10 +143,6 @@ class Upstream:
 
     async def close(self) -> None:
         await self._client.close()
-
-    def statistics(self) -> ClientStatistics:
-        """Of the connections."""
-        return self._client.statistics()
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.name} {self.slots} slots, {self._client!r}>"
@@ -320,7 +315,7 @@ def _renamed(fault: HttpFault) -> EngineFailed:
     match fault:
         case ConnectFailed():
             return EngineFailed("The engine cannot be reached.")
-        case DeadlinePassed(kind="connection"):
+        case DeadlinePassed(what="connection"):
             return EngineTimeout("The engine cannot be reached in time.")
         case DeadlinePassed(seconds=seconds):
             return EngineTimeout(f"The engine was silent for {seconds:g} s.")

@@ -1,11 +1,11 @@
 """The HTTP/1.1 client that engines use: a pool of kept connections to one place, and nothing else.
 
-Pushes an answer's bytes into callables as they arrive (see `engines.connection`), or fetches a small whole answer.
-Bodies that are sent are JSON. HTTP proxies are not supported, whatever the environment says: an engine is reached
-directly, and whoever needs a proxy puts one in the engine's place. Knows no chat: its faults are renamed by whoever
-uses it.
+Pushes an answer's bytes into callables as they arrive (see `transport`), or fetches a small whole answer. Bodies that
+are sent are JSON. HTTP proxies are not supported, whatever the environment says: an engine is reached directly, and
+whoever needs a proxy puts one in the engine's place. Knows no chat: its faults are renamed by whoever uses it. It
+limits how long a connection may take to open, and sizes; how long an answer may take is its caller's to decide.
 
-A request on a kept connection that dies before any byte of an answer is sent once more, on a new connection: engines
+A request on a kept connection that dies before any byte of an answer is sent once more, on a new connection: servers
 close connections that they still advertise, and nothing of an answer was there to lose.
 """
 
@@ -19,13 +19,12 @@ from typing import Literal
 from msgspec import Struct
 
 from standpipe.flow import Flow
-from standpipe.http_client.response import Headers
 from standpipe.http_client.transport import (
-    Bounds,
     ConnectFailed,
     Connection,
     ConnectionBroken,
     DeadlinePassed,
+    Headers,
     HttpFault,
     OnBody,
     OnHead,
@@ -34,8 +33,14 @@ from standpipe.http_client.url import EngineUrl, parse_url
 
 Method = Literal["GET", "POST"]
 
-BOUNDS = Bounds()
-"""The defaults."""
+CONNECT_TIMEOUT = 5.0
+"""Seconds that a connection may take to open, TLS included."""
+KEEP_TIMEOUT = 4.0
+"""Seconds that an unused connection is kept: below the servers' own patience, which is 5 in many."""
+KEPT = 64
+"""Unused connections that are kept at most."""
+HEAD_BYTES = 65_536
+"""Of an answer's head, and of any run of bytes that carry no body."""
 
 
 class AnswerTooLarge(HttpFault):
@@ -50,19 +55,6 @@ class Answer(Struct, frozen=True):
     body: bytes
 
 
-class ClientStatistics(Struct, frozen=True):
-    """`open` and `kept` are connections now, kept ones unused among the open ones; the others count since the start.
-
-    `opened` are new connections, `reused` requests on kept ones, `retried` those of them that had to be sent again.
-    """
-
-    open: int
-    kept: int
-    opened: int
-    reused: int
-    retried: int
-
-
 class Client:
     """Sends requests to one engine. Belongs to the event loop on which it is first used."""
 
@@ -73,7 +65,7 @@ class Client:
         key: str | None = None,
         headers: Mapping[str, str] | None = None,
         ssl_context: ssl.SSLContext | None = None,
-        bounds: Bounds = BOUNDS,
+        connect_timeout: float = CONNECT_TIMEOUT,
     ) -> None:
         """Connects to nothing yet.
 
@@ -83,24 +75,25 @@ class Client:
             key: sent as a Bearer token with every request, instead of the URL's user information.
             headers: further headers of every request.
             ssl_context: for https; by default certificates are verified against the system's authorities.
-            bounds: deadlines and limits.
+            connect_timeout: in seconds.
 
         Raises ValueError for a malformed URL, key or header, and repeats none of their values.
         """
         self._url: EngineUrl = parse_url(url)
-        self._bounds = bounds
+        self._connect_timeout = connect_timeout
         self._ssl = (ssl_context or _verifying()) if self._url.secure else None
         authorization = self._url.authorization if key is None else f"Bearer {key}"
         fixed = {"host": self._url.authority, "user-agent": "standpipe", "accept-encoding": "identity"}
         if authorization is not None:
             fixed["authorization"] = authorization
         self._fixed = _head_lines((fixed | dict(headers or {})).items())
-        self._open: set[Connection] = set()
-        self._kept: dict[Connection, float] = {}
+        self.open: set[Connection] = set()
+        self.kept: dict[Connection, float] = {}
         """Unused connections and since when (loop's time), in that order: the newest is used first."""
+        self.opened = self.reused = self.retried = 0
+        """Since the start: new connections, requests on kept ones, and those of them that had to be sent again."""
         self._sweeper: asyncio.TimerHandle | None = None
         self._closed: asyncio.Future[None] | None = None
-        self._opened = self._reused = self._retried = 0
 
     async def request(
         self,
@@ -117,7 +110,7 @@ class Client:
 
         `path` begins with a slash and may have a query. With `keep` false the connection is closed after the answer.
         Cancelling this closes the connection at once. What the callables raise comes out here, with the connection
-        closed. Raises ConnectFailed, ConnectionBroken, DeadlinePassed.
+        closed. Raises ConnectFailed, ConnectionBroken, and DeadlinePassed when no connection opens in time.
         """
         request = self._compose(method, path, headers, body)
         del body  # an answer may last for minutes, and one copy of a long prompt is enough
@@ -128,7 +121,7 @@ class Client:
             except ConnectionBroken as broken:
                 if broken.begun:
                     raise
-                self._retried += 1
+                self.retried += 1
                 connection = None
         if connection is None:
             connection = await self._connect()
@@ -171,17 +164,14 @@ class Client:
         if self._closed is None:
             self._closed = asyncio.get_running_loop().create_future()
         self._stop_sweeping()
-        for connection in list(self._open):
+        for connection in list(self.open):
             connection.abort()
-        if not self._open and not self._closed.done():
+        if not self.open and not self._closed.done():
             self._closed.set_result(None)
         await asyncio.shield(self._closed)
 
-    def statistics(self) -> ClientStatistics:
-        return ClientStatistics(len(self._open), len(self._kept), self._opened, self._reused, self._retried)
-
     def __repr__(self) -> str:
-        return f"<Client {self._url} {len(self._open)} open, {len(self._kept)} of them kept>"
+        return f"<Client {self._url} {len(self.open)} open, {len(self.kept)} of them kept>"
 
     def _compose(self, method: Method, path: str, headers: Iterable[tuple[str, str]], body: bytes) -> bytes:
         if not path.startswith("/") or not path.isascii() or not path.isprintable() or " " in path:
@@ -196,25 +186,25 @@ class Client:
         return f"{head}\r\n".encode("latin-1") + body
 
     async def _connect(self) -> Connection:
-        loop, url, bounds = asyncio.get_running_loop(), self._url, self._bounds
+        loop, url = asyncio.get_running_loop(), self._url
         self._refuse_when_closed()
 
         def protocol() -> Connection:
-            return Connection(loop, bounds, self._lost)
+            return Connection(loop, HEAD_BYTES, self._lost)
 
         try:
-            async with asyncio.timeout(bounds.connect):
+            async with asyncio.timeout(self._connect_timeout):
                 if url.socket is not None:
                     _, connection = await loop.create_unix_connection(protocol, url.socket)
                 else:
                     _, connection = await loop.create_connection(protocol, url.host, url.port, ssl=self._ssl)
         except TimeoutError:
-            raise DeadlinePassed("connection", bounds.connect) from None
+            raise DeadlinePassed("connection", self._connect_timeout) from None
         except OSError as error:
             raise ConnectFailed(f"no connection to {url}: {error.strerror or error}") from error
-        self._opened += 1
+        self.opened += 1
         if connection.open:  # else it may have been lost already, which is told only once
-            self._open.add(connection)
+            self.open.add(connection)
         try:
             self._refuse_when_closed()
         except ConnectFailed:
@@ -228,36 +218,36 @@ class Client:
 
     def _take(self) -> Connection | None:
         """The kept connection that was used last, if it is still fresh and open."""
-        if not self._kept:
+        if not self.kept:
             return None
-        oldest = asyncio.get_running_loop().time() - self._bounds.keep
-        while self._kept:
-            connection, since = self._kept.popitem()
+        oldest = asyncio.get_running_loop().time() - KEEP_TIMEOUT
+        while self.kept:
+            connection, since = self.kept.popitem()
             if since > oldest and connection.reusable:
-                self._reused += 1
+                self.reused += 1
                 return connection
             connection.abort()
         return None
 
     def _put(self, connection: Connection) -> None:
-        if len(self._kept) >= self._bounds.kept or self._closed is not None:
+        if len(self.kept) >= KEPT or self._closed is not None:
             connection.abort()
             return
         loop = asyncio.get_running_loop()
-        self._kept[connection] = loop.time()
+        self.kept[connection] = loop.time()
         if self._sweeper is None:
-            self._sweeper = loop.call_later(self._bounds.keep, self._sweep)
+            self._sweeper = loop.call_later(KEEP_TIMEOUT, self._sweep)
 
     def _sweep(self) -> None:
         """Close what was kept for too long; come back when the next one will have been."""
         self._sweeper = None
         loop = asyncio.get_running_loop()
-        while self._kept:
-            connection, since = next(iter(self._kept.items()))
-            if since + self._bounds.keep > loop.time():
-                self._sweeper = loop.call_at(since + self._bounds.keep, self._sweep)
+        while self.kept:
+            connection, since = next(iter(self.kept.items()))
+            if since + KEEP_TIMEOUT > loop.time():
+                self._sweeper = loop.call_at(since + KEEP_TIMEOUT, self._sweep)
                 return
-            del self._kept[connection]
+            del self.kept[connection]
             connection.abort()
 
     def _stop_sweeping(self) -> None:
@@ -266,9 +256,9 @@ class Client:
             self._sweeper = None
 
     def _lost(self, connection: Connection) -> None:
-        self._open.discard(connection)
-        self._kept.pop(connection, None)
-        if not self._open and self._closed is not None and not self._closed.done():
+        self.open.discard(connection)
+        self.kept.pop(connection, None)
+        if not self.open and self._closed is not None and not self._closed.done():
             self._closed.set_result(None)
 
 

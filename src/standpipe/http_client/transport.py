@@ -1,9 +1,12 @@
-"""One connection to an engine: sends a request, pushes what comes back, and dies at once when told to.
+"""One connection to a server: sends a request, pushes what comes back, and dies at once when told to.
 
-Bytes go straight from `data_received` to `on_body`, one call per read of the socket: no queue and no task per chunk.
-The only thing that is awaited is the end of the answer. Deadlines cost nothing per chunk: a read stores the time, and
-one timer, armed anew only when it fires, compares it. That works because the timer is never set further away than
-the shortest deadline, so it always fires before any deadline that began after it was set.
+Bytes go straight from `data_received` to `on_body`, one call per read of the socket: no queue, no timer and no task
+per chunk. The only thing that is awaited is the end of the answer; how long to wait for it is the caller's to decide,
+by cancelling.
+
+llhttp does the parsing, so the framing holds at any split of the bytes. `ResponseReader` adds the bounds (a head of at
+most so many bytes, no endless run of bytes that carry no body, no transfer coding but chunked) and the knowledge of
+whether an answer that ended is whole.
 
 Knows neither the pool that it may go back to nor what the bytes mean.
 """
@@ -11,13 +14,14 @@ Knows neither the pool that it may go back to nor what the bytes mean.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
-from typing import Literal
+from collections.abc import Callable, Mapping
 
-from msgspec import Struct
+import httptools
 
 from standpipe.flow import Flow
-from standpipe.http_client.response import Headers, ResponseReader
+
+Headers = Mapping[bytes, bytes]
+"""Names in lower case; the values of a name that came more than once are joined by a comma."""
 
 OnHead = Callable[[int, Headers, Flow], None]
 """Status, headers, and the flow to pause while the receiver is behind. Called once, before any body."""
@@ -31,12 +35,9 @@ LINGER = 1.0
 LINGER_BYTES = 65_536
 """Bytes of such an answer's body that are read, to get to its end."""
 
-_RESOLUTION = 0.001
-"""Loops fire timers up to this much early (seconds; uvloop counts in milliseconds)."""
-
 
 class HttpFault(Exception):
-    """What can go wrong between us and an engine. The message is for the log: it may name the engine's host."""
+    """What can go wrong between us and a server. The message is for the log: it may name the server's host."""
 
 
 class ConnectFailed(HttpFault):
@@ -55,29 +56,124 @@ class ConnectionBroken(HttpFault):
 
 
 class DeadlinePassed(HttpFault):
-    """It did not come within so many `seconds`; `kind` says what."""
+    """Something did not come within so many `seconds`."""
 
-    def __init__(self, kind: Literal["connection", "first byte", "next byte", "whole answer"], seconds: float) -> None:
-        super().__init__(f"no {kind} within {seconds:g} s")
-        self.kind = kind
+    def __init__(self, what: str, seconds: float) -> None:
+        """`what` is "connection" or "whole answer"."""
+        super().__init__(f"no {what} within {seconds:g} s")
+        self.what = what
         self.seconds = seconds
 
 
-class Bounds(Struct, frozen=True, kw_only=True):
-    """How long and how much, all of it per connection but `kept`. Times in seconds, sizes in bytes.
+class _Malformed(Exception):
+    """Raised inside a callback to stop llhttp; its message becomes the fault."""
 
-    `first_byte` runs from the request to the first byte of the answer's body, so an engine may send its head at once
-    and read the prompt after it; `next_byte` runs from each read to the next. `keep` is how long an unused connection
-    is kept, to be set below the engine's own patience (5 s in many servers). `head` also bounds any run of bytes that
-    carry no body.
+
+class ResponseReader:
+    """Reads the answers that come on one connection, one after another.
+
+    `status` is 0 until the head of the answer is complete, interim (1xx) heads not counted. `whole` tells that the
+    body is complete, `fault` what is wrong with the bytes, and `keep_alive` whether the engine would take another
+    request on this connection. The `on_*` methods are llhttp's callbacks and nobody else's.
     """
 
-    connect: float = 5.0
-    first_byte: float = 120.0
-    next_byte: float = 60.0
-    keep: float = 4.0
-    kept: int = 64
-    head: int = 65_536
+    __slots__ = (
+        "_barren", "_head_limit", "_parser", "_pieces", "_size",
+        "fault", "headers", "keep_alive", "on_body", "status", "until_close", "whole",
+    )  # fmt: skip
+
+    def __init__(self, head_limit: int) -> None:
+        """`head_limit` is in bytes."""
+        self._head_limit = head_limit
+        self._pieces: list[bytes] = []
+        # Straight into the list: no Python frame for a piece of the body.
+        self.on_body = self._pieces.append
+        self.begin()
+        self._parser = httptools.HttpResponseParser(self)
+
+    def begin(self) -> None:
+        """Expect an answer."""
+        self.status = 0
+        self.headers: dict[bytes, bytes] = {}
+        self.whole = False
+        self.fault: str | None = None
+        self.keep_alive = False
+        self.until_close = False
+        self._size = 0
+        self._barren = 0
+
+    def feed(self, data: bytes) -> bytes:
+        """Take what was read; gives the bytes of the body in it, maybe none. Look at `status`, `whole` and `fault`
+        after it. Nothing may be fed after a fault or after the whole.
+        """
+        try:
+            self._parser.feed_data(data)
+        except httptools.HttpParserUpgrade:
+            self.fault = "it switched protocols"
+        except httptools.HttpParserError as error:
+            self.keep_alive = False
+            if not self.whole:
+                self.fault = str(error.__context__ or error)
+        pieces = self._pieces
+        if not pieces:
+            self._barren += len(data)
+            if self._barren > self._head_limit and not self.whole and self.fault is None:
+                self.fault = "too many bytes without any of a body"
+            return b""
+        self._barren = 0
+        body = pieces[0] if len(pieces) == 1 else b"".join(pieces)
+        pieces.clear()
+        return body
+
+    def end(self) -> bool:
+        """The connection was closed: whether that completes the answer."""
+        return self.whole or (self.until_close and self.fault is None)
+
+    def close(self) -> None:
+        """Take the parser apart: it holds our methods, we hold it, and a cycle is work for the collector."""
+        del self._parser
+
+    def on_message_begin(self) -> None:
+        if self.whole:
+            raise _Malformed("bytes after the answer")
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        if self.status:
+            return  # a trailer
+        self._size += len(name) + len(value)
+        if self._size > self._head_limit:
+            raise _Malformed("its head is too large")
+        name = name.lower()
+        # llhttp leaves white space behind a value. With a tab there it does not know the coding: then neither do we.
+        value = value.rstrip(b" " if name == b"transfer-encoding" else None)
+        known = self.headers.get(name)
+        self.headers[name] = value if known is None else known + b", " + value
+
+    def on_headers_complete(self) -> None:
+        status = self._parser.get_status_code()
+        coding = self.headers.get(b"transfer-encoding")
+        if status < 200:
+            if status < 100:
+                raise _Malformed("its status is no status")
+            # It may have none (RFC 9112, 6.3); after most statuses llhttp would read one, out of the answer behind it.
+            if coding is not None or self.headers.get(b"content-length", b"0") != b"0":
+                raise _Malformed("an interim answer announces a body")
+            self.headers = {}
+            return
+        if coding is not None and coding.lower() != b"chunked":
+            raise _Malformed("its transfer coding is not chunked")
+        self.until_close = coding is None and b"content-length" not in self.headers
+        self.status = status
+
+    def on_message_complete(self) -> None:
+        if self.status:
+            self.whole = True
+            # HTTP/1.0 has no chunks: who sends them may mean anything by what follows (RFC 9112, 6.1).
+            faithful = b"transfer-encoding" not in self.headers or self._parser.get_http_version() == "1.1"
+            self.keep_alive = faithful and self._parser.should_keep_alive()
+
+    def __repr__(self) -> str:
+        return f"<ResponseReader status={self.status} whole={self.whole} fault={self.fault!r}>"
 
 
 class Connection(asyncio.Protocol):
@@ -88,59 +184,36 @@ class Connection(asyncio.Protocol):
     """
 
     __slots__ = (
-        "_begun",
-        "_bodied",
-        "_bounds",
-        "_done",
-        "_enough",
-        "_headed",
-        "_loop",
-        "_on_body",
-        "_on_head",
-        "_on_lost",
-        "_paused",
-        "_reader",
-        "_shortest",
-        "_since",
-        "_spilled",
-        "_timer",
-        "_transport",
-        "open",
-        "reusable",
-    )
+        "_begun", "_done", "_enough", "_headed", "_lingering", "_loop", "_on_body", "_on_head", "_on_lost", "_paused",
+        "_reader", "_spilled", "_transport", "open", "reusable",
+    )  # fmt: skip
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, bounds: Bounds, on_lost: Callable[[Connection], None]) -> None:
-        """`on_lost` is called once, when the socket is closed."""
+    def __init__(self, loop: asyncio.AbstractEventLoop, head_limit: int, on_lost: Callable[[Connection], None]) -> None:
+        """`head_limit` is in bytes. `on_lost` is called once, when the socket is closed."""
         self._loop = loop
-        self._bounds = bounds
-        self._shortest = min(bounds.first_byte, bounds.next_byte)
         self._on_lost = on_lost
-        self._reader = ResponseReader(bounds.head)
+        self._reader = ResponseReader(head_limit)
         self._transport: asyncio.Transport
-        self._timer: asyncio.TimerHandle | None = None
+        self._lingering: asyncio.TimerHandle | None = None
         self._done: asyncio.Future[None] | None = None
         self._on_head: OnHead
         self._on_body: OnBody
-        self._since = 0.0
-        self._begun = self._headed = self._bodied = self._enough = self._paused = False
+        self._begun = self._headed = self._enough = self._paused = False
         self.open = self.reusable = False
 
     async def exchange(self, request: bytes, on_head: OnHead, on_body: OnBody) -> None:
         """Send a request; returns when the answer is whole.
 
         Cancelling this closes the socket at once. Whatever `on_head` or `on_body` raises ends the exchange the same
-        way, and comes out here. Raises ConnectionBroken, DeadlinePassed.
+        way, and comes out here. Raises ConnectionBroken.
         """
         if not self.open:
             raise ConnectionBroken("the connection was closed before it was used", begun=False)
         self.reusable = False
         self._done = done = self._loop.create_future()
         self._on_head, self._on_body = on_head, on_body
-        self._begun = self._headed = self._bodied = self._enough = False
+        self._begun = self._headed = self._enough = False
         self._reader.begin()
-        self._since = self._loop.time()
-        if self._timer is None:
-            self._timer = self._loop.call_later(self._shortest, self._tick)
         self._transport.write(request)
         try:
             await done
@@ -158,7 +231,6 @@ class Connection(asyncio.Protocol):
     def resume(self) -> None:
         if self._paused:
             self._paused = False
-            self._since = self._loop.time()
             if not self._transport.is_closing():
                 self._transport.resume_reading()
 
@@ -182,11 +254,8 @@ class Connection(asyncio.Protocol):
             if reader.status and not self._headed:
                 self._headed = True
                 self._on_head(reader.status, reader.headers, self)
-            if body:
-                self._bodied = True
-                self._since = self._loop.time()
-                if self._on_body(body):
-                    self._linger()
+            if body and self._on_body(body):
+                self._linger()
         except Exception as error:  # noqa: BLE001  # the receiver's fault, whatever it is, goes to who awaits the exchange
             self._fail(error)
             return
@@ -213,8 +282,7 @@ class Connection(asyncio.Protocol):
         self._on_body = self._spill
         self._spilled = 0
         if not self._reader.whole:
-            self._stop_timer()
-            self._timer = self._loop.call_later(min(LINGER, self._shortest), self._tick)
+            self._lingering = self._loop.call_later(LINGER, self._lingered)
 
     def _spill(self, data: bytes) -> bool:
         self._spilled += len(data)
@@ -222,25 +290,13 @@ class Connection(asyncio.Protocol):
             self._finish(reusable=False)
         return False
 
-    def _tick(self) -> None:
-        self._timer = None
-        if self._done is None:
-            return  # between two exchanges: the next one sets a timer
-        now = self._loop.time()
-        kind: Literal["first byte", "next byte"] = "next byte" if self._bodied else "first byte"
-        patience = self._bounds.next_byte if self._bodied else self._bounds.first_byte
-        if self._paused:
-            self._since = now  # it is we who hold it back
-        if self._enough:
-            self._finish(reusable=False)
-        elif now - self._since >= patience - _RESOLUTION:
-            self._fail(DeadlinePassed(kind, patience))
-        else:
-            self._timer = self._loop.call_later(min(self._since + patience - now, self._shortest), self._tick)
+    def _lingered(self) -> None:
+        self._finish(reusable=False)
 
     def _finish(self, *, reusable: bool) -> None:
         """The answer is whole, or as much of it as was wanted."""
         done, self._done = self._done, None
+        self._stop_lingering()
         if self._paused:
             self.resume()
         self.reusable = reusable and self.open
@@ -264,15 +320,15 @@ class Connection(asyncio.Protocol):
             done.set_exception(error)
 
     def _shut(self) -> None:
-        self._stop_timer()
+        self._stop_lingering()
         if self.open:
             self.open = False
             self._transport.abort()
 
-    def _stop_timer(self) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
+    def _stop_lingering(self) -> None:
+        if self._lingering is not None:
+            self._lingering.cancel()
+            self._lingering = None
 
     def __repr__(self) -> str:
         state = "closed" if not self.open else "kept" if self._done is None else "paused" if self._paused else "busy"

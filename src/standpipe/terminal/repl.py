@@ -17,11 +17,10 @@ from rich.console import Console
 from standpipe.dialects.framing import SseFrames
 from standpipe.flow import Flow
 from standpipe.http_client.client import Client
-from standpipe.http_client.response import Headers
-from standpipe.http_client.transport import Bounds, HttpFault
+from standpipe.http_client.transport import Headers, HttpFault
 
-_PATIENCE = Bounds(first_byte=600.0, next_byte=120.0)
-"""Seconds. The server refuses at once what it cannot keep; so whoever is let in waits."""
+_SILENCE = 120.0
+"""Seconds without a byte after which the server is given up: heartbeats come much sooner."""
 
 _HELP = "Enter sends, Ctrl-C stops an answer, /reset forgets the conversation, Ctrl-D leaves."
 
@@ -104,6 +103,7 @@ async def ask(client: Client, messages: list[dict[str, str]], show: Callable[[by
 
     def on_body(data: bytes) -> bool:
         nonlocal whole
+        silence.reschedule(asyncio.get_running_loop().time() + _SILENCE)
         if status != 200:
             refusal.extend(data[: 65_536 - len(refusal)])
             return False
@@ -115,7 +115,11 @@ async def ask(client: Client, messages: list[dict[str, str]], show: Callable[[by
         return whole
 
     body = msgspec.json.encode({"messages": messages, "stream": True})
-    await client.request("POST", "/api", on_head=on_head, on_body=on_body, body=body, keep=False)
+    try:
+        async with asyncio.timeout(_SILENCE) as silence:
+            await client.request("POST", "/api", on_head=on_head, on_body=on_body, body=body, keep=False)
+    except TimeoutError:
+        raise Refused(f"the server has been silent for {_SILENCE:g} s") from None
     if status != 200:
         raise Refused(_reason(status, bytes(refusal)))
     if not whole:
@@ -161,7 +165,7 @@ def _turn(console: Console, url: str, messages: list[dict[str, str]]) -> str:
     screen = Screen(console)
 
     async def answer() -> None:
-        client = Client(url, bounds=_PATIENCE)
+        client = Client(url)
         try:
             await ask(client, messages, screen.show)
         finally:

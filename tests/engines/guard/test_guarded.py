@@ -1,3 +1,5 @@
+import asyncio
+
 import pytest
 
 from standpipe.chat.ask import Ask, Message, Role, Text, Tool
@@ -82,6 +84,18 @@ def test_an_engine_that_cannot_be_probed_is_unclear():
             raise InvalidAsk("no")
 
     assert run(Guarded(Broken(Script()), ControlTokens()).probe()) is Handling.UNCLEAR
+
+
+def test_a_probe_does_not_wait_for_ever():
+    class Silent(Scripted):
+        async def answer(self, ask, sink):
+            await asyncio.Event().wait()
+
+    async def scene():
+        guard = Guarded(Silent(Script()), ControlTokens())
+        return await guard.probe(), asyncio.get_running_loop().time()
+
+    assert run(scene()) == (Handling.UNCLEAR, 120)
 
 
 def test_guards_can_be_stacked_and_look_like_the_engine():

@@ -10,6 +10,7 @@ try once more.
 
 from __future__ import annotations
 
+import asyncio
 import secrets
 from collections.abc import Coroutine, Sequence
 from contextlib import suppress
@@ -32,6 +33,8 @@ from standpipe.flow import Flow
 
 _HARMONY_TOKEN: Final = "<|start|>"  # noqa: S105 - no secret
 _CHATML_TOKEN: Final = "<|im_start|>"  # noqa: S105
+_PROBE_TIMEOUT: Final = 120.0
+"""Seconds that the three prompts of a probe may take together: no attempt watches over them."""
 
 
 def speaks_harmony(model: str | None) -> bool:
@@ -64,8 +67,9 @@ class Guarded(EngineWrapper):
             if any(map(speaks_harmony, await self._engine.models())):
                 token = _HARMONY_TOKEN
             texts = probe_texts(token)
-            counts = [await self._prompt_tokens(text) for text in (texts.plain, texts.control, texts.broken)]
-        except Failure:
+            async with asyncio.timeout(_PROBE_TIMEOUT):
+                counts = [await self._prompt_tokens(text) for text in (texts.plain, texts.control, texts.broken)]
+        except (Failure, TimeoutError):
             counts = [None]
         known = [count for count in counts if count is not None]
         self.handling = judge(*known) if len(known) == 3 else Handling.UNCLEAR
