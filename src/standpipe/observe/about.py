@@ -49,11 +49,11 @@ class Queue(Struct, frozen=True):
     slots: int
 
 
-class Limits(Struct, frozen=True):
+class RequestLimits(Struct, frozen=True):
     """Of one answer, and of one request."""
 
     max_tokens: int
-    body_bytes: int
+    body_limit: int
 
 
 class About(Struct, frozen=True, omit_defaults=True):
@@ -66,7 +66,7 @@ class About(Struct, frozen=True, omit_defaults=True):
     engines: tuple[EngineState, ...]
     rate_limit: RateLimit
     queue: Queue
-    limits: Limits
+    limits: RequestLimits
     reason: str | None = None
     warnings: tuple[str, ...] = ()
 

@@ -28,6 +28,7 @@ Schema = dict[str, Any]
 REF = "#/components/schemas/"
 
 _HELLO = [{"role": "user", "content": "Hello!"}]
+_OBJECT = dict[str, Any]
 _SSE, _NDJSON, _JSON = "text/event-stream", "application/x-ndjson", "application/json"
 
 
@@ -141,7 +142,7 @@ class Operation(Struct, frozen=True):
     prefix: str = ""
     request: Any = None
     example: dict[str, Any] | None = None
-    response: Any = None
+    response: Any = _OBJECT
     stream: tuple[str, Any] | None = None
     error: type = Error
     asks: bool = True
@@ -150,32 +151,26 @@ class Operation(Struct, frozen=True):
 
 
 def _chat(name: str, summary: str, samples: tuple[str, ...], about: str) -> Operation:
-    return Operation(
-        id=name,
-        summary=summary,
-        prefix="Chat",
-        request=openai_wire.Request,
-        example={"messages": _HELLO, "stream": False},
-        response=openai_wire.Completion,
-        stream=(_SSE, Chunk),
-        samples=samples,
-        about=about,
-    )
+    example = {"messages": _HELLO, "stream": False}
+    request, response = openai_wire.Request, openai_wire.Completion
+    return Operation(name, summary, "Chat", request, example, response, (_SSE, Chunk), samples=samples, about=about)
 
 
 def _anthropic(name: str, summary: str, response: Any, example: dict[str, Any], **more: Any) -> Operation:
-    request = anthropic_wire.Request
-    error = AnthropicError
     example = {**example, "messages": _HELLO}
-    return Operation(name, summary, "Anthropic", request, example, response, error=error, **more)
+    return Operation(
+        name, summary, "Anthropic", anthropic_wire.Request, example, response, error=AnthropicError, **more
+    )
 
 
-def _ollama(name: str, summary: str, request: Any = None, example: Any = None, **more: Any) -> Operation:
-    return Operation(name, summary, "Ollama", request, example, error=OllamaError, **more)
+def _ollama(name: str, summary: str, request: Any, example: dict[str, Any], **more: Any) -> Operation:
+    example = {**example, "stream": False}
+    piece = OllamaPiece
+    return Operation(name, summary, "Ollama", request, example, piece, (_NDJSON, piece), error=OllamaError, **more)
 
 
-def _told(name: str, summary: str, response: Any, about: str = "", **more: Any) -> Operation:
-    return Operation(name, summary, "", response=response, about=about, asks=False, **more)
+def _get(name: str, summary: str, response: Any = _OBJECT, about: str = "", **more: Any) -> Operation:
+    return Operation(name, summary, response=response, about=about, asks=False, **more)
 
 
 OPERATIONS: Mapping[str, Mapping[str, Operation]] = {
@@ -184,18 +179,16 @@ OPERATIONS: Mapping[str, Mapping[str, Operation]] = {
             "ask",
             "Ask",
             ("curl", "requests", "fetch", "stream"),
-            "A chat completion in OpenAI's shape, with this tap's own defaults: a stream, temperature 0.8, top_p 0.9.",
+            "A chat completion in OpenAI's format with defaults of its own: streamed, temperature 0.8, top_p 0.9.",
         ),
-        "GET": _told("health", "Health", About, "Always 200 while this server answers; see `status`."),
+        "GET": _get("health", "Health", About, "Always 200 while this server responds; see `status`."),
     },
-    "/api/limits": {"GET": _told("limits", "What the tap sees of you", ClientLimits)},
-    "/api/status": {"GET": _told("status", "The last hour in numbers", Status)},
-    "/api/status/events": {
-        "GET": _told("statusEvents", "The same, live", None, stream=(_SSE, Status)),
-    },
+    "/api/limits": {"GET": _get("limits", "Your limits and queued requests", ClientLimits)},
+    "/api/status": {"GET": _get("status", "The last hour in numbers", Status)},
+    "/api/status/events": {"GET": _get("statusEvents", "The same, live", None, stream=(_SSE, Status))},
     "/api/share": {
-        "GET": _told("shareChallenge", "What is to be done for a note", dict[str, Any]),
-        "POST": _told("share", "A note that tells people behind one address apart", dict[str, Any]),
+        "GET": _get("shareChallenge", "What is needed to get a token"),
+        "POST": _get("share", "A token that tells people behind one address apart"),
     },
     "/v1/chat/completions": {
         "POST": _chat("chatCompletion", "OpenAI Chat Completions", ("openai",), "With OpenAI's own defaults."),
@@ -208,13 +201,13 @@ OPERATIONS: Mapping[str, Mapping[str, Operation]] = {
             openai_responses_wire.Request,
             {"input": "Hello!"},
             openai_responses_wire.Response,
-            (_SSE, dict[str, Any]),
+            (_SSE, _OBJECT),
             samples=("responses",),
         ),
     },
     "/v1/responses/{id}": {
-        "GET": _told("keptResponse", "A response that was kept", dict[str, Any]),
-        "DELETE": _told("forgetResponse", "Forget a response that was kept", dict[str, Any]),
+        "GET": _get("keptResponse", "A stored response"),
+        "DELETE": _get("forgetResponse", "Delete a stored response"),
     },
     "/v1/completions": {
         "POST": Operation(
@@ -223,8 +216,7 @@ OPERATIONS: Mapping[str, Mapping[str, Operation]] = {
             "Completions",
             openai_completions.Request,
             {"prompt": "Once upon a time", "max_tokens": 20},
-            dict[str, Any],
-            (_SSE, dict[str, Any]),
+            stream=(_SSE, _OBJECT),
         ),
     },
     "/v1/embeddings": {
@@ -234,49 +226,35 @@ OPERATIONS: Mapping[str, Mapping[str, Operation]] = {
             "Embeddings",
             openai_embeddings.Request,
             {"input": "Hello!"},
-            dict[str, Any],
         ),
     },
-    "/v1/models": {"GET": _told("models", "The models that can be asked for", dict[str, Any])},
-    "/v1/models/{id}": {"GET": _told("model", "One model", dict[str, Any])},
+    "/v1/models": {"GET": _get("models", "Available models")},
+    "/v1/models/{id}": {"GET": _get("model", "One model")},
     "/v1/messages": {
         "POST": _anthropic(
             "message",
             "Anthropic Messages",
             anthropic_wire.WrittenMessage,
             {"max_tokens": 100},
-            stream=(_SSE, dict[str, Any]),
+            stream=(_SSE, _OBJECT),
             samples=("anthropic",),
         ),
     },
     "/v1/messages/count_tokens": {
-        "POST": _anthropic("countTokens", "Anthropic's count of tokens, estimated", dict[str, Any], {}),
+        "POST": _anthropic("countTokens", "Anthropic's token count, estimated", _OBJECT, {}),
     },
     "/api/chat": {
         "POST": _ollama(
-            "ollamaChat",
-            "Ollama chat",
-            ollama_wire.ChatRequest,
-            {"messages": _HELLO, "stream": False},
-            response=OllamaPiece,
-            stream=(_NDJSON, OllamaPiece),
-            samples=("ollama",),
+            "ollamaChat", "Ollama chat", ollama_wire.ChatRequest, {"messages": _HELLO}, samples=("ollama",)
         ),
     },
     "/api/generate": {
-        "POST": _ollama(
-            "ollamaGenerate",
-            "Ollama generate",
-            ollama_wire.GenerateRequest,
-            {"prompt": "Hello!", "stream": False},
-            response=OllamaPiece,
-            stream=(_NDJSON, OllamaPiece),
-        ),
+        "POST": _ollama("ollamaGenerate", "Ollama generate", ollama_wire.GenerateRequest, {"prompt": "Hello!"}),
     },
-    "/api/tags": {"GET": _ollama("ollamaTags", "Ollama's list of models", response=dict[str, Any], asks=False)},
-    "/api/ps": {"GET": _ollama("ollamaPs", "Ollama's list of loaded models", response=dict[str, Any], asks=False)},
-    "/api/show": {"POST": _ollama("ollamaShow", "Ollama's word on a model", response=dict[str, Any], asks=False)},
-    "/api/version": {"GET": _ollama("ollamaVersion", "Ollama's version", response=dict[str, Any], asks=False)},
+    "/api/tags": {"GET": _get("ollamaTags", "Ollama's list of models", error=OllamaError)},
+    "/api/ps": {"GET": _get("ollamaPs", "Ollama's list of loaded models", error=OllamaError)},
+    "/api/show": {"POST": _get("ollamaShow", "Ollama's description of a model", error=OllamaError)},
+    "/api/version": {"GET": _get("ollamaVersion", "Ollama's version", error=OllamaError)},
 }
 """Every operation that there can be."""
 
@@ -295,20 +273,20 @@ _DEFAULTS: dict[str, Any] = {"stream": True, "temperature": 0.8, "top_p": 0.9, "
 """Of POST /api."""
 
 _FAILURES = {
-    "400": "The ask is wrong, or something that it wants cannot be done here; `param` names the field.",
-    "404": "There is no such model.",
+    "400": "The request is invalid, or not supported here; `param` names the field.",
+    "404": "No such model.",
     "413": "The request is too large.",
-    "429": "Your own quota is used up: wait as long as `retry-after` says.",
-    "500": "Our fault.",
-    "502": "The engine failed, on every attempt.",
-    "503": "Our capacity is used up, or no engine is up: wait as long as `retry-after` says.",
-    "504": "The engine was silent for too long.",
+    "429": "You have reached your own limit: wait as long as `retry-after` says.",
+    "500": "A bug in this server.",
+    "502": "The engine failed on every attempt.",
+    "503": "The server is at capacity, or no engine is up: wait as long as `retry-after` says.",
+    "504": "The engine did not respond in time.",
 }
 _HEADERS: dict[str, Schema] = {
-    "x-request-id": {"description": "The id of this ask.", "schema": {"type": "string"}},
-    "x-standpipe-waited": {"description": "Seconds until an engine took it.", "schema": {"type": "number"}},
-    "x-standpipe-attempts": {"description": "Attempts that it took.", "schema": {"type": "integer"}},
-    "x-standpipe-dropped": {"description": "Fields that were not used.", "schema": {"type": "string"}},
+    "x-request-id": {"description": "The id of this request.", "schema": {"type": "string"}},
+    "x-standpipe-waited": {"description": "Seconds spent in the queue.", "schema": {"type": "number"}},
+    "x-standpipe-attempts": {"description": "How often engines were tried.", "schema": {"type": "integer"}},
+    "x-standpipe-dropped": {"description": "Fields of the request that were ignored.", "schema": {"type": "string"}},
 }
 _COME_BACK: dict[str, Schema] = {
     "retry-after": {"description": "Seconds, 1 to 59.", "schema": {"type": "integer", "minimum": 1, "maximum": 59}},

@@ -23,10 +23,10 @@ from standpipe.observe.about import (
     About,
     ClientLoad,
     EngineState,
-    Limits,
     OperatorStatus,
     Queue,
     RateLimit,
+    RequestLimits,
     Status,
     texts,
 )
@@ -111,7 +111,7 @@ class StatusBoard:
             engines=self.engines(),
             rate_limit=RateLimit(settings.pace_interval, settings.pace_waiting),
             queue=Queue(line.waiting, line.running, line.slots),
-            limits=Limits(settings.max_tokens, settings.body_limit),
+            limits=RequestLimits(settings.max_tokens, settings.body_limit),
             reason=health.reason,
             warnings=tuple(sorted(WARNINGS[oddity] for oddity in self._alarm.statistics().oddities)),
         )
