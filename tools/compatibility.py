@@ -28,6 +28,7 @@ BEYOND = {
     },
     "Ollama": {
         "queue": "in a line while the ask waits: `position` and `eta_seconds`",
+        "request_id": "in an error, beside `error`",
         "standpipe": "in the version: our own",
     },
 }

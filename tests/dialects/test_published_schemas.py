@@ -177,7 +177,7 @@ def anthropic_frames(stream: bytes) -> set[str]:
 def ollama_lines(stream: bytes, kind: Any) -> set[str]:
     found: set[str] = set()
     for data in NdjsonFrames().feed(stream):
-        found |= hold(OllamaError, data) if data.startswith(b'{"error"') else hold(kind, data, OLLAMA)
+        found |= hold(OllamaError, data, {"request_id"}) if data.startswith(b'{"error"') else hold(kind, data, OLLAMA)
     return found
 
 
@@ -244,8 +244,8 @@ def test_every_transcript_is_by_the_schema(name, path):
         ("openai_chat", CHAT | {"request_id"}),
         ("openai_completions", COMPLETIONS | {"request_id"}),
         ("anthropic", ANTHROPIC - {"estimated"}),
-        ("ollama_chat", {"queue", "id", "index", "bytes"}),
-        ("ollama_generate", {"queue", "bytes"}),
+        ("ollama_chat", {"queue", "id", "index", "bytes", "request_id"}),
+        ("ollama_generate", {"queue", "bytes", "request_id"}),
     ],
 )
 def test_the_documentation_names_what_goes_beyond_the_schema_and_nothing_else(name, beyond):
@@ -294,7 +294,7 @@ FAILURES = [
 def test_every_failure_is_told_by_the_schemas(failure):
     for dialect in (openai_chat.API, openai_completions.LEGACY, openai_responses.OpenAIResponses()):
         assert hold(OpenAIError, dialect.failure(failure, "7Yd2k"), {"request_id"}) == {"request_id"}
-    hold(OllamaError, ollama.CHAT.failure(failure, "7Yd2k"))
+    assert hold(OllamaError, ollama.CHAT.failure(failure, "7Yd2k"), {"request_id"}) == {"request_id"}
     told = anthropic.MESSAGES.failure(failure, "7Yd2k")
     if failure.status == 413:  # Anthropic documents its type for this status, but publishes no schema of it
         assert msgspec.json.decode(told)["error"]["type"] == "request_too_large"

@@ -122,3 +122,28 @@ def test_what_asks_no_engine_carries_an_id_and_nothing_of_an_ask(method, path, s
 async def test_whoever_is_turned_away_before_there_is_a_request_has_an_id_too(tap):
     refusal = tap.house.guard.refuse(408, "Too slow.")
     assert dict(refusal.headers)[b"x-request-id"].decode() in refusal.body.decode()
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status"),
+    [
+        *(("POST", path, 400) for path in sorted(PATHS)),
+        *(("PUT", path, 405) for path in sorted(PATHS)),
+        ("POST", "/v1/messages/count_tokens", 400),
+        ("POST", "/api/show", 404),
+        ("POST", "/api/pull", 403),
+        ("GET", "/v1/models/none", 404),
+        ("DELETE", "/v1/models", 405),
+        ("GET", "/nowhere", 404),
+        ("GET", "/v1/nowhere", 404),
+    ],
+)
+def test_an_error_tells_the_id_beside_error_whatever_the_path(method, path, status):
+    @scene(Script())
+    async def check(tap):
+        reply = await tap.send(method, path, {"messages": 3, "input": 3, "prompt": 3} if status == 400 else {})
+        assert reply.status == status
+        assert "error" in reply.json
+        assert reply.json["request_id"] == reply.headers["x-request-id"]
+
+    check()

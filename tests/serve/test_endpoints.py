@@ -127,7 +127,7 @@ def test_a_bad_question_is_a_400_in_ollamas_shape_and_logged(body):
     async def check(tap):
         reply = await sized(tap, "/api/chat", body)
         assert reply.status == 400
-        assert list(reply.json) == ["error"]
+        assert list(reply.json) == ["error", "request_id"]
         assert tap.asks[-1]["status"] == 400
 
     check()
@@ -143,7 +143,7 @@ async def test_a_stream_is_lines(tap):
 @scene(Script(tokens=9, rate=100, fault=Fault(FaultKind.CUT, 2)))
 async def test_a_cut_ends_in_an_error_and_uncleanly(tap):
     reply = await sized(tap, "/api/chat", {"messages": HELLO})
-    assert list(json.loads(reply.body.splitlines()[-1])) == ["error"]
+    assert list(json.loads(reply.body.splitlines()[-1])) == ["error", "request_id"]
     assert reply.end_kind == "abort"
 
 

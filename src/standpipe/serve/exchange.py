@@ -10,10 +10,9 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 
-import msgspec
-
 from standpipe.chat.errors import Failure, Internal, MethodNotAllowed, TooLarge, TooSlow
 from standpipe.dialects.dialect import Dialect
+from standpipe.dialects.openai.faults import failure_body
 from standpipe.edge.seam import BodyTooLarge, BodyTooSlow, Reply, Request
 
 Header = tuple[bytes, bytes]
@@ -87,6 +86,7 @@ class Exchange:
         if self.reply.started:
             self.reply.abort()
         else:
+            # Where no dialect has been chosen: OpenAI's shape, which most programs can read.
             content = dialect.failure(failure, self.id) if dialect else failure_body(failure, self.id)
             self.send(failure.status, content, JSON, failure_headers(failure))
 
@@ -97,18 +97,6 @@ class Exchange:
 def bug(request_id: str) -> Internal:
     """What the public is told of a bug of ours: the id under which the log has the rest."""
     return Internal(f"Something broke on our side. If it lasts, tell the operator this id: {request_id}.")
-
-
-def failure_body(failure: Failure, request_id: str) -> bytes:
-    """The body where no dialect has been chosen: OpenAI's shape, which most programs can read."""
-    error = {
-        "message": failure.message,
-        "type": failure.type,
-        "param": failure.param,
-        "code": failure.code,
-        "request_id": request_id,
-    }
-    return msgspec.json.encode({"error": error})
 
 
 def failure_headers(failure: Failure) -> list[Header]:

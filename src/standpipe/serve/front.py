@@ -26,8 +26,9 @@ from standpipe.chat.errors import (
     TooSlow,
 )
 from standpipe.dialects.dialect import Dialect
+from standpipe.dialects.openai.faults import failure_body
 from standpipe.edge.seam import Refusal, Reply, Request
-from standpipe.serve.exchange import COMMON, JSON, Exchange, Header, bug, failure_body, failure_headers
+from standpipe.serve.exchange import COMMON, JSON, Exchange, Header, bug, failure_headers
 
 _REFUSALS: dict[int, type[Failure]] = {408: TooSlow, 413: TooLarge, 429: PaceExceeded, 500: Failure, 503: LineFull}
 """What a shell's refusal is in the house's own words. Any other is the request's fault: 4xx, 501 and 505."""

@@ -59,6 +59,7 @@ class AnthropicError(Struct, frozen=True):
 
 class OllamaError(Struct, frozen=True):
     error: str
+    request_id: str
 
 
 class CalledFunction(Struct, frozen=True, forbid_unknown_fields=True):

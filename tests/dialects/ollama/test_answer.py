@@ -179,4 +179,7 @@ def test_streamed_and_whole_say_the_same(dialect):
 @BOTH
 def test_a_failure_is_a_sentence(dialect):
     failure = InvalidAsk("`think` must be true.", param="think")
-    assert msgspec.json.decode(dialect.failure(failure, "7Yd2k")) == {"error": "`think` must be true."}
+    assert msgspec.json.decode(dialect.failure(failure, "7Yd2k")) == {
+        "error": "`think` must be true.",
+        "request_id": "7Yd2k",
+    }

@@ -50,9 +50,9 @@ CHAT = Shape(
 COMPLETION = Shape(b'"response":', b'"response":"","thinking":', b"", lambda text, more: {"response": text, **more})
 
 
-def failure_body(failure: Failure) -> bytes:
+def failure_body(failure: Failure, request_id: str) -> bytes:
     """The JSON body of a failure, and the line that ends a failed stream."""
-    return msgspec.json.encode({"error": failure.message})
+    return msgspec.json.encode({"error": failure.message, "request_id": request_id})
 
 
 def whole(meta: ResponseMeta, shape: Shape, answer: Answer, *, thinking: bool, done_reason: str | None = None) -> bytes:
@@ -81,10 +81,11 @@ def whole(meta: ResponseMeta, shape: Shape, answer: Answer, *, thinking: bool, d
 class Lines:
     """The Encoder of one reply. With `thinking` false, reasoning is not told."""
 
-    __slots__ = ("_calls", "_close", "_more", "_text", "_thinking", "_thought")
+    __slots__ = ("_calls", "_close", "_id", "_more", "_text", "_thinking", "_thought")
 
     def __init__(self, meta: ResponseMeta, shape: Shape, *, thinking: bool) -> None:
         head = b'{"model":%b,"created_at":%b,' % (quote(meta.model), quote(wire.timestamp(meta.created)))
+        self._id = meta.id
         self._thinking = thinking
         self._text = head + shape.text
         self._thought = head + shape.thought
@@ -116,7 +117,7 @@ class Lines:
                 case Finished():
                     pieces.append(self._finished(event))
                 case Failed():
-                    pieces.append(ndjson_frame(failure_body(event.failure)))
+                    pieces.append(ndjson_frame(failure_body(event.failure, self._id)))
         return b"".join(pieces)
 
     def _line(self, text: str, rest: JsonObject) -> bytes:
@@ -136,7 +137,7 @@ class Lines:
         try:
             calls = wire.calls(answer.tool_calls, event.reason)
         except EngineFailed as failure:
-            return ndjson_frame(failure_body(failure))
+            return ndjson_frame(failure_body(failure, self._id))
         called = b'%b"","tool_calls":%b%b' % (self._text, quote(calls), self._more) if calls else b""
         told = {"done": True, "done_reason": wire.done_reason(event.reason)}
         return called + self._line("", {**told, **wire.metrics(event.usage, event.timings)})

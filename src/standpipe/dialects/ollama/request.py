@@ -269,8 +269,8 @@ class Ollama(Generic[R]):
         told = parsed.echo if isinstance(parsed.echo, str) else None
         return whole(meta, self._shape, answer, thinking=bool(parsed.echo), done_reason=told)
 
-    def failure(self, failure: Failure, request_id: str) -> bytes:  # noqa: ARG002 -- the protocol's
-        return failure_body(failure)
+    def failure(self, failure: Failure, request_id: str) -> bytes:
+        return failure_body(failure, request_id)
 
     def __repr__(self) -> str:
         return f"<Ollama {self.name}>"
