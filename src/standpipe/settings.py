@@ -173,12 +173,8 @@ class Settings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     ] = ()
 
     shares: Annotated[
-        Literal["off", "on", "work"],
-        _meta(
-            "sub-shares inside one address (POST /api/share), so that people behind one router are fair to each other; "
-            "work: a small proof of work buys one"
-        ),
-    ] = "off"
+        bool, _meta("offer POST /api/share, by which people behind one router are fair to each other")
+    ] = False
 
     # What is seen
     name: Annotated[str, _meta("what the operator calls this server, on its pages", max_length=80)] = "Standpipe"

@@ -41,7 +41,7 @@ def served(**settings):
 
 
 def test_every_path_and_method_that_is_served_is_described_and_nothing_else():
-    document, paths, routes = served(keep_responses=60.0, shares="on")
+    document, paths, routes = served(keep_responses=60.0, shares=True)
     wanted = {path for path in paths if path not in NOT_DESCRIBED}
     assert set(document["paths"]) == {path.replace("/*", "/{id}") for path in wanted}
     for path in wanted:
@@ -56,7 +56,7 @@ def test_what_is_not_served_is_not_described():
 
 
 def test_every_reference_leads_somewhere_and_every_schema_is_used():
-    document, _, _ = served(keep_responses=60.0, shares="on")
+    document, _, _ = served(keep_responses=60.0, shares=True)
     text = json.dumps(document)
     names = document["components"]["schemas"]
     used = {part.split('"')[0] for part in text.split("#/components/schemas/")[1:]}
@@ -66,7 +66,7 @@ def test_every_reference_leads_somewhere_and_every_schema_is_used():
 
 
 def test_it_is_openapi_3_1():
-    document, _, _ = served(keep_responses=60.0, shares="on")
+    document, _, _ = served(keep_responses=60.0, shares=True)
     validator = pytest.importorskip("openapi_spec_validator")
     validator.validate(document)
 

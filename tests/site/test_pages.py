@@ -160,7 +160,7 @@ def test_limits_are_those_that_hold():
         ({"system_prompt": "Be kind."}, "has put a system prompt", "Be kind."),
         ({"contact": "me@example.org"}, "mailto:me@example.org", "left no further words"),
         ({"privacy": "We *care*."}, "We *care*.", "left no further words"),
-        ({"shares": "on"}, "POST /api/share", "The operator can change that"),
+        ({"shares": True}, "POST /api/share", "The operator can change that"),
     ],
 )
 def test_the_privacy_page_is_made_of_the_real_settings(settings, said, not_said):

@@ -206,8 +206,7 @@ class App:
     def _share_routes(self) -> dict[str, Route]:
         if (shares := self._shares) is None:
             return {}
-        issue = partial(shares.issue, identify=self._identify)
-        return {"/api/share": Route({"GET": shares.challenge, "POST": issue})}
+        return {"/api/share": Route({"POST": partial(shares.issue, identify=self._identify)})}
 
 
 def _new_id() -> str:
@@ -242,13 +241,4 @@ def _rate(settings: Settings) -> Rate | None:
 
 
 def _shares(settings: Settings) -> Shares | None:
-    if settings.shares == "off":
-        return None
-    work = None
-    if settings.shares == "work":
-        try:
-            from standpipe.serve.work import Work  # noqa: PLC0415 - altcha is there only with the extra `work`
-        except ImportError as error:
-            raise SettingsError("shares = work needs the package altcha: pip install 'standpipe[work]'") from error
-        work = Work(secrets.token_hex(32), time.time, secrets.randbelow)
-    return Shares(secrets.token_bytes(32), time.time, secrets.token_bytes, work)
+    return Shares(secrets.token_bytes(32), time.time, secrets.token_bytes) if settings.shares else None

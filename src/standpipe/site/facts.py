@@ -109,7 +109,7 @@ def _size(size: int) -> str:
 
 
 def _share(settings: Settings) -> str:
-    if settings.shares == "off":
+    if not settings.shares:
         return "People behind one router share one place. The operator can change that."
     return (
         "People behind one router share one place. To be told apart, `POST /api/share` once and send the note that it "

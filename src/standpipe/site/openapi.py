@@ -187,10 +187,7 @@ OPERATIONS: Mapping[str, Mapping[str, Operation]] = {
     "/api/limits": {"GET": _get("limits", "Your limits and queued requests", ClientLimits)},
     "/api/status": {"GET": _get("status", "The last hour in numbers", Status)},
     "/api/status/events": {"GET": _get("statusEvents", "The same, live", None, stream=(_SSE, Status))},
-    "/api/share": {
-        "GET": _get("shareChallenge", "What is needed to get a token"),
-        "POST": _get("share", "A token that tells people behind one address apart"),
-    },
+    "/api/share": {"POST": _get("share", "A token that tells people behind one address apart")},
     "/v1/chat/completions": {
         "POST": _chat("chatCompletion", "OpenAI Chat Completions", ("openai",), "With OpenAI's own defaults."),
     },
