@@ -7,7 +7,7 @@ from standpipe.policy.line import Line, Policy, Reach, Room, Rules, Weights
 from standpipe.policy.line.group import Group
 from standpipe.policy.line.member import Member
 from standpipe.policy.line.order import Caps
-from standpipe.policy.line.turns import Fifo
+from bench.fairness.turns import Fifo
 
 ROOMY = Room(10_000, 10_000, 10_000)
 

@@ -20,7 +20,7 @@ from standpipe.dialects.openai import wire as openai_wire
 from standpipe.dialects.reading import decode, fields
 from standpipe.engines.pool import Pool
 from standpipe.policy.estimate import Prompts, Sizes, texts
-from standpipe.policy.prompt import join
+from standpipe.policy.terms import join
 from standpipe.serve.exchange import Exchange
 from standpipe.serve.front import Route
 from standpipe.serve.walk import AskHandler, Services

@@ -22,7 +22,7 @@ from standpipe.observe.hooks import Hook
 from standpipe.policy.caps import Caps, clamp
 from standpipe.policy.estimate import texts
 from standpipe.policy.identity import Identity
-from standpipe.policy.prompt import Mode, join
+from standpipe.policy.terms import Mode, join
 from standpipe.serve.admission import Admission, Ticket, WaitPreferences, Weight
 from standpipe.serve.conversations import Conversations
 from standpipe.serve.exchange import Exchange, bug

@@ -14,7 +14,7 @@ from standpipe.policy.line.cost import Reach, Weights
 from standpipe.policy.line.forecast import Forecast
 from standpipe.policy.line.line import Left, Line, LineStatistics
 from standpipe.policy.line.place import Place, State
-from standpipe.policy.line.room import Bound, NoRoom, Room, TooManyWaiting
+from standpipe.policy.line.waiting import Bound, NoRoom, Room, TooManyWaiting
 from standpipe.policy.line.rules import Policy, Rules
 
 __all__ = [

@@ -22,7 +22,7 @@ from standpipe.policy.line.group import Group
 from standpipe.policy.line.member import Member
 from standpipe.policy.line.order import Caps, Level, OrderStatistics
 from standpipe.policy.line.place import Place
-from standpipe.policy.line.turns import insert
+from bench.fairness.turns import insert
 
 
 class Flow(Member):

@@ -16,7 +16,7 @@ from standpipe.policy.identity import ClientKey
 from standpipe.policy.line.forecast import Forecast, predict
 from standpipe.policy.line.order import OrderStatistics
 from standpipe.policy.line.place import Place, State
-from standpipe.policy.line.room import Bound, Occupancy
+from standpipe.policy.line.waiting import Bound, Occupancy
 from standpipe.policy.line.rules import Rules
 from standpipe.policy.overload import Sojourn
 

@@ -9,8 +9,8 @@ from msgspec import Struct
 from standpipe.policy.line.cost import Reach, Weights
 from standpipe.policy.line.fair import Fair
 from standpipe.policy.line.order import Caps, Order
-from standpipe.policy.line.room import Room
-from standpipe.policy.line.turns import Fifo, RoundRobin
+from standpipe.policy.line.waiting import Room
+from bench.fairness.turns import Fifo, RoundRobin
 from standpipe.policy.overload import Patience
 
 

@@ -3,7 +3,7 @@ from msgspec.structs import replace
 
 from standpipe.chat.ask import Ask, Message, Role, Sampling, Text
 from standpipe.policy.caps import Caps, clamp
-from standpipe.policy.prompt import join
+from standpipe.policy.terms import join
 
 
 def say(role: Role, text: str) -> Message:
