@@ -86,11 +86,13 @@ async def flood(url: str, source: str, seconds: float) -> int:
     return sum(await asyncio.gather(*(again_and_again() for _ in range(OPEN))))
 
 
-def _serve(line: str, engine: str) -> tuple[subprocess.Popen[str], str]:
-    """A server with this order, and its address."""
-    command = [sys.executable, "-m", "standpipe", "serve", "--port=0", "--admin-port=0", "--log-format=json"]
-    flags = [f"--line={line}", f"--engine={engine}", "--wait-limit=600", "--grace=0"]
-    server = subprocess.Popen([*command, *flags], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+def _serve(module: str, engine: str) -> tuple[subprocess.Popen[str], str]:
+    """A server, by the module that starts it, and its address."""
+    command = [sys.executable, "-m", module, "serve", "--port=0", "--admin-port=0", "--log-format=json"]
+    flags = [f"--engine={engine}", "--wait-limit=600", "--grace=0"]
+    server = subprocess.Popen(
+        [*command, *flags], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, cwd=ROOT
+    )
     assert server.stderr is not None
     for said in server.stderr:
         if found := re.search(r'"address":"([^"]+)"', said):
@@ -98,8 +100,8 @@ def _serve(line: str, engine: str) -> tuple[subprocess.Popen[str], str]:
     raise RuntimeError("the server did not start")
 
 
-def _scene(line: str, engine: str, seconds: float, flooders: int) -> tuple[list[float | None], list[int]]:
-    server, url = _serve(line, engine)
+def _scene(module: str, engine: str, seconds: float, flooders: int) -> tuple[list[float | None], list[int]]:
+    server, url = _serve(module, engine)
     command = [sys.executable, "-m", "bench.neighbours", "--flood", url, "--seconds", str(seconds + 5)]
     others: list[subprocess.Popen[str]] = []
     try:
@@ -138,12 +140,12 @@ def main() -> None:
         return
     print(f"polite client, one ask of {TOKENS} tokens every {POLITE_EVERY:g} s for {given.seconds:g} s, {given.engine}")
     print(f"{'':<14}{'asks':>6}{'refused':>9}{'first p50 s':>12}{'p99 s':>12}   answers per flooder")
-    for name, line, flooders in (
-        ("alone", "fair", 0),
-        ("fifo", "fifo", given.flooders),
-        ("fair", "fair", given.flooders),
+    for name, module, flooders in (
+        ("alone", "standpipe", 0),
+        ("fifo", "bench.fairness.turns", given.flooders),
+        ("fair", "standpipe", given.flooders),
     ):
-        firsts, answered = _scene(line, given.engine, given.seconds, flooders)
+        firsts, answered = _scene(module, given.engine, given.seconds, flooders)
         print(_row(name, firsts, answered), flush=True)
 
 

@@ -5,9 +5,9 @@ from standpipe.settings import Settings, SettingsError, fields, load
 
 def test_a_flag_beats_a_variable_beats_the_file_beats_the_default(tmp_path):
     file = tmp_path / "standpipe.toml"
-    file.write_text('port = 1\nhost = "::"\nline = "fifo"\nengine = ["scripted:", "http://a/v1"]\n')
+    file.write_text('port = 1\nhost = "::"\nlog_format = "json"\nengine = ["scripted:", "http://a/v1"]\n')
     settings = load({"port": "3"}, {"STANDPIPE_PORT": "2", "STANDPIPE_HOST": "127.0.0.2"}, file)
-    assert (settings.port, settings.host, settings.line) == (3, "127.0.0.2", "fifo")
+    assert (settings.port, settings.host, settings.log_format) == (3, "127.0.0.2", "json")
     assert settings.engine == ("scripted:", "http://a/v1")
     assert settings.grace == Settings().grace
 
@@ -28,7 +28,7 @@ def test_a_variable_of_many_values_is_separated_by_spaces():
         ("pace_interval", "nan", "a number from 0 to 3600"),
         ("grace", "inf", "a number from 0 to 86400"),
         ("stall_timeout", "0", "a number above 0 to 86400"),
-        ("line", "priority", "one of fair, round-robin, fifo"),
+        ("system_prompt_mode", "append", "one of prepend, default, off"),
         ("reuse_port", "perhaps", "true or false"),
         ("name", "x" * 81, "a text of at most 80 characters"),
     ],

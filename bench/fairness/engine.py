@@ -14,7 +14,7 @@ from typing import Protocol
 
 from msgspec import Struct
 
-from standpipe.policy.line import Place
+from standpipe.policy.line import QueuedAsk
 
 
 class Model(Struct, frozen=True):
@@ -54,7 +54,7 @@ class Job:
         self.prompt = prompt
         self.output = output
         self.guess = guess
-        self.place: Place | None = None
+        self.place: QueuedAsk | None = None
         self.predicted: float | None = None
         """Seconds of waiting that the line predicted when it was asked."""
         self.start: float | None = None

@@ -10,7 +10,7 @@ from msgspec import Struct
 
 from bench.fairness.engine import Job
 from bench.fairness.world import World
-from standpipe.policy.line import Line, Room, Rules, Weights
+from standpipe.policy.line import Line, QueueLimits, Rules, Weights
 
 PHASES = (
     "refused at the door",
@@ -36,7 +36,7 @@ class Remains(Struct, frozen=True):
 def leave(phase: str, times: int, seed: int = 1) -> Remains:
     """Let so many clients leave in this phase, among others who stay."""
     random = Random(seed)
-    world = World(Line(Rules(room=Room(client=2, line=60)), 4), seed=seed)
+    world = World(Line(Rules(limits=QueueLimits(client=2, line=60)), 4), seed=seed)
     clients = [world.client(f"10.0.{number // 3}.{number}", f"10.0.{number // 3}") for number in range(_CLIENTS)]
     gone = wrong = 0.0
     while gone < times:
@@ -50,7 +50,7 @@ def leave(phase: str, times: int, seed: int = 1) -> Remains:
         world.run(random.choice((0.0, 0.0, 0.01, 0.2)))
     world.run(3600)
     state = world.line.statistics()
-    leaked = state.running + state.waiting + state.reserved + state.bytes + state.clients
+    leaked = state.running + state.waiting + state.early + state.bytes + state.clients
     return Remains(phase, times, leaked, wrong)
 
 

@@ -116,7 +116,7 @@ def _gap(pyplot: Any) -> Any:
         spreads = [max(values) - min(values) for values in zip(*(t.served_at for t in world.tallies), strict=True)]
         axes.plot(spreads, color=COLOURS[order.name], label=order.name, lw=1.5)
     rules = FAIR.rules()
-    bound = 2 * rules.reach.bound(rules.weights, rules.caps(SLOTS).client)
+    bound = 2 * rules.largest.bound(rules.weights, rules.caps(SLOTS).client)
     axes.axhline(bound, color="black", lw=1, ls=":")
     axes.annotate("2U", (0, bound), textcoords="offset points", xytext=(4, 4))
     axes.set(xlabel="seconds", ylabel="weighted tokens between most and least served", ylim=(0, None))

@@ -9,13 +9,13 @@ from msgspec import Struct
 
 from bench.fairness.watch import Watch, Watched
 from standpipe.policy.identity import ClientKey
-from standpipe.policy.line import Reach, Room, Rules, State, TooManyWaiting, Weights
+from standpipe.policy.line import LargestAsk, QueueLimits, Rules, Stage, TooManyWaiting, Weights
 
 
 def rules(random: Random) -> tuple[Rules, int]:
     """Rules and a number of slots for a small line."""
     slots = random.choice((1, 2, 3, 4, 6))
-    reach = Reach(random.choice((1, 16, 200)), random.choice((1, 8, 100)), random.choice((0.0, 0.5, 1.0)))
+    reach = LargestAsk(random.choice((1, 16, 200)), random.choice((1, 8, 100)), random.choice((0.0, 0.5, 1.0)))
     weights = Weights(
         prompt=random.choice((0.5, 1.0)), output=random.choice((1.0, 2.0, 5.0)), least=random.choice((1.0, 64.0))
     )
@@ -24,8 +24,8 @@ def rules(random: Random) -> tuple[Rules, int]:
             client_slots=random.choice((0, 1, 2, 3)),
             headroom=random.choice((None, 0, 1, 2)),
             weights=weights,
-            reach=reach,
-            room=Room(client=6),
+            largest=reach,
+            limits=QueueLimits(client=6),
         ),
         slots,
     )
@@ -75,7 +75,7 @@ class Schedule:
         self.ask(self.random.choice(self.people), self.random.choice((0.0, 0.0, 0.5, 1.5)))
 
     def ask(self, person: Person, wait: float) -> None:
-        reach = self.watch.rules.reach
+        reach = self.watch.rules.largest
         prompt = self._size(person, reach.prompt_tokens)
         least = int(prompt * (1 - reach.late) + 0.999)
         guess = self.random.choice((least, prompt, self.random.randint(least, max(least, reach.prompt_tokens))))
@@ -90,14 +90,14 @@ class Schedule:
         self.watch.grant(self.now)
 
     def charge(self) -> None:
-        watched = self._any(State.RUNNING)
+        watched = self._any(Stage.RUNNING)
         if watched is not None:
             left = watched.output - watched.place.output_tokens
             if left > 0:
                 self.watch.charge(watched, self.random.choice((1, left, self.random.randint(1, left))), self.now)
 
     def end(self) -> None:
-        watched = self._any(State.RUNNING)
+        watched = self._any(Stage.RUNNING)
         if watched is None:
             return
         fate = self.random.random()
@@ -109,15 +109,15 @@ class Schedule:
         self.watch.release(watched, self.now)
 
     def leave(self) -> None:
-        watched = self._any(State.WAITING)
+        watched = self._any(Stage.WAITING)
         if watched is not None:
             self.watch.leave(watched, self.now)
 
     def pass_time(self) -> None:
         self.now += self.random.choice((0.1, 0.5, 2.0))
 
-    def _any(self, state: State) -> Watched | None:
-        some = [watched for watched in self.watch.asks.values() if watched.place.state is state]
+    def _any(self, state: Stage) -> Watched | None:
+        some = [watched for watched in self.watch.asks.values() if watched.place.stage is state]
         return self.random.choice(some) if some else None
 
 

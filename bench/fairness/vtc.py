@@ -9,63 +9,65 @@ from __future__ import annotations
 
 from collections import deque
 
-from standpipe.policy.line import Place, Weights
-from standpipe.policy.line.order import Caps, Level, OrderStatistics
+from standpipe.policy.line import LargestAsk, QueuedAsk, Weights
+from standpipe.policy.line.forecast import Level
+from standpipe.policy.line.rules import SlotCaps
 
 
 class PlainVtc:
-    """An `Order`."""
+    """The methods of `standpipe.policy.line.fair.FairQueue`."""
 
-    def __init__(self, weights: Weights, slots: int) -> None:
+    def __init__(self, caps: SlotCaps, weights: Weights, largest: LargestAsk) -> None:  # noqa: ARG002  (it has no bound)
         self._weights = weights
-        self._slots = slots
-        self._running = 0
+        self._slots = caps.slots
+        self.running = 0
         self._counters: dict[str, float] = {}
-        self._queues: dict[str, deque[Place]] = {}
+        self._queues: dict[str, deque[QueuedAsk]] = {}
 
-    def enter(self, place: Place) -> None:
+    def enqueue(self, place: QueuedAsk) -> None:
         name = place.client.address
         queue = self._queues.get(name)
         if queue is None:
             queue = self._queues[name] = deque()
             floor = min((self._counters[other] for other in self._queues if other != name), default=0.0)
             self._counters[name] = max(self._counters.get(name, 0.0), floor)
-        place.flow = name
+        place.leaf = name
         queue.append(place)
 
-    def withdraw(self, place: Place) -> None:
-        queue = self._queues[place.flow]
+    def withdraw(self, place: QueuedAsk) -> None:
+        queue = self._queues[place.leaf]
         queue.remove(place)
         if not queue:
-            del self._queues[place.flow]
+            del self._queues[place.leaf]
 
-    def take(self) -> Place | None:
+    def dequeue(self) -> QueuedAsk | None:
         if not self._queues:
             return None
         name = min(self._queues, key=self._counters.__getitem__)
         place = self._queues[name][0]
         self.withdraw(place)
-        self._running += 1
+        self.running += 1
         self.charge(place, self._weights.input(max(1, place.prompt_tokens)))
         return place
 
-    def charge(self, place: Place, weight: float) -> None:
+    def charge(self, place: QueuedAsk, weight: float) -> None:
         place.charged += weight
-        self._counters[place.flow] += weight
+        self._counters[place.leaf] += weight
 
-    def release(self, place: Place) -> None:  # noqa: ARG002  (it has no cap to keep)
-        self._running -= 1
+    def release(self, place: QueuedAsk) -> None:  # noqa: ARG002  (it has no cap to keep)
+        self.running -= 1
 
-    def resize(self, caps: Caps) -> None:
+    def resize(self, caps: SlotCaps) -> None:
         self._slots = caps.slots
 
-    def ahead(self, place: Place) -> tuple[Level, ...]:
-        asks = sum(len(queue) for name, queue in self._queues.items() if name != place.flow)
-        return (Level(asks, self._running, self._slots),)
+    def ahead(self, place: QueuedAsk) -> tuple[Level, ...]:
+        asks = sum(len(queue) for name, queue in self._queues.items() if name != place.leaf)
+        return (Level(asks, self.running, self._slots),)
 
-    def heaviest(self) -> Place | None:
+    def heaviest(self) -> QueuedAsk | None:
         name = max(self._queues, key=self._counters.__getitem__, default=None)
         return None if name is None else self._queues[name][-1]
 
-    def statistics(self) -> OrderStatistics:
-        return OrderStatistics(len(self._counters))
+    @property
+    def known(self) -> int:
+        return len(self._counters)

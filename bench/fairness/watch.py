@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 
 from standpipe.policy.identity import ClientKey
-from standpipe.policy.line import Line, Place, Rules
+from standpipe.policy.line import Line, QueuedAsk, Rules
 
 Path = tuple[str, ...]
 """A block, or a client in it, or a share of that."""
@@ -27,7 +27,7 @@ class Watched:
 
     __slots__ = ("charged", "entered", "output", "paths", "place", "prompt")
 
-    def __init__(self, place: Place, prompt: int, output: int) -> None:
+    def __init__(self, place: QueuedAsk, prompt: int, output: int) -> None:
         client = place.client
         self.place = place
         self.prompt = prompt
@@ -47,13 +47,13 @@ class Watch:
     def __init__(self, rules: Rules, slots: int) -> None:
         self.line = Line(rules, slots)
         self.rules = rules
-        self.asks: dict[Place, Watched] = {}
+        self.asks: dict[QueuedAsk, Watched] = {}
         """All that wait or run."""
         self.worst = 0.0
         """The largest lead of anybody over somebody who waited, as a part of 2U."""
         self._caps = caps = rules.caps(slots)
         self._cap = {1: caps.block, 2: caps.client, 3: caps.client}
-        self._bound = {depth: 2 * rules.reach.bound(rules.weights, cap) for depth, cap in self._cap.items()}
+        self._bound = {depth: 2 * rules.largest.bound(rules.weights, cap) for depth, cap in self._cap.items()}
         self._service: dict[Path, float] = defaultdict(float)
         self._running: Counter[Path] = Counter()
         self._waiting: Counter[Path] = Counter()
@@ -89,7 +89,7 @@ class Watch:
         if place is None:
             self._check()
             free = self._caps.slots - self._running.total() // 3
-            if free > self._caps.reserve and any(len(path) == 1 for path in self._eligible()):
+            if free > self._caps.headroom and any(len(path) == 1 for path in self._eligible()):
                 raise Broken(f"{free} slots are free and {self._eligible()} may start, but nobody was chosen")
             return None
         watched = self.asks[place]
@@ -108,11 +108,11 @@ class Watch:
 
     def settle(self, watched: Watched, cached: int, output: int) -> None:
         """The engine's count: the real prompt, `cached` tokens of it from the cache, and `output` tokens."""
-        clipped = self.line.order.statistics().clipped
+        clipped = self.line.order.clipped
         self.line.settle(watched.place, prompt_tokens=watched.prompt, completion_tokens=output, cached_tokens=cached)
         weights = self.rules.weights
         self._serve(watched, weights.input(watched.prompt, cached) + weights.output * output - watched.charged)
-        if self.line.order.statistics().clipped > clipped:
+        if self.line.order.clipped > clipped:
             self._behind = {pair: lead for pair, lead in self._behind.items() if pair[1] not in watched.paths}
         self._check()
 

@@ -4,19 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from math import inf
+from typing import cast
 
 from msgspec import Struct
 
 from bench.fairness import measure, traffic
 from bench.fairness.engine import Model
+from bench.fairness.turns import Fifo, RoundRobin
 from bench.fairness.vtc import PlainVtc
 from bench.fairness.world import Tally, World
-from standpipe.policy.line import Line, Policy, Room, Rules
+from standpipe.policy.line import Line, QueueLimits, Rules
+from standpipe.policy.line.fair import FairQueue
 from standpipe.policy.pace import Rate
 
 SLOTS = 8
 MODEL = Model()
-ROOMY = Room(line=100_000, block=100_000)
+ROOMY = QueueLimits(line=100_000, block=100_000)
 """Bounds that no workload meets: they test the order, not the refusals."""
 
 SHORT = traffic.fixed(64, 64)
@@ -26,25 +29,27 @@ class Order(Struct, frozen=True):
     """A line to compare. `client_slots` 0 and `headroom` None mean what Standpipe chooses."""
 
     name: str
-    policy: Policy | None
-    """None for plain VTC."""
+    kind: type[Fifo | PlainVtc] | None = None
+    """What stands in the place of the fair queue; None for the fair queue itself."""
     client_slots: int = 0
     headroom: int | None = None
+    limits: QueueLimits = ROOMY
 
     def rules(self) -> Rules:
-        return Rules(self.policy or Policy.FAIR, self.client_slots, self.headroom, room=ROOMY)
+        return Rules(self.client_slots, self.headroom, limits=self.limits)
 
     def line(self, slots: int = SLOTS) -> Line:
-        line = Line(self.rules(), slots)
-        if self.policy is None:
-            line.order = PlainVtc(self.rules().weights, slots)
+        rules = self.rules()
+        line = Line(rules, slots)
+        if self.kind is not None:
+            line.order = cast("FairQueue", self.kind(rules.caps(slots), rules.weights, rules.largest))
         return line
 
 
-FAIR = Order("fair", Policy.FAIR)
-ROBIN = Order("round-robin", Policy.ROUND_ROBIN)
-FIFO = Order("fifo", Policy.FIFO)
-VTC = Order("plain vtc", None)
+FAIR = Order("fair")
+ROBIN = Order("round-robin", RoundRobin)
+FIFO = Order("fifo", Fifo)
+VTC = Order("plain vtc", PlainVtc)
 ALL = (FAIR, ROBIN, FIFO, VTC)
 
 
@@ -66,10 +71,8 @@ def quiet_and_flooder(seconds: int = 3600) -> Iterator[Row]:
         alone = _quiet(FAIR, seconds, batch=batch, flooders=0)
         own = measure.quantile(measure.first_tokens(alone.tallies[0]), 0.99)
         yield Row(name, "alone", "quiet first token p99", f"{own:.3f} s")
-        runs = [*ALL, Order("fair m=7", Policy.FAIR, 7), Order("round-robin m=7", Policy.ROUND_ROBIN, 7)]
-        worlds = {
-            order.name: _quiet(order, seconds, batch=batch) for order in [*runs, Order("fifo m=7", Policy.FIFO, 7)]
-        }
+        runs = [*ALL, Order("fair m=7", None, 7), Order("round-robin m=7", RoundRobin, 7)]
+        worlds = {order.name: _quiet(order, seconds, batch=batch) for order in [*runs, Order("fifo m=7", Fifo, 7)]}
         for order, world in worlds.items():
             p99 = measure.quantile(measure.first_tokens(world.tallies[0]), 0.99)
             held = order == "fair" and not batch
@@ -114,7 +117,7 @@ def many_flooders(seconds: int = 1800) -> Iterator[Row]:
     """The quiet client, which asks for less than its share, beside eight full ones: no cap keeps a slot free now."""
     own = measure.quantile(measure.first_tokens(_quiet(FAIR, seconds, flooders=0).tallies[0]), 0.99)
     name = "quiet, 8 flooders"
-    for order in (*ALL, Order("fair, no headroom", Policy.FAIR, 4, 0)):
+    for order in (*ALL, Order("fair, no headroom", None, 4, 0)):
         world = World(order.line())
         traffic.steady(world, world.client("10.0.0.1", "10.0.0"), 1.3, SHORT)
         for number in range(8):
@@ -210,7 +213,7 @@ def jain(counts: Sequence[int] = (3, 8, 16, 32, 64)) -> Iterator[Row]:
                     ">= 0.98" if held else "", index >= 0.98 if held else None,
                 )  # fmt: skip
                 if held and window == 600:
-                    bound = 2 * order.rules().reach.bound(order.rules().weights, order.rules().caps(SLOTS).client)
+                    bound = 2 * order.rules().largest.bound(order.rules().weights, order.rules().caps(SLOTS).client)
                     part = measure.gap(world.tallies, seconds) / bound
                     yield Row(
                         f"{count} full clients, 16 to 2048 tokens", order.name, "largest service gap by 2U",
@@ -256,7 +259,7 @@ def few_slots(seconds: int = 3600) -> Iterator[Row]:
 def return_from_idle(seconds: int = 900) -> Iterator[Row]:
     """Two clients, always full; one of them is away for ten minutes and comes back."""
     for slots, client_slots in ((4, 0), (8, 7)):
-        for order in (Order("fair", Policy.FAIR, client_slots), ROBIN, VTC):
+        for order in (Order("fair", None, client_slots), ROBIN, VTC):
             world = World(order.line(slots))
             settled, back = world.client("10.0.0.1", "10.0.0"), world.client("20.0.0.1", "20.0.0")
             traffic.full(world, settled, traffic.spread(16, 512))
@@ -267,7 +270,7 @@ def return_from_idle(seconds: int = 900) -> Iterator[Row]:
             for begin, end in ((900, 1020), (900, 900 + seconds)):
                 mine, other = (measure.served(tally, begin, end) for tally in reversed(world.tallies))
                 share = mine / (mine + other)
-                held = order.policy is Policy.FAIR
+                held = order.kind is None
                 yield Row(
                     f"return from idle, {slots} slots", order.name, f"share in the first {end - begin} s",
                     f"{share:.3f}", "0.50 +- 0.03" if held else "", abs(share - 0.5) <= 0.03 if held else None,
@@ -312,7 +315,7 @@ def endless_newcomers(seconds: int = 1800) -> Iterator[Row]:
         starts = [job.start for job in own.jobs if job.start is not None]
         longest = max(late - early for early, late in zip([0.0, *starts], [*starts, float(seconds)], strict=True))
         yield Row(name, order.name, "longest time without a slot", f"{longest:.1f} s")
-        yield Row(name, order.name, "counters remembered at the end", str(world.line.order.statistics().known))
+        yield Row(name, order.name, "counters remembered at the end", str(world.line.order.known))
 
 
 def mixtures(seconds: int = 1800) -> Iterator[Row]:

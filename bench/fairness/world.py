@@ -12,7 +12,7 @@ from random import Random
 from bench.fairness.engine import BatchEngine, Job, Model, SlotEngine
 from standpipe.chat.errors import Failure
 from standpipe.policy.identity import ClientKey
-from standpipe.policy.line import Line, Place, State, Weights
+from standpipe.policy.line import Line, QueuedAsk, Stage, Weights
 from standpipe.policy.pace import MICROSECONDS, Go, Rate, Refuse, cancel, reserve
 
 
@@ -57,7 +57,7 @@ class World:
         self._events: list[tuple[float, int, Callable[[], None]]] = []
         self._serial = 0
         self._weights = Weights()
-        self._places: dict[Place, Job] = {}
+        self._places: dict[QueuedAsk, Job] = {}
         self._woken = -1.0
 
     def client(self, address: str, block: str, *, noted: bool = True) -> int:
@@ -98,10 +98,10 @@ class World:
     def hang_up(self, job: Job) -> None:
         """The client leaves, in whatever phase its ask is. The engine stops, and what it produced by then counts."""
         assert job.place is not None
-        if job.place.state is State.WAITING:
+        if job.place.stage is Stage.WAITING:
             self.line.leave(job.place, self.now)
             del self._places[job.place]
-        elif job.place.state is State.RUNNING:
+        elif job.place.stage is Stage.RUNNING:
             self._engine.stop(job)
             self.line.release(job.place, self.now)
 

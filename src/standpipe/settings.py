@@ -85,9 +85,6 @@ class Settings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
         ),
     ] = 0.5
     pace_waiting: Annotated[int, _meta("delayed requests of one client; beyond that 429", ge=0, le=1000)] = 8
-    line: Annotated[
-        Literal["fair", "round-robin", "fifo"], _meta("how waiting requests are ordered; fair is fair by tokens")
-    ] = "fair"
     queue_total: Annotated[
         int, _meta("requests that may wait in the queue, all clients together; beyond that 503", ge=1, le=1_000_000)
     ] = 2000

@@ -8,7 +8,7 @@ from bench.fairness import __main__ as fairness
 from bench.fairness import measure, phases, traffic, workloads
 from bench.fairness.vtc import PlainVtc
 from bench.fairness.world import World
-from standpipe.policy.line import Line, Rules, Weights
+from standpipe.policy.line import LargestAsk, Line, Rules, Weights
 from standpipe.policy.pace import Rate
 
 
@@ -113,7 +113,7 @@ class TestMeasures:
 
 def test_plain_vtc_is_what_it_is_said_to_be():
     line = Line(Rules(), 1)
-    line.order = PlainVtc(Weights(), 1)
+    line.order = PlainVtc(Rules().caps(1), Weights(), LargestAsk())
     world = World(line)
     settled = world.client("settled", "settled")
     traffic.full(world, settled, workloads.SHORT)

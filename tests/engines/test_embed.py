@@ -14,7 +14,7 @@ from standpipe.engines.engine import Embedder
 from standpipe.engines.pool import Pool, Report
 from standpipe.engines.upstream import Upstream
 from standpipe.http_client.client import Client
-from standpipe.policy.breaker import State
+from standpipe.policy.breaker import BreakerState
 from tests.engines.peers import Peer, Script, engine
 from tests.engines.puppet import DONE, Puppet, pool_of, says, scripted
 from tests.virtual import run
@@ -115,7 +115,7 @@ def test_failures_count_against_an_engine_and_what_it_does_not_offer_does_not():
             with pytest.raises(Unsupported):
                 await pool.embed(ASK)
         assert pool.statistics().engines[0].failed == 0
-        assert pool.statistics().engines[0].breaker is State.CLOSED
+        assert pool.statistics().engines[0].breaker is BreakerState.CLOSED
         failing = await pool_of(Embedding(EngineFailed("It broke off.")))
         with pytest.raises(EngineFailed):
             await failing.embed(ASK)

@@ -14,7 +14,7 @@ from standpipe.chat.errors import EngineFailed, InvalidAsk, NoEngine, UnknownMod
 from standpipe.chat.events import Finished, ReasoningDelta, Started, TextDelta, ToolCallDelta
 from standpipe.engines.engine import Sink
 from standpipe.engines.pool import Pool, Report
-from standpipe.policy.breaker import State
+from standpipe.policy.breaker import BreakerState
 from tests.engines.puppet import DONE, Puppet, answered, ask, failed, now, pool_of, raises, running, says, scripted
 from tests.virtual import Collected, run
 
@@ -257,7 +257,7 @@ def test_a_clients_fault_is_not_retried_and_not_blamed_on_the_engine():
         for _ in range(20):
             report, _, failure = await failed(pool)
             assert (report.attempts, failure.param) == (1, "tools")
-        assert pool.statistics().engines[0].breaker is State.CLOSED
+        assert pool.statistics().engines[0].breaker is BreakerState.CLOSED
         assert pool.statistics().engines[0].failed == 0
 
     run(scene())

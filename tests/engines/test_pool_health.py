@@ -10,7 +10,7 @@ from standpipe.chat.errors import EngineFailed
 from standpipe.chat.events import Started, TextDelta
 from standpipe.engines.engine import Health
 from standpipe.engines.pool import Pool, Report
-from standpipe.policy.breaker import State
+from standpipe.policy.breaker import BreakerState
 from tests.engines.puppet import DONE, Puppet, answered, failed, now, pool_of, running, says, scripted
 from tests.virtual import run
 
@@ -24,17 +24,17 @@ def test_an_engine_that_keeps_failing_is_passed_over_and_then_probed():
         for _ in range(5):
             assert (await answered(pool))[0].attempts == 2
         opened_at = now()
-        assert pool.statistics().engines[0].breaker is State.OPEN
+        assert pool.statistics().engines[0].breaker is BreakerState.OPEN
         assert (await answered(pool))[0] == Report(1, "b", "scripted")
         assert pool.free == good.slots
 
         await asyncio.sleep(opened_at + 1.0 - now())
-        assert pool.statistics().engines[0].breaker is State.HALF_OPEN
+        assert pool.statistics().engines[0].breaker is BreakerState.HALF_OPEN
         assert (await answered(pool))[0].attempts == 2  # the probe fails, the client does not notice
         assert pool.statistics().engines[0].retry_in == pytest.approx(2.0 - 0.25)
         await asyncio.sleep(2.0)
         assert (await answered(pool))[0] == Report(1, "a", "scripted")
-        assert pool.statistics().engines[0].breaker is State.CLOSED
+        assert pool.statistics().engines[0].breaker is BreakerState.CLOSED
 
     run(scene())
 
@@ -61,11 +61,11 @@ def test_one_ask_probes_while_the_others_go_elsewhere():
             await answered(pool)
         await asyncio.sleep(1.0)
         async with running(pool):
-            assert pool.statistics().engines[0].breaker is State.PROBING
+            assert pool.statistics().engines[0].breaker is BreakerState.PROBING
             assert (await answered(pool))[0].engine == "b"
             assert bad.statistics().busy == 1
         # The probe's client left without a verdict: the next ask is the probe.
-        assert pool.statistics().engines[0].breaker is State.HALF_OPEN
+        assert pool.statistics().engines[0].breaker is BreakerState.HALF_OPEN
         assert (await answered(pool))[0].engine == "a"
 
     run(scene())

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from standpipe.chat.errors import EngineFailed, EngineTimeout, InvalidAsk, NoEngine, UnknownModel, Unsupported
-from standpipe.policy.breaker import EJECTION_CAP, NEXT, THRESHOLD, Breaker, Signal, State, blames
+from standpipe.policy.breaker import EJECTION_CAP, NEXT, THRESHOLD, Breaker, BreakerState, Signal, blames
 
 
 def opened(now: float = 0.0) -> Breaker:
@@ -23,7 +23,7 @@ def test_five_failures_in_a_row_open_it():
         breaker = breaker.failed(0.0, probe=False)
         assert breaker.admits(0.0)
     breaker = breaker.failed(0.0, probe=False)
-    assert breaker.state is State.OPEN
+    assert breaker.state is BreakerState.OPEN
     assert not breaker.admits(0.999)
 
 
@@ -38,10 +38,10 @@ def test_an_answer_between_them_starts_the_count_again():
 
 def test_it_half_opens_after_a_second_and_admits_one_ask():
     breaker = opened(now=10.0)
-    assert breaker.at(11.0).state is State.HALF_OPEN
+    assert breaker.at(11.0).state is BreakerState.HALF_OPEN
     assert breaker.admits(11.0)
     breaker = breaker.take(11.0)
-    assert breaker.state is State.PROBING
+    assert breaker.state is BreakerState.PROBING
     assert not breaker.admits(11.0)
     assert not breaker.admits(1e9)
 
@@ -61,13 +61,13 @@ def test_a_failed_probe_opens_it_for_twice_as_long_up_to_a_minute():
 
 def test_a_probe_without_a_verdict_leaves_room_for_the_next_one():
     breaker = opened().take(1.0).lost(probe=True)
-    assert breaker.state is State.HALF_OPEN
+    assert breaker.state is BreakerState.HALF_OPEN
     assert breaker.admits(1.0)
 
 
 def test_asks_from_before_do_not_decide_for_the_probe():
     probing = opened().take(1.0)
-    assert probing.failed(1.0, probe=False).state is State.PROBING
+    assert probing.failed(1.0, probe=False).state is BreakerState.PROBING
     assert probing.lost(probe=False) == probing
 
 
@@ -106,11 +106,11 @@ def test_statistics_tell_when_it_is_tried_again():
     breaker = opened(now=5.0)
     assert breaker.statistics(5.25).retry_in == 0.75
     later = breaker.statistics(6.0)
-    assert (later.state, later.retry_in, later.failures, later.ejections) == (State.HALF_OPEN, 0.0, 5, 1)
+    assert (later.state, later.retry_in, later.failures, later.ejections) == (BreakerState.HALF_OPEN, 0.0, 5, 1)
 
 
 def test_every_state_is_in_the_table_and_each_can_be_left():
-    assert set(NEXT) == set(State)
+    assert set(NEXT) == set(BreakerState)
     for state, moves in NEXT.items():
         assert set(moves.values()) - {state}
         assert all(isinstance(signal, Signal) for signal in moves)
@@ -131,7 +131,7 @@ def walk(breaker: Breaker, history) -> tuple[Breaker, float]:
             continue
         before = breaker.at(now).state
         breaker = breaker.take(now)
-        probe = before is State.HALF_OPEN
+        probe = before is BreakerState.HALF_OPEN
         if ending == "answered":
             breaker = breaker.answered()
         elif ending == "failed":
@@ -157,12 +157,12 @@ def test_after_any_history_an_answer_heals_it(history):
 @given(st.lists(st.tuples(st.floats(0, 100), st.sampled_from(["client", "left", "answered"])), max_size=80))
 def test_clients_alone_never_open_it(history):
     breaker, _ = walk(Breaker(), history)
-    assert breaker.state is State.CLOSED
+    assert breaker.state is BreakerState.CLOSED
 
 
 @given(steps)
 def test_there_is_never_more_than_one_probe(history):
     breaker, now = walk(Breaker(), history)
     breaker = breaker.at(now + EJECTION_CAP)
-    if breaker.state is State.HALF_OPEN:
+    if breaker.state is BreakerState.HALF_OPEN:
         assert not breaker.take(now + EJECTION_CAP).admits(now + 2 * EJECTION_CAP)

@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from standpipe.chat.ask import Ask, Message, Role, Text, Tool, ToolCall, ToolResult
-from standpipe.policy.estimate import Bias, Kind, Measured, Prompts, Sizes, Speed, kind, texts
+from standpipe.policy.estimate import Bias, Measured, Prompts, Sizes, Speed, TextKind, text_kind, texts
 
 PROSE = "It was a dark and stormy night, and the rain fell in torrents. "
 CODE = "{'a': [1, 2, 3], 'b': {'x': 4.5e-3}}\n\tfor (i = 0; i < 10; i++) { x[i] += 1; }\n"
@@ -15,15 +15,15 @@ WIDE = "\u7530\u4e2d\u3055\u3093\u306f\u672c\u3092\u8aad\u307f\u307e\u3059\u3002
 @pytest.mark.parametrize(
     ("text", "found"),
     [
-        (PROSE, Kind.PROSE),
-        (CODE, Kind.CODE),
-        (WIDE, Kind.WIDE),
-        ("", Kind.PROSE),
-        ("na\u00efve caf\u00e9 " * 9, Kind.PROSE),
+        (PROSE, TextKind.PROSE),
+        (CODE, TextKind.CODE),
+        (WIDE, TextKind.WIDE),
+        ("", TextKind.PROSE),
+        ("na\u00efve caf\u00e9 " * 9, TextKind.PROSE),
     ],
 )
 def test_texts_are_sorted_by_what_they_are_mostly_made_of(text, found):
-    assert kind(text) is found
+    assert text_kind(text) is found
 
 
 def test_sizes_count_bytes_of_each_kind_and_messages():

@@ -2,8 +2,8 @@ import pytest
 
 from standpipe.chat.errors import LineFull, PaceExceeded
 from standpipe.policy.identity import ClientKey
-from standpipe.policy.line import Bound, Line, NoRoom, Policy, Room, Rules, State, TooManyWaiting
-from standpipe.policy.overload import Patience
+from standpipe.policy.line import Limit, Line, QueueFull, QueueLimits, Rules, Stage, TooManyWaiting
+from standpipe.policy.overload import ShedTarget
 
 ANN = ClientKey("10.0.0.1", "10.0.0")
 ANN_TOO = ClientKey("10.0.0.1", "10.0.0", "note")
@@ -26,63 +26,64 @@ def finish(line, place, now, tokens=10):
     line.release(place, now)
 
 
-@pytest.fixture(params=list(Policy))
-def any_line(request):
-    return line(2, policy=request.param, client_slots=1)
+@pytest.fixture
+def two():
+    """Two slots, one a client."""
+    return line(2, client_slots=1)
 
 
 class TestOneAsksStay:
-    def test_from_joining_to_the_free_slot(self, any_line):
-        place = join(any_line, now=1.0)
-        assert place.state is State.WAITING
-        assert any_line.next(1.5) is place
-        assert (place.state, place.waited) == (State.RUNNING, 0.5)
-        finish(any_line, place, 2.0)
-        assert place.state is State.GONE
-        state = any_line.statistics()
+    def test_from_joining_to_the_free_slot(self, two):
+        place = join(two, now=1.0)
+        assert place.stage is Stage.WAITING
+        assert two.next(1.5) is place
+        assert (place.stage, place.waited) == (Stage.RUNNING, 0.5)
+        finish(two, place, 2.0)
+        assert place.stage is Stage.GONE
+        state = two.statistics()
         assert (state.running, state.waiting, state.bytes, state.clients, state.granted) == (0, 0, 0, 0, 1)
 
-    def test_nobody_starts_before_its_instant(self, any_line):
-        place = join(any_line, eligible_at=0.5)
-        assert any_line.next(0.4) is None
-        assert any_line.eligible_after(0.4) == 0.5
-        assert any_line.statistics().reserved == 1
-        assert any_line.next(0.5) is place
-        assert any_line.eligible_after(0.5) is None
+    def test_nobody_starts_before_its_instant(self, two):
+        place = join(two, eligible_at=0.5)
+        assert two.next(0.4) is None
+        assert two.eligible_after(0.4) == 0.5
+        assert two.statistics().early == 1
+        assert two.next(0.5) is place
+        assert two.eligible_after(0.5) is None
 
-    def test_its_own_cap_holds_a_client_back_and_nobody_else(self, any_line):
-        first, second, other = join(any_line), join(any_line), join(any_line, CAT)
-        assert any_line.next(0.0) is first
-        assert any_line.next(0.0) is other
-        assert any_line.next(0.0) is None
-        finish(any_line, first, 1.0)
-        assert any_line.next(1.0) is second
+    def test_its_own_cap_holds_a_client_back_and_nobody_else(self, two):
+        first, second, other = join(two), join(two), join(two, CAT)
+        assert two.next(0.0) is first
+        assert two.next(0.0) is other
+        assert two.next(0.0) is None
+        finish(two, first, 1.0)
+        assert two.next(1.0) is second
 
-    def test_no_more_run_than_there_are_slots(self, any_line):
+    def test_no_more_run_than_there_are_slots(self, two):
         for number in range(5):
-            join(any_line, ClientKey(f"{number}", f"{number}"))
-        assert [any_line.next(0.0) is not None for _ in range(3)] == [True, True, False]
+            join(two, ClientKey(f"{number}", f"{number}"))
+        assert [two.next(0.0) is not None for _ in range(3)] == [True, True, False]
 
-    def test_who_leaves_is_not_served(self, any_line):
-        gone, late, stays = join(any_line), join(any_line, BEN, eligible_at=9.0), join(any_line, CAT)
-        any_line.leave(gone, 0.0)
-        any_line.leave(late, 0.0)
-        assert any_line.next(9.0) is stays
-        assert any_line.next(9.0) is None
-        assert any_line.statistics().waiting == 0
+    def test_who_leaves_is_not_served(self, two):
+        gone, late, stays = join(two), join(two, BEN, eligible_at=9.0), join(two, CAT)
+        two.leave(gone, 0.0)
+        two.leave(late, 0.0)
+        assert two.next(9.0) is stays
+        assert two.next(9.0) is None
+        assert two.statistics().waiting == 0
 
-    def test_slots_may_change_while_asks_run(self, any_line):
-        places = [join(any_line, ClientKey(f"{number}", f"{number}")) for number in range(6)]
-        any_line.next(0.0), any_line.next(0.0)
-        any_line.slots = 4
-        assert any_line.next(0.0) is not None
-        any_line.slots = 1
-        assert any_line.next(0.0) is None
-        running = [place for place in places if place.state is State.RUNNING]
+    def test_slots_may_change_while_asks_run(self, two):
+        places = [join(two, ClientKey(f"{number}", f"{number}")) for number in range(6)]
+        two.next(0.0), two.next(0.0)
+        two.slots = 4
+        assert two.next(0.0) is not None
+        two.slots = 1
+        assert two.next(0.0) is None
+        running = [place for place in places if place.stage is Stage.RUNNING]
         for place in running:
-            finish(any_line, place, 1.0)
-        assert any_line.next(1.0) is not None
-        assert any_line.next(1.0) is None
+            finish(two, place, 1.0)
+        assert two.next(1.0) is not None
+        assert two.next(1.0) is None
 
     def test_a_lower_cap_holds_and_a_higher_one_frees_those_who_wait(self):
         wide = Line(Rules(client_slots=4, headroom=0), 4)
@@ -98,85 +99,85 @@ class TestOneAsksStay:
 
 
 class TestMistakesOfTheShell:
-    def test_only_a_waiting_place_is_left(self, any_line):
-        place = join(any_line)
-        any_line.next(0.0)
-        with pytest.raises(ValueError, match="only a waiting place"):
-            any_line.leave(place, 0.0)
+    def test_only_a_waiting_place_is_left(self, two):
+        place = join(two)
+        two.next(0.0)
+        with pytest.raises(ValueError, match="only a waiting ask"):
+            two.leave(place, 0.0)
 
     @pytest.mark.parametrize("happen", ["charge", "settle", "release"])
-    def test_only_a_running_place_is_charged_settled_and_released(self, any_line, happen):
+    def test_only_a_running_place_is_charged_settled_and_released(self, two, happen):
         def act():
             match happen:
                 case "charge":
-                    any_line.charge(place, 1, 0.0)
+                    two.charge(place, 1, 0.0)
                 case "settle":
-                    any_line.settle(place, prompt_tokens=1, completion_tokens=1)
+                    two.settle(place, prompt_tokens=1, completion_tokens=1)
                 case "release":
-                    any_line.release(place, 0.0)
+                    two.release(place, 0.0)
 
-        place = join(any_line)
-        with pytest.raises(ValueError, match="only a running place"):
+        place = join(two)
+        with pytest.raises(ValueError, match="only a running ask"):
             act()
-        any_line.next(0.0)
-        any_line.release(place, 0.0)
-        with pytest.raises(ValueError, match="only a running place"):
+        two.next(0.0)
+        two.release(place, 0.0)
+        with pytest.raises(ValueError, match="only a running ask"):
             act()
-        assert any_line.statistics().running == 0
+        assert two.statistics().running == 0
 
-    def test_a_line_has_a_slot_at_least(self, any_line):
+    def test_a_line_has_a_slot_at_least(self, two):
         with pytest.raises(ValueError, match="at least one slot"):
-            any_line.slots = 0
+            two.slots = 0
 
 
-class TestRoom:
+class TestLimits:
     @pytest.mark.parametrize(
-        ("room", "bound", "kind", "status"),
+        ("limits", "limit", "kind", "status"),
         [
-            (Room(client=2), Bound.CLIENT, TooManyWaiting, 429),
-            (Room(block=2), Bound.BLOCK, TooManyWaiting, 429),
-            (Room(line=2), Bound.LINE, NoRoom, 503),
-            (Room(bytes=250), Bound.BYTES, NoRoom, 503),
+            (QueueLimits(client=2), Limit.CLIENT, TooManyWaiting, 429),
+            (QueueLimits(block=2), Limit.BLOCK, TooManyWaiting, 429),
+            (QueueLimits(line=2), Limit.LINE, QueueFull, 503),
+            (QueueLimits(bytes=250), Limit.BYTES, QueueFull, 503),
         ],
     )
-    def test_each_bound_says_which_it_is_and_changes_nothing(self, room, bound, kind, status):
-        full = line(room=room)
+    def test_each_limit_says_which_it_is_and_changes_nothing(self, limits, limit, kind, status):
+        full = line(limits=limits)
         first, _ = join(full), join(full)
         before = full.statistics()
         with pytest.raises(kind) as raised:
             join(full)
-        assert (raised.value.bound, raised.value.status) == (bound, status)
+        assert (raised.value.limit, raised.value.status) == (limit, status)
         assert raised.value.retry_after >= 1
-        assert full.statistics().refused[bound] == 1
+        assert full.statistics().refused[limit] == 1
         assert (full.statistics().waiting, full.statistics().bytes) == (before.waiting, before.bytes)
         full.leave(first, 0.0)
         join(full)
 
     def test_429_is_the_clients_quota_and_503_our_capacity(self):
         assert issubclass(TooManyWaiting, PaceExceeded)
-        assert issubclass(NoRoom, LineFull)
+        assert issubclass(QueueFull, LineFull)
 
     def test_shares_of_one_address_have_one_quota(self):
-        full = line(room=Room(client=2))
+        full = line(limits=QueueLimits(client=2))
         join(full), join(full, ANN_TOO)
         with pytest.raises(TooManyWaiting, match="your address"):
             join(full, ANN_TOO)
 
     def test_addresses_of_one_block_have_one_quota_beside_their_own(self):
-        full = line(room=Room(block=2))
+        full = line(limits=QueueLimits(block=2))
         join(full), join(full, BEN)
         with pytest.raises(TooManyWaiting, match="your network"):
             join(full, BEN)
         join(full, CAT)
 
     def test_who_runs_does_not_wait(self):
-        full = line(room=Room(client=1))
+        full = line(limits=QueueLimits(client=1))
         join(full)
         full.next(0.0)
         join(full)
 
     def test_waiting_for_its_instant_is_waiting(self):
-        full = line(room=Room(client=1))
+        full = line(limits=QueueLimits(client=1))
         join(full, eligible_at=5.0)
         with pytest.raises(TooManyWaiting):
             join(full)
@@ -184,17 +185,15 @@ class TestRoom:
 
 class TestRetries:
     def test_take_the_place_that_was_left(self):
-        queue = line(policy=Policy.FIFO)
+        queue = line()
         busy = join(queue, CAT)
         queue.next(0.0)
         left = join(queue, fingerprint=b"ask")
-        rival = join(queue, BEN)
         queue.leave(left, 1.0)
         retry = join(queue, now=3.0, eligible_at=9.0, fingerprint=b"ask", retake=queue.recall(ANN, b"ask", 3.0))
         assert (retry.number, retry.eligible_at, retry.joined_at) == (left.number, 0.0, 0.0)
         finish(queue, busy, 3.0)
         assert queue.next(3.0) is retry
-        assert rival.state is State.WAITING
 
     def test_end_the_old_place_if_it_is_still_in_line(self):
         queue = line()
@@ -202,9 +201,9 @@ class TestRetries:
         queue.next(0.0)
         old = join(queue, fingerprint=b"ask")
         found = queue.recall(ANN, b"ask", 1.0)
-        assert found.place is old
+        assert found.queued is old
         retry = join(queue, now=1.0, fingerprint=b"ask", retake=found)
-        assert old.state is State.GONE
+        assert old.stage is Stage.GONE
         assert queue.asks(ANN) == (retry,)
 
     def test_go_before_their_clients_later_asks(self):
@@ -216,7 +215,7 @@ class TestRetries:
         retry = join(queue, now=1.0, fingerprint=b"1", retake=queue.recall(ANN, b"1", 1.0))
         finish(queue, busy, 1.0)
         assert queue.next(1.0) is retry
-        assert later.state is State.WAITING
+        assert later.stage is Stage.WAITING
 
     @pytest.mark.parametrize(
         ("client", "fingerprint", "now"), [(BEN, b"ask", 1), (ANN, b"other", 1), (ANN, b"ask", 11)]
@@ -232,11 +231,11 @@ class TestRetries:
         queue.leave(join(queue, fingerprint=b"ask"), 0.0)
         again = join(queue, fingerprint=b"ask", retake=queue.recall(ANN, b"ask", 0.0))
         queue.next(0.0)
-        assert again.state is State.RUNNING
+        assert again.stage is Stage.RUNNING
         assert queue.recall(ANN, b"ask", 0.0) is None
 
     def test_kept_places_are_bounded(self):
-        queue = line(room=Room(line=5))
+        queue = line(limits=QueueLimits(line=5))
         for number in range(50):
             queue.leave(join(queue, fingerprint=bytes([number])), 0.0)
         assert queue.statistics().kept == 5
@@ -246,7 +245,7 @@ class TestShedding:
     def standing(self):
         """One slot, answers of a second, a dozen clients who always wait, one of them for long answers. Gives the line
         when it first sheds, who of the greedy one waited then, the victims, and when it was."""
-        queue, now = line(patience=Patience(target=3.0, interval=10.0), room=Room(client=50)), 0.0
+        queue, now = line(shed=ShedTarget(target=3.0, interval=10.0), limits=QueueLimits(client=50)), 0.0
         for _ in range(6):
             join(queue)
         for number in range(11):
@@ -265,7 +264,7 @@ class TestShedding:
         queue, waiting, victims, now = self.standing()
         assert 10 <= now <= 20
         assert tuple(victims[: len(waiting)]) == waiting[::-1]
-        assert all(place.state is State.GONE for place in victims)
+        assert all(place.stage is Stage.GONE for place in victims)
         assert queue.statistics().shed == len(victims)
 
     def test_takes_half_of_what_waits_too_long_once_in_an_interval(self):
@@ -275,7 +274,7 @@ class TestShedding:
         assert queue.statistics().waiting == 9
 
     def test_never_happens_where_slots_are_free(self):
-        queue = line(2, client_slots=1, patience=Patience(target=3.0, interval=10.0))
+        queue = line(2, client_slots=1, shed=ShedTarget(target=3.0, interval=10.0))
         for _ in range(8):
             join(queue)
         running = queue.next(0.0)
@@ -315,37 +314,36 @@ def test_the_wait_for_its_instant_is_part_of_the_forecast():
 
 
 @pytest.mark.parametrize(
-    ("slots", "client", "block", "reserve"),
+    ("slots", "client", "block", "headroom"),
     [(1, 1, 1, 0), (2, 1, 1, 0), (3, 2, 2, 0), (4, 3, 3, 1), (8, 4, 7, 1), (16, 4, 14, 2), (64, 4, 56, 8)],
 )
-def test_caps_follow_from_the_slots(slots, client, block, reserve):
+def test_caps_follow_from_the_slots(slots, client, block, headroom):
     caps = Rules().caps(slots)
-    assert (caps.slots, caps.client, caps.block, caps.reserve) == (slots, client, block, reserve)
+    assert (caps.slots, caps.client, caps.block, caps.headroom) == (slots, client, block, headroom)
 
 
 def test_operators_choose_their_caps():
     caps = Rules(client_slots=100, headroom=3).caps(8)
-    assert (caps.client, caps.block, caps.reserve) == (5, 5, 3)
+    assert (caps.client, caps.block, caps.headroom) == (5, 5, 3)
     caps = Rules(headroom=0).caps(8)
-    assert (caps.client, caps.block, caps.reserve) == (4, 8, 0)
+    assert (caps.client, caps.block, caps.headroom) == (4, 8, 0)
 
 
-def test_it_tells_what_it_is(any_line):
-    join(any_line)
-    assert "1 waiting" in repr(any_line)
-    assert "clients" in repr(any_line.order) or "blocks" in repr(any_line.order)
+def test_it_tells_what_it_is(two):
+    join(two)
+    assert "1 waiting" in repr(two)
 
 
-class TestRoomAgain:
+class TestLimitsAgain:
     def test_a_full_line_tells_how_long_it_takes_to_clear_a_tenth_of_it(self):
-        full = line(room=Room(line=20, client=50))
+        full = line(limits=QueueLimits(line=20, client=50))
         place = join(full)
         full.next(0.0)
         full.charge(place, 10, 20.0)
         full.release(place, 60.0)
         for _ in range(20):
             join(full, now=60.0)
-        with pytest.raises(NoRoom) as raised:
+        with pytest.raises(QueueFull) as raised:
             join(full, CAT, now=60.0)
         assert raised.value.retry_after == pytest.approx(120.0)
 
@@ -353,8 +351,8 @@ class TestRoomAgain:
         queue = line()
         for number in range(2000):
             queue.leave(join(queue, eligible_at=1e6 + number), 0.0)
-        assert len(queue._reserved) < 100
-        assert queue.statistics().reserved == 0
+        assert len(queue._early) < 100
+        assert queue.statistics().early == 0
 
 
 class TestResizing:

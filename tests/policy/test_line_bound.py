@@ -8,12 +8,14 @@ import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+from msgspec.structs import replace
 
 from bench.fairness.schedules import run
 from bench.fairness.watch import Broken, Watch
 from standpipe.policy.identity import ClientKey
-from standpipe.policy.line import Reach, Room, Rules, State, TooManyWaiting, Weights
-from standpipe.policy.line.fair import Fair
+from standpipe.policy.line import LargestAsk, QueueLimits, Rules, Stage, TooManyWaiting, Weights
+from standpipe.policy.line import line as module
+from standpipe.policy.line.fair import FairQueue
 from standpipe.policy.line.group import Group
 
 
@@ -43,13 +45,13 @@ class Bound(RuleBasedStateMachine):
             client_slots=client_slots,
             headroom=headroom,
             weights=Weights(least=least),
-            reach=Reach(prompt, output, late=1.0),
-            room=Room(client=5),
+            largest=LargestAsk(prompt, output, late=1.0),
+            limits=QueueLimits(client=5),
         )
-        self.watch, self.now, self.reach = Watch(rules, slots), 0.0, rules.reach
+        self.watch, self.now, self.largest = Watch(rules, slots), 0.0, rules.largest
 
     def some(self, state, index):
-        found = [ask for ask in self.watch.asks.values() if ask.place.state is state]
+        found = [ask for ask in self.watch.asks.values() if ask.place.stage is state]
         return found[index % len(found)] if found else None
 
     @rule(
@@ -62,11 +64,11 @@ class Bound(RuleBasedStateMachine):
         size=st.floats(0, 1),
     )
     def join(self, block, client, share, wait, part, guess, size):
-        prompt = max(1, round(part * self.reach.prompt_tokens))
-        output = max(1, round(size * self.reach.output_tokens))
+        prompt = max(1, round(part * self.largest.prompt_tokens))
+        output = max(1, round(size * self.largest.output_tokens))
         key = ClientKey(f"{block}.{client}", f"{block}", share)
         try:
-            self.watch.join(key, self.now, self.now + wait, round(guess * self.reach.prompt_tokens), prompt, output)
+            self.watch.join(key, self.now, self.now + wait, round(guess * self.largest.prompt_tokens), prompt, output)
         except TooManyWaiting:
             assert len(self.watch.line.asks(key)) == 5
 
@@ -77,14 +79,14 @@ class Bound(RuleBasedStateMachine):
 
     @rule(index=st.integers(0, 20), part=st.floats(0, 1))
     def charge(self, index, part):
-        ask = self.some(State.RUNNING, index)
+        ask = self.some(Stage.RUNNING, index)
         if ask and ask.place.output_tokens < ask.output:
             left = ask.output - ask.place.output_tokens
             self.watch.charge(ask, max(1, round(part * left)), self.now)
 
     @rule(index=st.integers(0, 20), part=st.floats(0, 1), cached=st.floats(0, 1), settle=st.booleans())
     def end(self, index, part, cached, settle):
-        ask = self.some(State.RUNNING, index)
+        ask = self.some(Stage.RUNNING, index)
         if ask:
             if settle:
                 self.watch.settle(ask, round(cached * ask.prompt), round(part * ask.output))
@@ -92,7 +94,7 @@ class Bound(RuleBasedStateMachine):
 
     @rule(index=st.integers(0, 20))
     def leave(self, index):
-        ask = self.some(State.WAITING, index)
+        ask = self.some(Stage.WAITING, index)
         if ask:
             self.watch.leave(ask, self.now)
 
@@ -105,9 +107,9 @@ class Bound(RuleBasedStateMachine):
     def the_line_counts_as_we_do(self):
         if hasattr(self, "watch"):
             state = self.watch.line.statistics()
-            states = [ask.place.state for ask in self.watch.asks.values()]
-            assert state.running == states.count(State.RUNNING)
-            assert state.waiting == states.count(State.WAITING)
+            states = [ask.place.stage for ask in self.watch.asks.values()]
+            assert state.running == states.count(Stage.RUNNING)
+            assert state.waiting == states.count(Stage.WAITING)
 
 
 TestBound = Bound.TestCase
@@ -128,9 +130,9 @@ class TestTheWatchFinds:
     """Each of these takes one line of the theory away."""
 
     def test_an_order_that_ignores_counters(self, monkeypatch):
-        def any_member(group, *, reserved=False):
-            able = [member for member in group.members.values() if member.entry is not None]
-            return able[-1] if able and not reserved else None
+        def any_member(group, *, headroom=False):
+            able = [member for member in group.members.values() if member.rung is not None]
+            return able[-1] if able and not headroom else None
 
         monkeypatch.setattr(Group, "choose", any_member)
         assert broken()
@@ -144,34 +146,21 @@ class TestTheWatchFinds:
         assert broken()
 
     def test_newcomers_who_go_first_without_a_bound(self, monkeypatch):
-        monkeypatch.setattr(Group, "_bounded", lambda group, member, floor: True)
+        monkeypatch.setattr(Group, "_bounded", lambda group, member, virtual_time: True)
         assert broken(steps=200)
 
     def test_output_that_costs_nothing(self, monkeypatch):
         def forget(order, place, weight):
             place.charged += weight
 
-        monkeypatch.setattr(Fair, "charge", forget)
+        monkeypatch.setattr(FairQueue, "charge", forget)
         assert broken(steps=200)
 
     def test_slots_beyond_a_cap(self, monkeypatch):
-        caps = Rules.caps
+        def wide(caps, weights, largest):
+            return FairQueue(replace(caps, client=caps.client + 1, block=caps.block + 1), weights, largest)
 
-        def wide(rules, slots):
-            return caps(rules, slots) if not wide.line else caps(rules, slots + 2)
-
-        wide.line = False
-        original = Rules.order
-
-        def order(rules, slots):
-            wide.line = True
-            try:
-                return original(rules, slots)
-            finally:
-                wide.line = False
-
-        monkeypatch.setattr(Rules, "caps", wide)
-        monkeypatch.setattr(Rules, "order", order)
+        monkeypatch.setattr(module, "FairQueue", wide)
         assert broken()
 
 

@@ -1,19 +1,17 @@
-"""What each order does, told in small stories. The bound itself is held in test_line_bound.py."""
+"""What the fair queue does, told in small stories. The bound itself is held in test_line_bound.py."""
 
 import pytest
 
 from standpipe.policy.identity import ClientKey
-from standpipe.policy.line import Line, Policy, Reach, Room, Rules, Weights
-from standpipe.policy.line.group import Group
-from standpipe.policy.line.member import Member
-from standpipe.policy.line.order import Caps
-from bench.fairness.turns import Fifo
+from standpipe.policy.line import LargestAsk, Line, QueueLimits, Rules, Weights
+from standpipe.policy.line.forecast import Level, predict
+from standpipe.policy.line.group import Group, Node
 
-ROOMY = Room(10_000, 10_000, 10_000)
+ROOMY = QueueLimits(10_000, 10_000, 10_000)
 
 
-def line(slots=1, policy=Policy.FAIR, **rules):
-    return Line(Rules(**{"policy": policy, "headroom": 0, "room": ROOMY, **rules}), slots)
+def line(slots=1, **rules):
+    return Line(Rules(**{"headroom": 0, "limits": ROOMY, **rules}), slots)
 
 
 def client(name, block=None, share=None):
@@ -36,7 +34,7 @@ def serve(line, count, output=0, now=0.0):
     return names
 
 
-class Stub(Member):
+class Stub(Node):
     """A member that always has an ask that may start."""
 
     def startable(self):
@@ -46,16 +44,16 @@ class Stub(Member):
 def group_of(count, cap, step):
     """A group with so many members that wait, on no ladder yet."""
     group = Group(None, "", 8)
-    group.reach, group.step = 100.0, step
+    group.bound, group.step = 100.0, step
     members = [Stub(group, f"{number}", cap) for number in range(count)]
     for member in members:
-        group.members[member.name] = group.queued[member.name] = member
+        group.members[member.name] = group.backlogged[member.name] = member
         member.waiting, member.expected = 1, 10.0
     group.active = count
     return group, members
 
 
-class TestFair:
+class TestTheFairQueue:
     def test_who_was_served_least_is_next(self):
         queue = line()
         for _ in range(4):
@@ -139,7 +137,7 @@ class TestFair:
         assert serve(queue, 10) == ["ben"] * 10
 
     def test_debts_that_grew_are_kept_until_they_are_paid(self):
-        queue = line(reach=Reach(2000, 10))
+        queue = line(largest=LargestAsk(2000, 10))
         for _ in range(90):
             join(queue, "ben")
         for _ in range(2):  # ann is remembered with a debt, comes back, and owes more
@@ -153,9 +151,9 @@ class TestFair:
             if "ann" not in root.members:
                 paid_after = number
                 break
-            assert root.entrance() < owed
+            assert root.entry_level() < owed
         assert paid_after > 2
-        assert root.entrance() >= owed
+        assert root.entry_level() >= owed
 
     def test_settling_charges_what_the_estimate_missed(self):
         queue = line()
@@ -192,7 +190,7 @@ class TestFair:
             join(queue, "cat", tokens=500)
             serve(queue, 1)
         queue.settle(ann, prompt_tokens=0, completion_tokens=0)
-        assert queue.order.statistics().clipped == 1
+        assert queue.order.clipped == 1
 
     def test_addresses_of_one_block_divide_what_the_block_gets(self):
         queue = line()
@@ -235,7 +233,7 @@ class TestFair:
             join(queue, client(f"sybil{number}", "farm"))
         assert sum(queue.next(0.0) is not None for _ in range(9)) == 5
 
-    def test_reserved_slots_are_for_those_who_come_fresh(self):
+    def test_headroom_is_for_those_who_come_fresh(self):
         queue = line(4, client_slots=4, headroom=1)
         for name in ("ann", "ben"):
             for _ in range(8):
@@ -247,15 +245,15 @@ class TestFair:
         assert queue.next(0.0) is None
 
     def test_memory_does_not_grow_with_the_number_of_addresses_seen(self):
-        queue = line(reach=Reach(64, 16))
+        queue = line(largest=LargestAsk(64, 16))
         for number in range(5000):
             join(queue, f"passer-by {number}")
             serve(queue, 1, output=16)
-        assert queue.order.statistics().known <= 5
+        assert queue.order.known <= 5
         for number in range(5000):
             join(queue, client(f"passer-by {number}", "one street"))
             serve(queue, 1, output=16)
-        assert queue.order.statistics().known <= 10
+        assert queue.order.known <= 10
 
     def test_joining_and_leaving_leaves_nothing_behind(self):
         queue = line()
@@ -264,11 +262,11 @@ class TestFair:
         for number in range(5000):
             queue.leave(join(queue, f"fidget {number % 100}"), 0.0)
         order = queue.order.root
-        assert len(order.fresher._entries) + len(order.standing._entries) + len(order.members) < 200
+        assert len(order.fresher._rungs) + len(order.standing._rungs) + len(order.members) < 200
 
     @pytest.mark.parametrize(("slots", "part"), [(1, 1 / 18), (4, 1 / 8)])
     def test_a_storm_of_new_blocks_does_not_starve_who_was_there(self, slots, part):
-        queue = line(slots, reach=Reach(100, 10))
+        queue = line(slots, largest=LargestAsk(100, 10))
         for _ in range(1000):
             join(queue, "settled")
         for number in range(16):
@@ -281,7 +279,7 @@ class TestFair:
         assert served.count("settled") > len(served) * part
 
     def test_a_storm_of_new_blocks_that_ask_twice_does_not_either(self):
-        queue = line(reach=Reach(100, 10))
+        queue = line(largest=LargestAsk(100, 10))
         for _ in range(1000):
             join(queue, "settled")
         for number in range(8):
@@ -296,66 +294,13 @@ class TestFair:
         assert served.count("settled") > len(served) / 40
 
 
-class TestRoundRobin:
-    def test_gives_each_client_one_ask_in_turn_whatever_it_costs(self):
-        queue = line(policy=Policy.ROUND_ROBIN)
-        for _ in range(3):
-            join(queue, "ann", tokens=5000)
-        for _ in range(3):
-            join(queue, "ben", tokens=1)
-        assert serve(queue, 6, output=100) == ["ann", "ben"] * 3
-
-    def test_a_newcomer_queues_behind_those_who_wait(self):
-        queue = line(policy=Policy.ROUND_ROBIN)
-        for name in ("ann", "ann", "ben", "ben"):
-            join(queue, name)
-        assert serve(queue, 1) == ["ann"]
-        join(queue, "new")
-        assert serve(queue, 4) == ["ben", "ann", "new", "ben"]
-
-
-class TestFifo:
-    def test_serves_in_order_of_joining(self):
-        queue = line(policy=Policy.FIFO)
-        for name in ("ann", "ann", "ben", "cat", "ann"):
-            join(queue, name)
-        assert serve(queue, 5) == ["ann", "ann", "ben", "cat", "ann"]
-
-    def test_who_is_at_its_cap_lets_others_pass(self):
-        queue = line(2, policy=Policy.FIFO, client_slots=1)
-        for name in ("ann", "ann", "ben"):
-            join(queue, name)
-        assert [queue.next(0.0).client.address for _ in range(2)] == ["ann", "ben"]
-
-
-@pytest.mark.parametrize("policy", [Policy.FIFO, Policy.ROUND_ROBIN])
-class TestTurns:
-    def test_stale_entries_are_swept(self, policy):
-        queue = line(policy=policy)
-        join(queue, "busy")
-        queue.next(0.0)
-        for number in range(3000):
-            queue.leave(join(queue, f"fidget {number % 10}"), 0.0)
-        assert len(queue.order._heap) < 100
-        assert queue.order.statistics().known == 1
-
-    def test_the_longest_queue_is_the_heaviest(self, policy):
-        queue = line(policy=policy)
-        assert queue.order.heaviest() is None
-        join(queue, "ann")
-        join(queue, "ben")
-        last = join(queue, "ben")
-        assert queue.order.heaviest() is last
-
-
-def test_an_order_can_be_empty():
-    assert Fifo(Caps(1, 1, 1)).take() is None
-    assert line().order.take() is None
+def test_it_can_be_empty():
+    assert line().order.dequeue() is None
     assert line().order.heaviest() is None
 
 
 class TestAhead:
-    """The forecast's half of each order: what is served before a place."""
+    """The forecast's half: what is served before an ask."""
 
     @staticmethod
     def places(queue, *names):
@@ -365,10 +310,9 @@ class TestAhead:
     def positions(queue, places):
         return [queue.forecast(place, 0.0).position for place in places]
 
-    @pytest.mark.parametrize("policy", list(Policy))
     @pytest.mark.parametrize("names", ["aab", "abab", "aaaabbc", "abcabc", "abbbbb"])
-    def test_is_the_order_that_comes_to_pass_among_equal_asks(self, policy, names):
-        queue = line(policy=policy)
+    def test_is_the_order_that_comes_to_pass_among_equal_asks(self, names):
+        queue = line()
         join(queue, "busy")
         blocker = queue.next(0.0)
         places = self.places(queue, *names)
@@ -378,8 +322,7 @@ class TestAhead:
         while place := queue.next(0.0):
             queue.release(place, 0.0)
             came.append(place)
-        away = 2 if policy is Policy.FAIR else 0
-        assert all(abs(forecast[place] - number) <= away for number, place in enumerate(came, 1))
+        assert all(abs(forecast[place] - number) <= 2 for number, place in enumerate(came, 1))
 
     def test_a_stranger_is_told_that_it_is_next(self):
         queue = line(2, client_slots=2)
@@ -409,7 +352,31 @@ def test_weights_make_the_charge():
 
 
 def test_the_bound_grows_by_one_answer_with_each_that_may_run():
-    reach, weights = Reach(1000, 100, late=0.5), Weights()
-    assert reach.bound(weights, 1) == 1000 + 200
-    assert reach.bound(weights, 3) - reach.bound(weights, 2) == 200 + 500
-    assert Reach(1, 1).bound(weights, 1) == 64 + 2
+    largest, weights = LargestAsk(1000, 100, late=0.5), Weights()
+    assert largest.bound(weights, 1) == 1000 + 200
+    assert largest.bound(weights, 3) - largest.bound(weights, 2) == 200 + 500
+    assert LargestAsk(1, 1).bound(weights, 1) == 64 + 2
+
+
+def test_a_free_slot_is_no_wait():
+    assert predict([Level(0, 1, 4), Level(2, 5, 8)], 10.0) == 0.0
+    assert predict([Level(0, 0, 1)], None) == 0.0
+
+
+def test_with_all_slots_busy_one_ends_every_so_often():
+    assert predict([Level(0, 8, 8)], 16.0) == 2.0
+    assert predict([Level(3, 8, 8)], 16.0) == 8.0
+
+
+def test_free_slots_take_the_first_of_those_ahead():
+    assert predict([Level(3, 6, 8)], 16.0) == 4.0
+
+
+def test_the_longest_wait_of_all_levels_is_the_wait():
+    own, everybody = Level(4, 2, 2), Level(4, 4, 8)
+    assert predict([own, everybody], 4.0) == 10.0
+    assert predict([Level(0, 0, 2), Level(20, 8, 8)], 4.0) == pytest.approx(10.5)
+
+
+def test_nothing_is_predicted_before_anything_was_measured():
+    assert predict([Level(0, 1, 1)], None) is None

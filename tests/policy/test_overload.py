@@ -1,9 +1,9 @@
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from standpipe.policy.overload import Patience, SlotRange, Slots, Sojourn
+from standpipe.policy.overload import ShedTarget, SlotRange, Slots, Sojourn
 
-PATIENCE = Patience(target=3.0, interval=10.0)
+TARGET = ShedTarget(target=3.0, interval=10.0)
 
 
 def waits(sojourn, waited, *, begin=0.0, count=11, every=1.0):
@@ -15,52 +15,52 @@ def waits(sojourn, waited, *, begin=0.0, count=11, every=1.0):
 
 class TestSojourn:
     def test_sheds_half_of_what_will_not_be_served_in_time(self):
-        sojourn = Sojourn(PATIENCE)
+        sojourn = Sojourn(TARGET)
         now = waits(sojourn, 5.0)
         # 11 in 10 s: 3.3 are served within 3 s; of 20 that is 16.7 too many.
         assert sojourn.excess(20, now) == 9
 
     def test_one_short_wait_shows_that_the_line_does_not_stand(self):
-        sojourn = Sojourn(PATIENCE)
+        sojourn = Sojourn(TARGET)
         sojourn.observe(5.0, 0.0)
         sojourn.observe(0.1, 5.0)
         sojourn.observe(5.0, 10.0)
         assert sojourn.excess(100, 10.0) == 0
 
     def test_nothing_is_judged_before_an_interval_is_over(self):
-        sojourn = Sojourn(PATIENCE)
+        sojourn = Sojourn(TARGET)
         waits(sojourn, 5.0, count=5)
         assert sojourn.excess(100, 9.9) == 0
 
     def test_each_interval_is_judged_once(self):
-        sojourn = Sojourn(PATIENCE)
+        sojourn = Sojourn(TARGET)
         now = waits(sojourn, 5.0)
         assert sojourn.excess(20, now) > 0
         assert sojourn.excess(20, now) == 0
         assert sojourn.excess(20, waits(sojourn, 5.0, begin=now)) > 0
 
     def test_an_idle_slot_is_a_wait_of_nothing(self):
-        sojourn = Sojourn(PATIENCE)
+        sojourn = Sojourn(TARGET)
         now = waits(sojourn, 5.0)
         sojourn.idle(now)
         assert sojourn.excess(100, now + 20) == 0
 
     def test_an_interval_without_a_slot_says_nothing(self):
-        sojourn = Sojourn(PATIENCE)
+        sojourn = Sojourn(TARGET)
         sojourn.observe(5.0, 0.0)
         assert sojourn.excess(8, 60.0) == 4
         assert sojourn.excess(8, 120.0) == 0
         assert sojourn.excess(8, 300.0) == 0
 
     def test_a_line_that_is_served_in_time_keeps_all_of_it(self):
-        sojourn = Sojourn(PATIENCE)
+        sojourn = Sojourn(TARGET)
         now = waits(sojourn, 5.0, count=101, every=0.1)
         assert sojourn.excess(30, now) == 0
 
     @settings(deadline=None)
     @given(st.lists(st.tuples(st.floats(0, 100), st.floats(0, 20), st.integers(0, 1000)), max_size=40))
     def test_never_more_than_wait(self, history):
-        sojourn, now = Sojourn(PATIENCE), 0.0
+        sojourn, now = Sojourn(TARGET), 0.0
         for waited, passed, waiting in history:
             now += passed
             sojourn.observe(waited, now)

@@ -2,8 +2,7 @@ import pytest
 from msgspec.structs import replace
 
 from standpipe.chat.ask import Ask, Message, Role, Sampling, Text
-from standpipe.policy.caps import Caps, clamp
-from standpipe.policy.terms import join
+from standpipe.policy.terms import clamp, join
 
 
 def say(role: Role, text: str) -> Message:
@@ -35,4 +34,4 @@ def test_off_or_nothing_to_say_changes_nothing(prompt, mode):
 @pytest.mark.parametrize(("wanted", "given"), [(None, 100), (50, 50), (100, 100), (101, 100)])
 def test_the_operators_cap_bounds_every_wish(wanted, given):
     ask = replace(BARE, sampling=Sampling(max_tokens=wanted, temperature=0.3))
-    assert clamp(ask, Caps(100)).sampling == Sampling(max_tokens=given, temperature=0.3)
+    assert clamp(ask, 100).sampling == Sampling(max_tokens=given, temperature=0.3)

@@ -111,7 +111,7 @@ async def test_without_the_setting_there_are_no_shares(tap):
 async def test_a_proxy_that_nobody_trusts_raises_the_alarm(tap):
     for n in range(200):
         await tap.ask(stream=False, peer="192.0.2.1", headers={"x-forwarded-for": f"203.0.113.{n}"})
-    warnings = [line["oddity"] for line in tap.lines if line["event"].startswith(("most requests", "requests carry"))]
+    warnings = [line["warning"] for line in tap.lines if line["event"].startswith(("most requests", "requests carry"))]
     assert sorted(warnings) == ["one_address", "untrusted_proxy"]
     assert any("trusted_proxies" in warning for warning in tap.house.board.about().warnings)
     assert "standpipe_proxy_warnings 2.0" in tap.house.metrics.page().decode()

@@ -22,10 +22,9 @@ from standpipe.observe.hooks import Hook
 from standpipe.observe.log import ClientHash, Logger, RequestLog
 from standpipe.observe.metrics import Metrics, Now
 from standpipe.policy.alarm import Alarm
-from standpipe.policy.caps import Caps
 from standpipe.policy.identity import Identities, Identity, Trust
-from standpipe.policy.line import Line, Policy, Reach, Room, Rules
-from standpipe.policy.overload import SlotRange, Slots
+from standpipe.policy.line import LargestAsk, Line, QueueLimits, Rules
+from standpipe.policy.overload import ShedTarget, SlotRange, Slots
 from standpipe.policy.pace import MICROSECONDS, Rate
 from standpipe.policy.retry import ATTEMPTS
 from standpipe.serve import endpoints
@@ -33,8 +32,7 @@ from standpipe.serve.admission import Admission
 from standpipe.serve.conversations import Conversations
 from standpipe.serve.exchange import Exchange
 from standpipe.serve.front import Front, Route, Routes, host_rule
-from standpipe.serve.limits import Caps as ToldCaps
-from standpipe.serve.limits import Limits
+from standpipe.serve.limits import Limits, OperatorLimits
 from standpipe.serve.share import Shares
 from standpipe.serve.stream import StreamTimeouts
 from standpipe.serve.walk import AskHandler, Embeddings, Services
@@ -98,7 +96,9 @@ class App:
         self.board = StatusBoard(settings, self.pool, self.admission, self._alarm, hash_client)
         self.pages = Pages(settings, address, self.pool, self.board)
         hooks: list[Hook] = [RequestLog(log), self.metrics, self.board.record]
-        caps = ToldCaps(**settings.values(ToldCaps) | {"client_slots": self._rules.caps(self.line.slots).client})
+        caps = OperatorLimits(
+            **settings.values(OperatorLimits) | {"client_slots": self._rules.caps(self.line.slots).client}
+        )
         self._limits = Limits(self.admission, self._identify, caps)
         services = Services(
             **settings.values(Services),
@@ -107,7 +107,6 @@ class App:
             identify=self._identify,
             limits=self._limits,
             hash_client=hash_client,
-            caps=Caps(settings.max_tokens),
             timeouts=timeouts or StreamTimeouts(),
             hooks=hooks,
             wall_clock=time.time,
@@ -151,15 +150,15 @@ class App:
     def _identify(self, exchange: Exchange) -> Identity:
         request = exchange.request
         identity = self._identities.identify(request.peer, request.headers.all)
-        for oddity in self._alarm.observe(identity):
-            self._log.warning(WARNINGS[oddity], oddity=str(oddity))
+        for warning in self._alarm.observe(identity):
+            self._log.warning(WARNINGS[warning], warning=str(warning))
         return identity if self._shares is None else self._shares.apply(identity, exchange)
 
     def _now(self) -> Now:
         return Now(
             queue=self.line.statistics(),
             engines=self.board.engines(),
-            proxy_warnings=len(self._alarm.statistics().oddities),
+            proxy_warnings=len(self._alarm.warnings),
             edge=None if self.edge is None else self.edge(),
         )
 
@@ -223,14 +222,14 @@ def _trust(settings: Settings) -> Trust:
 
 def _rules(settings: Settings) -> Rules:
     return Rules(
-        policy=Policy(settings.line),
         client_slots=settings.client_slots,
-        reach=Reach(output_tokens=settings.max_tokens),
-        room=Room(
+        largest=LargestAsk(output_tokens=settings.max_tokens),
+        limits=QueueLimits(
             client=settings.queue_per_client,
             block=settings.queue_per_block,
             line=settings.queue_total,
         ),
+        shed=ShedTarget(target=settings.wait_limit / 2),
     )
 
 

@@ -13,7 +13,7 @@ from msgspec import Struct
 from standpipe.chat.errors import EngineFailed
 from standpipe.engines.engine import Engine, Health, Probed
 from standpipe.engines.guard.control_tokens import Handling
-from standpipe.policy.breaker import Breaker, State
+from standpipe.policy.breaker import Breaker, BreakerState
 from standpipe.policy.retry import Budget
 
 REFRESH_PATIENCE = 10.0
@@ -35,7 +35,7 @@ class EngineStatistics(Struct, frozen=True):
     up: bool
     reason: str | None
     models: tuple[str, ...]
-    breaker: State
+    breaker: BreakerState
     failures: int
     retry_in: float
     budget: float
@@ -94,11 +94,11 @@ class Member:
         """Occupy a slot. Gives whether this attempt is the breaker's probe."""
         self.busy += 1
         self.attempts += 1
-        if self.breaker.state is State.CLOSED:
+        if self.breaker.state is BreakerState.CLOSED:
             return False
         before = self.breaker.at(now)
         self.breaker = before.take(now)
-        return self.breaker.state is State.PROBING and before.state is not State.PROBING
+        return self.breaker.state is BreakerState.PROBING and before.state is not BreakerState.PROBING
 
     def answer(self) -> None:
         self.answered += 1

@@ -13,12 +13,12 @@ from msgspec import Struct
 from msgspec.structs import asdict
 
 from standpipe.observe.history import Hour
-from standpipe.policy.alarm import Oddity
+from standpipe.policy.alarm import ProxyWarning
 
 WARNINGS = {
-    Oddity.ONE_ADDRESS: "most requests come from one address: if a proxy stands in front, set trusted_proxies",
-    Oddity.UNTRUSTED_PROXY: "requests carry forwarding headers from a proxy that is not trusted: set trusted_proxies",
-    Oddity.SILENT_PROXY: "a trusted proxy does not name its clients: see client_header and trusted_proxies",
+    ProxyWarning.ONE_ADDRESS: "most requests come from one address: if a proxy stands in front, set trusted_proxies",
+    ProxyWarning.UNTRUSTED_PROXY: "requests carry forwarding headers from an untrusted proxy: set trusted_proxies",
+    ProxyWarning.SILENT_PROXY: "a trusted proxy does not name its clients: see client_header and trusted_proxies",
 }
 """The mistake that broke other public services, in words: all clients share the proxy's place in the queue."""
 

@@ -1,4 +1,4 @@
-"""The alarm for the mistake that breaks public services: a proxy in front, and nobody told us.
+"""The alarm for the mistake that breaks public services: a reverse proxy in front, and nobody told us.
 
 Then every stranger has the proxy's address, they all share one pace and one place in line, and one of them can hold
 everybody up. It shows in two ways: most asks come from one address, or forwarding headers arrive though no proxy is
@@ -9,12 +9,10 @@ from __future__ import annotations
 
 from enum import StrEnum
 
-from msgspec import Struct
-
 from standpipe.policy.identity import Identity, Suspicion
 
 
-class Oddity(StrEnum):
+class ProxyWarning(StrEnum):
     """What a window of asks showed."""
 
     ONE_ADDRESS = "one_address"
@@ -25,57 +23,45 @@ class Oddity(StrEnum):
     """Most asks came through a trusted proxy that did not say for whom, or contradicted itself."""
 
 
-_SUSPICIONS: dict[Suspicion, Oddity] = {
-    Suspicion.UNTRUSTED: Oddity.UNTRUSTED_PROXY,
-    Suspicion.UNUSABLE: Oddity.SILENT_PROXY,
-    Suspicion.CONTRADICTION: Oddity.SILENT_PROXY,
+_SUSPICIONS: dict[Suspicion, ProxyWarning] = {
+    Suspicion.UNTRUSTED: ProxyWarning.UNTRUSTED_PROXY,
+    Suspicion.UNUSABLE: ProxyWarning.SILENT_PROXY,
+    Suspicion.CONTRADICTION: ProxyWarning.SILENT_PROXY,
 }
-
-
-class AlarmStatistics(Struct, frozen=True):
-    """`oddities` holds since the last whole window; `asks` counts the window under way."""
-
-    oddities: frozenset[Oddity]
-    asks: int
 
 
 class Alarm:
     """Watches identities in windows of `window` asks; `share` of them is most."""
 
-    __slots__ = ("_addresses", "_asks", "_odd", "_oddities", "_share", "_window")
+    __slots__ = ("_addresses", "_asks", "_counts", "_share", "_window", "warnings")
 
     def __init__(self, window: int = 200, share: float = 0.8) -> None:
         self._window = window
         self._share = share
         self._asks = 0
         self._addresses: dict[str, int] = {}
-        self._odd: dict[Oddity, int] = {}
-        self._oddities: frozenset[Oddity] = frozenset()
+        self._counts: dict[ProxyWarning, int] = {}
+        self.warnings: frozenset[ProxyWarning] = frozenset()
+        """What the last whole window showed."""
 
-    def observe(self, identity: Identity) -> frozenset[Oddity]:
-        """Take one ask's identity. Returns what has newly turned odd with it: empty but at the end of a window."""
+    def observe(self, identity: Identity) -> frozenset[ProxyWarning]:
+        """Take one ask's identity. Returns what is newly wrong with it: empty but at the end of a window."""
         self._asks += 1
         address = identity.key.address
         self._addresses[address] = self._addresses.get(address, 0) + 1
         if identity.suspicion is not None:
-            oddity = _SUSPICIONS[identity.suspicion]
-            self._odd[oddity] = self._odd.get(oddity, 0) + 1
+            warning = _SUSPICIONS[identity.suspicion]
+            self._counts[warning] = self._counts.get(warning, 0) + 1
         return self._close() if self._asks >= self._window else frozenset()
 
-    def _close(self) -> frozenset[Oddity]:
+    def _close(self) -> frozenset[ProxyWarning]:
         most = self._share * self._asks
-        found = {oddity for oddity, count in self._odd.items() if count >= most}
+        found = {warning for warning, count in self._counts.items() if count >= most}
         if max(self._addresses.values()) >= most:
-            found.add(Oddity.ONE_ADDRESS)
-        new = frozenset(found - self._oddities)
-        self._oddities = frozenset(found)
+            found.add(ProxyWarning.ONE_ADDRESS)
+        new = frozenset(found - self.warnings)
+        self.warnings = frozenset(found)
         self._asks = 0
         self._addresses.clear()
-        self._odd.clear()
+        self._counts.clear()
         return new
-
-    def statistics(self) -> AlarmStatistics:
-        return AlarmStatistics(self._oddities, self._asks)
-
-    def __repr__(self) -> str:
-        return f"<Alarm {', '.join(sorted(self._oddities)) or 'quiet'}>"

@@ -1,4 +1,4 @@
-"""A breaker: what is believed of one engine's health, from how its asks went. The table `NEXT` is the whole machine.
+"""A circuit breaker: what is believed of one engine's health, from how its asks went. `NEXT` is the whole machine.
 
     closed --(5 failures in a row)--> open --(time)--> half-open --(an ask)--> probing
                                        ^                   ^                   |  |  |
@@ -7,8 +7,9 @@
 
 The theory: an engine that has just failed several times will probably fail again, and finding that out costs a client
 its wait. So it is passed over for a while that doubles each time it disappoints, and then one ask finds out how it is.
-Only the engine's own faults count: a client must not be able to take an engine away from others. Time is an argument;
-this module knows no engine and moves nothing by itself.
+Only the engine's own faults count: a client must not be able to take an engine away from others. The circuit breaker is
+Nygard's ("Release It!", 2007); being passed over for longer each time is what Envoy calls outlier detection with
+ejection. Time is an argument; this module knows no engine and moves nothing by itself.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ EJECTION_CAP = 60.0
 """Seconds: no ejection is longer."""
 
 
-class State(StrEnum):
+class BreakerState(StrEnum):
     """What is believed."""
 
     CLOSED = "closed"
@@ -52,14 +53,14 @@ class Signal(StrEnum):
     """The ejection is over."""
 
 
-NEXT: dict[State, dict[Signal, State]] = {
-    State.CLOSED: {Signal.TRIPPED: State.OPEN},
-    State.OPEN: {Signal.LAPSED: State.HALF_OPEN, Signal.ANSWERED: State.CLOSED},
-    State.HALF_OPEN: {Signal.TAKEN: State.PROBING, Signal.ANSWERED: State.CLOSED},
-    State.PROBING: {
-        Signal.PROBE_FAILED: State.OPEN,
-        Signal.PROBE_LOST: State.HALF_OPEN,
-        Signal.ANSWERED: State.CLOSED,
+NEXT: dict[BreakerState, dict[Signal, BreakerState]] = {
+    BreakerState.CLOSED: {Signal.TRIPPED: BreakerState.OPEN},
+    BreakerState.OPEN: {Signal.LAPSED: BreakerState.HALF_OPEN, Signal.ANSWERED: BreakerState.CLOSED},
+    BreakerState.HALF_OPEN: {Signal.TAKEN: BreakerState.PROBING, Signal.ANSWERED: BreakerState.CLOSED},
+    BreakerState.PROBING: {
+        Signal.PROBE_FAILED: BreakerState.OPEN,
+        Signal.PROBE_LOST: BreakerState.HALF_OPEN,
+        Signal.ANSWERED: BreakerState.CLOSED,
     },
 }
 """State, then signal, gives the next state; what is absent changes nothing.
@@ -80,10 +81,10 @@ def blames(failure: Failure) -> bool:
     return status is None or status >= 500
 
 
-class Statistics(Struct, frozen=True):
+class BreakerStatistics(Struct, frozen=True):
     """A breaker at one instant. `retry_in` is the seconds until an open one is tried again, 0 for any other."""
 
-    state: State
+    state: BreakerState
     failures: int
     ejections: int
     retry_in: float
@@ -95,24 +96,24 @@ class Breaker(Struct, frozen=True):
     `failures` counts those in a row, `ejections` those since an ask was answered; `until` is when an open one lapses.
     """
 
-    state: State = State.CLOSED
+    state: BreakerState = BreakerState.CLOSED
     failures: int = 0
     ejections: int = 0
     until: float = 0.0
 
     def at(self, now: float) -> Breaker:
         """Let time pass."""
-        if self.state is State.OPEN and now >= self.until:
+        if self.state is BreakerState.OPEN and now >= self.until:
             return self._move(Signal.LAPSED)
         return self
 
     def admits(self, now: float) -> bool:
         """Whether the engine may be given an ask."""
-        return self.state is State.CLOSED or self.at(now).state in {State.CLOSED, State.HALF_OPEN}
+        return self.state is BreakerState.CLOSED or self.at(now).state in {BreakerState.CLOSED, BreakerState.HALF_OPEN}
 
     def take(self, now: float) -> Breaker:
         """The engine is given an ask. It is the probe if this turned half-open into probing."""
-        return self if self.state is State.CLOSED else self.at(now)._move(Signal.TAKEN)  # noqa: SLF001  # another value of this very class
+        return self if self.state is BreakerState.CLOSED else self.at(now)._move(Signal.TAKEN)  # noqa: SLF001  # another value of this very class
 
     def answered(self) -> Breaker:
         """An ask was answered: whatever was believed, the engine works."""
@@ -122,25 +123,25 @@ class Breaker(Struct, frozen=True):
         """An ask failed by the engine's own fault (see `blames`)."""
         failures = self.failures + 1
         signal = Signal.FAILED
-        if self.state is State.CLOSED and failures >= THRESHOLD:
+        if self.state is BreakerState.CLOSED and failures >= THRESHOLD:
             signal = Signal.TRIPPED
         elif probe:
             signal = Signal.PROBE_FAILED
-        if NEXT[self.state].get(signal) is not State.OPEN:
+        if NEXT[self.state].get(signal) is not BreakerState.OPEN:
             return Breaker(self.state, failures, self.ejections, self.until)
         # The exponent is bounded, because 2.0 to a large one overflows.
         ejection = min(EJECTION_CAP, EJECTION * 2 ** min(self.ejections, 10))
-        return Breaker(State.OPEN, failures, self.ejections + 1, now + ejection)
+        return Breaker(BreakerState.OPEN, failures, self.ejections + 1, now + ejection)
 
     def lost(self, *, probe: bool) -> Breaker:
         """An ask ended without a verdict on the engine."""
         return self._move(Signal.PROBE_LOST) if probe else self
 
-    def statistics(self, now: float) -> Statistics:
+    def statistics(self, now: float) -> BreakerStatistics:
         """What there is to know at this instant."""
         current = self.at(now)
-        retry_in = self.until - now if current.state is State.OPEN else 0.0
-        return Statistics(current.state, self.failures, self.ejections, retry_in)
+        retry_in = self.until - now if current.state is BreakerState.OPEN else 0.0
+        return BreakerStatistics(current.state, self.failures, self.ejections, retry_in)
 
     def _move(self, signal: Signal) -> Breaker:
         state = NEXT[self.state].get(signal, self.state)

@@ -1,11 +1,11 @@
 """Estimates that calibrate themselves: bytes to tokens, tokens to seconds.
 
-Pure and forgetful: each keeps a few moving averages, fed by what engines report, and gives a guess for the next ask.
-Knows no tokenizer, no model, no engine.
+Pure and forgetful: each keeps a few exponentially weighted averages, fed by what engines report, and gives a guess for
+the next ask. Knows no tokenizer, no model, no engine.
 
 Theory. How many bytes one token takes depends on what is written more than on who tokenizes it, so text is sorted into
-three kinds (`Kind`) and each has its own rate. A report corrects the rates by multiplication, each in proportion to its
-part of the guess, so they stay positive and a mixed prompt teaches every kind a little. What is charged early is
+three kinds (`TextKind`) and each has its own rate. A report corrects the rates by multiplication, each in proportion to
+its part of the guess, so they stay positive and a mixed prompt teaches every kind a little. What is charged early is
 guessed *low* by the usual error, so that settlements go up: a charge that is missing is made good in full, one too much
 sometimes can't be given back. Speeds are ratios of two averages (seconds by tokens), so long answers count for more.
 """
@@ -31,7 +31,7 @@ _PLAIN = b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ .,'?!"
 _BEYOND_ASCII = bytes(range(0x80, 0x100))
 
 
-class Kind(StrEnum):
+class TextKind(StrEnum):
     """What a text is mostly made of, as far as tokenizers care."""
 
     PROSE = "prose"
@@ -56,10 +56,10 @@ class Sizes(Struct, frozen=True):
         for text in texts:
             messages += 1
             size = len(text) if text.isascii() else len(text.encode("utf-8", "surrogatepass"))
-            made_of = kind(text)
-            if made_of is Kind.PROSE:
+            made_of = text_kind(text)
+            if made_of is TextKind.PROSE:
                 prose += size
-            elif made_of is Kind.CODE:
+            elif made_of is TextKind.CODE:
                 code += size
             else:
                 wide += size
@@ -78,17 +78,17 @@ def texts(ask: Ask) -> Iterator[str]:
         yield msgspec.json.encode(tool).decode()
 
 
-def kind(text: str) -> Kind:
+def text_kind(text: str) -> TextKind:
     """What a text is mostly made of, judged by its beginning."""
     sample = text[:_SAMPLE]
     length = len(sample)
     encoded = sample.encode("utf-8", "surrogatepass")
     wide = length - len(encoded.translate(None, _BEYOND_ASCII)) if len(encoded) > length else 0
     if wide > length / 4:
-        return Kind.WIDE
+        return TextKind.WIDE
     # A few characters beyond ASCII are the letters of a language that has some.
     plain = wide + len(encoded) - len(encoded.translate(None, _PLAIN))
-    return Kind.PROSE if plain >= _PROSE * length else Kind.CODE
+    return TextKind.PROSE if plain >= _PROSE * length else TextKind.CODE
 
 
 class Prompts:

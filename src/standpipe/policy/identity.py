@@ -18,8 +18,7 @@ from ipaddress import IPv4Address, IPv4Network, IPv6Address, ip_network
 
 from msgspec import Struct
 
-from standpipe.policy.address import Address, parse, parse_node
-from standpipe.policy.forwarded import forwarded, x_forwarded_for
+from standpipe.policy.address import Address, forwarded, parse, parse_node, x_forwarded_for
 
 Lines = Callable[[bytes], Sequence[str]]
 """All lines of a request header, by its name in lower case, in order."""

@@ -1,6 +1,9 @@
-"""Overload: when too many wait for too long, and how many asks an engine really takes at a time.
+"""Overload: load shedding when too many wait for too long, and how many asks an engine really takes at a time.
 
-Pure numbers; knows no ask and no engine. Both parts judge by what an overload does, not by what causes one.
+The shedding is CoDel (Nichols and Jacobson, "Controlling Queue Delay", ACM Queue 2012; RFC 8289), told apart from
+backpressure, which slows a stream that its reader does not take. The number of slots is found as TCP finds its window:
+additive increase, multiplicative decrease (AIMD), which others call adaptive concurrency limits. Pure numbers; knows no
+ask and no engine. Both parts judge by what an overload does, not by what causes one.
 """
 
 from __future__ import annotations
@@ -10,7 +13,7 @@ from math import ceil, inf
 from msgspec import Struct
 
 
-class Patience(Struct, frozen=True):
+class ShedTarget(Struct, frozen=True):
     """When a line counts as standing: nobody waited less than `target` seconds for a whole `interval` of seconds.
 
     Waiting is what a line is for, so `target` belongs near the longest wait that is promised, not near zero.
@@ -21,7 +24,7 @@ class Patience(Struct, frozen=True):
 
 
 class Sojourn:
-    """Watches how long asks waited for a slot, in the manner of CoDel (RFC 8289).
+    """CoDel's load shedding: watches how long asks waited for a slot.
 
     The *shortest* wait of an interval tells a standing line from a burst, which a line is there to take. While it
     stands, each interval sheds half of what waits beyond `target`: enough to end it soon, never all at once. An idle
@@ -29,10 +32,10 @@ class Sojourn:
     must not be told.
     """
 
-    __slots__ = ("_granted", "_patience", "_shortest", "_since")
+    __slots__ = ("_granted", "_shortest", "_since", "_target")
 
-    def __init__(self, patience: Patience) -> None:
-        self._patience = patience
+    def __init__(self, target: ShedTarget) -> None:
+        self._target = target
         self._since: float | None = None
         self._shortest = inf
         self._granted = 0
@@ -52,10 +55,10 @@ class Sojourn:
 
     def excess(self, waiting: int, now: float) -> int:
         """How many of the `waiting` to shed now. An interval in which nobody got a slot says nothing and goes on."""
-        if self._since is None or now - self._since < self._patience.interval or not self._granted:
+        if self._since is None or now - self._since < self._target.interval or not self._granted:
             return 0
-        standing = self._shortest > self._patience.target
-        timely = self._granted * self._patience.target / (now - self._since)
+        standing = self._shortest > self._target.target
+        timely = self._granted * self._target.target / (now - self._since)
         self._since, self._shortest, self._granted = now, inf, 0
         return ceil(max(0.0, waiting - timely) / 2) if standing else 0
 
@@ -66,13 +69,13 @@ class Sojourn:
 class SlotRange(Struct, frozen=True):
     """Between which numbers of slots to look, and how carefully.
 
-    `patience` is how many times the best seconds per prompt token the usual ones may be; `pause` is seconds after a
+    `tolerance` is how many times the best seconds per prompt token the usual ones may be; `pause` is seconds after a
     decrease in which there is no other, because asks that were under way tell of the past.
     """
 
     least: int = 1
     most: int = 64
-    patience: float = 2.0
+    tolerance: float = 2.0
     pause: float = 10.0
 
 
@@ -108,7 +111,7 @@ class Slots:
         time = seconds / max(self._SHORT, prompt_tokens)
         self._usual = time if self._usual is None else self._usual + self._GAIN * (time - self._usual)
         self._best = min(self._best * self._AGEING, self._usual)
-        if self._usual > self._range.patience * self._best:
+        if self._usual > self._range.tolerance * self._best:
             self._decrease(0.9, now)
         elif running >= self.value:
             self._value = min(float(self._range.most), self._value + 1 / self._value)

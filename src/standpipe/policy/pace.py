@@ -1,12 +1,12 @@
-"""The pace: how far apart one client's asks may start, as GCRA with one integer per client.
+"""The pace: the rate limiter. How far apart one client's asks may start, as GCRA with one integer per client.
 
-Pure arithmetic on microseconds; it must not know a clock, a client or where the integer is kept (a dict here, a hash
-in a shared store elsewhere).
+GCRA, the generic cell rate algorithm (ITU-T I.371), is the leaky bucket kept as one timestamp and without a refill job;
+here without a burst. Unlike most rate limiters it delays first and refuses late. Pure arithmetic on microseconds; it
+must not know a clock, a client or where the integer is kept (see `store.paces`).
 
 Theory: the *theoretical arrival time* (TAT) is the first instant that is still free for this client. An ask reserves
 `max(now, tat)` and moves the TAT one interval past it, so reserved instants are never closer than one interval, and a
-client that was silent starts at once. Nothing is refused until more than `max_waiting` instants would lie ahead. It is
-a leaky bucket without burst, kept as one timestamp and without a refill job.
+client that was silent starts at once. Nothing is refused until more than `max_waiting` instants would lie ahead.
 """
 
 from __future__ import annotations

@@ -1,10 +1,12 @@
 """Retries: whether a failed attempt is followed by another one, and after how long.
 
-Pure: the failure, the count and a random number come in, a decision goes out. Two rules keep a retry harmless. Nothing
-may have been sent to the client, for half an answer cannot be taken back; and the failure must be one that time or
-another engine can mend. Two more keep retries from making an overload worse: full jitter spreads them (a random delay
-up to a cap that doubles), and a budget per engine lets them be only a tenth of what succeeds, once its small reserve
-is spent, so that an engine in trouble is not asked three times as often as a healthy one.
+The field's names: exponential backoff with full jitter (Brooker, "Exponential Backoff And Jitter", 2015), and a retry
+budget (Envoy's; "Handling Overload" in Google's "Site Reliability Engineering", 2016). Pure: the failure, the count and
+a random number come in, a decision goes out. Two rules keep a retry harmless. Nothing may have been sent to the client,
+for half an answer cannot be taken back; and the failure must be one that time or another engine can mend. Two more keep
+retries from making an overload worse: full jitter spreads them (a random delay up to a cap that doubles), and a budget
+per engine lets them be only a tenth of what succeeds, once its small reserve is spent, so that an engine in trouble is
+not asked three times as often as a healthy one.
 """
 
 from __future__ import annotations

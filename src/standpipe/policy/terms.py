@@ -1,7 +1,8 @@
-"""Prompt: how the operator's system prompt joins the client's messages.
+"""The operator's terms: what every ask is made to keep to before it goes on. Its prompt is joined, its length clamped.
 
 Chat templates disagree about system messages: many know one, at the start, and drop or refuse others. So the operator's
-prompt and the client's leading system message become one message, the operator's words first.
+prompt and the client's leading system message become one message, the operator's words first. The form of an ask
+(types, ranges, sizes of its parts) is the dialect's to check; this depends on what the operator offers.
 """
 
 from __future__ import annotations
@@ -34,3 +35,14 @@ def join(ask: Ask, prompt: str, mode: Mode) -> Ask:
         merged = replace(first, parts=(Text(f"{prompt}\n\n{first.text}"),))
         return replace(ask, messages=(merged, *ask.messages[1:]))
     return replace(ask, messages=(Message(Role.SYSTEM, (Text(prompt),)), *ask.messages))
+
+
+def clamp(ask: Ask, max_tokens: int) -> Ask:
+    """The ask with at most so many output tokens, reasoning included. No limit of the client's own becomes this one.
+
+    Refuses nothing that can be served shorter.
+    """
+    wanted = ask.sampling.max_tokens
+    if wanted is not None and wanted <= max_tokens:
+        return ask
+    return replace(ask, sampling=replace(ask.sampling, max_tokens=max_tokens))

@@ -20,7 +20,7 @@ from standpipe.chat.errors import EngineFailed, Failure, LineFull, NoEngine, Pac
 from standpipe.chat.events import Waiting
 from standpipe.edge.seam import Headers
 from standpipe.policy.estimate import Prompts, Sizes
-from standpipe.policy.line import Line, LineStatistics, Place, State
+from standpipe.policy.line import Line, LineStatistics, QueuedAsk, Stage
 from standpipe.policy.overload import Slots
 from standpipe.policy.pace import MICROSECONDS, Rate, Refuse, Wait
 from standpipe.serve.trace import TokenMeter, Trace
@@ -116,7 +116,7 @@ class Admission:
         self.auto = auto
         self._most = most
         self._has_room = has_room
-        self._waiting: dict[Place, Ticket] = {}
+        self._waiting: dict[QueuedAsk, Ticket] = {}
         self._timer: asyncio.TimerHandle | None = None
         self._draining = False
 
@@ -143,12 +143,12 @@ class Admission:
     def shutting_down() -> Failure:
         return NoEngine("This server is shutting down. Please try again in a moment.", retry_after=5.0)
 
-    def enter(self, place: Place, ticket: Ticket) -> None:
+    def enter(self, place: QueuedAsk, ticket: Ticket) -> None:
         """An ask waits in line."""
         self._waiting[place] = ticket
         self.dispatch()
 
-    def forget(self, place: Place) -> None:
+    def forget(self, place: QueuedAsk) -> None:
         """An ask has left the line, or has freed its slot."""
         self._waiting.pop(place, None)
         if self._waiting:
@@ -204,7 +204,7 @@ class Ticket:
         self._preferences = preferences
         self._weight = weight
         self.meter = TokenMeter(weight.cap, self._charge)
-        self._place: Place | None = None
+        self._place: QueuedAsk | None = None
         self._until: int | None = None
         self._granted: asyncio.Future[None] | None = None
 
@@ -236,7 +236,7 @@ class Ticket:
         )
         self._place = place
         admission.enter(place, self)
-        if place.state is State.WAITING:
+        if place.stage is Stage.WAITING:
             self._judge(place, now)
 
     def _reserve(self, now: float) -> float:
@@ -259,7 +259,7 @@ class Ticket:
             return now + (verdict.until - instant) / MICROSECONDS
         return now
 
-    def _judge(self, place: Place, now: float) -> None:
+    def _judge(self, place: QueuedAsk, now: float) -> None:
         """Refuse at once what could not be kept. The client may say how long it would wait itself."""
         if not self._preferences.patient:
             wait = place.eligible_at - now
@@ -288,7 +288,7 @@ class Ticket:
         place = self._place
         assert place is not None
         loop = asyncio.get_running_loop()
-        if place.state is not State.RUNNING:
+        if place.stage is not Stage.RUNNING:
             self._granted = loop.create_future()
             try:
                 async with asyncio.timeout(self._longest_wait):
@@ -310,7 +310,7 @@ class Ticket:
     def waiting(self) -> Waiting:
         """Where this ask is."""
         place = self._place
-        if place is None or place.state is not State.WAITING:
+        if place is None or place.stage is not Stage.WAITING:
             return Waiting()
         forecast = self._admission.line.forecast(place, asyncio.get_running_loop().time())
         return Waiting(forecast.position, forecast.wait)
@@ -324,11 +324,11 @@ class Ticket:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         place = self._place
-        if place is not None and place.state is State.RUNNING:
+        if place is not None and place.stage is Stage.RUNNING:
             self._settle(place, failed=isinstance(error, EngineFailed) or self._trace.report.attempts > 1)
         self._let_go()
 
-    def _settle(self, place: Place, *, failed: bool) -> None:
+    def _settle(self, place: QueuedAsk, *, failed: bool) -> None:
         """The answer is over: put the engine's own count in the place of ours.
 
         Where the engine gave none, ours stands, but a failure before the first token costs nothing. What was measured
@@ -360,10 +360,10 @@ class Ticket:
         admission, ran = self._admission, False
         if place is not None:
             now = asyncio.get_running_loop().time()
-            if place.state is State.RUNNING:
+            if place.stage is Stage.RUNNING:
                 ran = True
                 admission.line.release(place, now)
-            elif place.state is State.WAITING:
+            elif place.stage is Stage.WAITING:
                 admission.line.leave(place, now)
             admission.forget(place)
         if self._until is not None and not ran and admission.rate is not None:

@@ -19,7 +19,7 @@ from standpipe.serve.admission import Admission
 from standpipe.serve.exchange import Exchange, Header
 
 
-class Caps(Struct, frozen=True):
+class OperatorLimits(Struct, frozen=True):
     """The operator's settings of these names, and how many requests of one client may run at a time."""
 
     max_tokens: int
@@ -60,13 +60,13 @@ class ClientLimits(Struct, frozen=True):
     client: KnownAs
     rate_limit: OwnRateLimit | None
     requests: tuple[OwnRequest, ...]
-    caps: Caps
+    caps: OperatorLimits
 
 
 class Limits:
     """Tells clients of their limits."""
 
-    def __init__(self, admission: Admission, identify: Callable[[Exchange], Identity], caps: Caps) -> None:
+    def __init__(self, admission: Admission, identify: Callable[[Exchange], Identity], caps: OperatorLimits) -> None:
         self._admission = admission
         self._identify = identify
         self._caps = caps

@@ -19,10 +19,9 @@ from standpipe.dialects.dialect import Dialect, Parsed, ResponseMeta
 from standpipe.dialects.openai import embeddings as openai_embeddings
 from standpipe.engines.pool import Pool
 from standpipe.observe.hooks import Hook
-from standpipe.policy.caps import Caps, clamp
 from standpipe.policy.estimate import texts
 from standpipe.policy.identity import Identity
-from standpipe.policy.terms import Mode, join
+from standpipe.policy.terms import Mode, clamp, join
 from standpipe.serve.admission import Admission, Ticket, WaitPreferences, Weight
 from standpipe.serve.conversations import Conversations
 from standpipe.serve.exchange import Exchange, bug
@@ -39,7 +38,7 @@ class Services(Struct, frozen=True):
     identify: Callable[[Exchange], Identity]
     limits: Limits
     hash_client: Callable[[str], str]
-    caps: Caps
+    max_tokens: int
     system_prompt: str
     system_prompt_mode: Mode
     body_limit: int
@@ -113,8 +112,8 @@ class AskHandler(_Walk):
         if not parsed.ask.messages:
             exchange.send(200, self._dialect.answer(parsed, self._meta(trace), NOTHING))
             return
-        ask = join(clamp(parsed.ask, services.caps), services.system_prompt, services.system_prompt_mode)
-        cap = ask.sampling.max_tokens or services.caps.max_tokens
+        ask = join(clamp(parsed.ask, services.max_tokens), services.system_prompt, services.system_prompt_mode)
+        cap = ask.sampling.max_tokens or services.max_tokens
         ticket = self._ticket(exchange, trace, Weight.of(body, texts(ask), cap))
         del body
         delivery = self._delivery(exchange, parsed, trace, ticket)

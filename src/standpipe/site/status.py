@@ -113,7 +113,7 @@ class StatusBoard:
             queue=Queue(line.waiting, line.running, line.slots),
             limits=RequestLimits(settings.max_tokens, settings.body_limit),
             reason=health.reason,
-            warnings=tuple(sorted(WARNINGS[oddity] for oddity in self._alarm.statistics().oddities)),
+            warnings=tuple(sorted(WARNINGS[warning] for warning in self._alarm.warnings)),
         )
 
     def status(self) -> Status:

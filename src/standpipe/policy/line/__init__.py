@@ -1,35 +1,31 @@
-"""The line: the queue of asks that wait for an engine slot. Pure: `now` is an argument, in seconds on any clock that
-does not go back.
+"""The line: the fair queue of asks that wait for an engine slot. Pure: `now` is an argument, in seconds on any clock
+that does not go back.
 
-    line.py      joining, leaving, slots, retries, forecasts: what the shell calls
-    place.py     one ask's stay
-    room.py      how many may wait, and who does
-    order.py     who is next: the interface of the orders
-    fair.py      the fair order: a tree of groups        group.py    one group, and the theory of its floors
-    turns.py     plain round robin and first-come        cost.py     weights, and the bound U
-    rules.py     what the operator decides               forecast.py from what is ahead to seconds
+    line.py      joining, leaving, slots, retries, forecasts: what the shell calls; begin here
+    waiting.py   one ask's stay, how much may wait, and the refusals
+    rules.py     what the operator decides: weights, limits, caps, and the bound U
+    fair.py      who is next: a tree of groups over blocks, clients and shares
+    group.py     one group, and the theory of its virtual time
+    forecast.py  from what is ahead to seconds
 """
 
-from standpipe.policy.line.cost import Reach, Weights
 from standpipe.policy.line.forecast import Forecast
 from standpipe.policy.line.line import Left, Line, LineStatistics
-from standpipe.policy.line.place import Place, State
-from standpipe.policy.line.waiting import Bound, NoRoom, Room, TooManyWaiting
-from standpipe.policy.line.rules import Policy, Rules
+from standpipe.policy.line.rules import LargestAsk, QueueLimits, Rules, Weights
+from standpipe.policy.line.waiting import Limit, QueuedAsk, QueueFull, Stage, TooManyWaiting
 
 __all__ = [
-    "Bound",
     "Forecast",
+    "LargestAsk",
     "Left",
+    "Limit",
     "Line",
     "LineStatistics",
-    "NoRoom",
-    "Place",
-    "Policy",
-    "Reach",
-    "Room",
+    "QueueFull",
+    "QueueLimits",
+    "QueuedAsk",
     "Rules",
-    "State",
+    "Stage",
     "TooManyWaiting",
     "Weights",
 ]

@@ -1,22 +1,76 @@
-"""Room: how many asks, and how many of their bytes, may wait; who waits; and what one is told who finds no room.
+"""Who waits: one ask's stay in the line, how much may wait, and what a client is told that finds no room.
 
-Counts only; who is next is the order's business. 429 says that the client's own quota, or its network's, is used up;
-503 that ours is.
+Counts only; who is next is decided in `fair`. 429 says that the client's own limit, or its network's, is reached; 503
+that ours is.
 """
 
 from __future__ import annotations
 
 from enum import StrEnum
+from typing import Any
 
 from msgspec import Struct
 
 from standpipe.chat.errors import LineFull, PaceExceeded
 from standpipe.policy.identity import ClientKey
-from standpipe.policy.line.place import Place
+from standpipe.policy.line.rules import QueueLimits
 
 
-class Bound(StrEnum):
-    """Which bound was hit."""
+class Stage(StrEnum):
+    """Where an ask is in its one-way life."""
+
+    WAITING = "waiting"
+    RUNNING = "running"
+    GONE = "gone"
+
+
+class QueuedAsk(Struct, eq=False, weakref=True):
+    """One ask's stay, from joining until its slot is free again: the handle that the line gives out and takes back.
+
+    Callers read it; only the line and its order write it. Times are seconds on the caller's clock; tokens are tokens;
+    `size` is bytes of the request. `prompt_tokens` is the estimate that is charged when the slot is taken. `output_cap`
+    is the most output tokens that may come, None for the operator's cap. `fingerprint` is the caller's digest of the
+    ask, by which a retry finds its place again.
+    """
+
+    client: ClientKey
+    number: int
+    """In order of joining; a retry keeps the number of the ask whose place it takes."""
+    eligible_at: float
+    joined_at: float
+    prompt_tokens: int
+    output_cap: int | None = None
+    size: int = 0
+    fingerprint: bytes | None = None
+    stage: Stage = Stage.WAITING
+    granted_at: float | None = None
+    first_token_at: float | None = None
+    output_tokens: int = 0
+    """Charged so far."""
+    expected: float = 0.0
+    """Weighted tokens that it is expected to cost, for forecasts only."""
+    charged: float = 0.0
+    """Weighted tokens charged so far."""
+    predicted: tuple[float, float] | None = None
+    """When its wait was first predicted, and how many seconds of it."""
+    fresh: bool = False
+    """It came fresh: it goes before those who stand."""
+    on_headroom: bool = False
+    """It runs on a slot that was kept for those who come fresh."""
+    leaf: Any = None
+    """The order's own: where it keeps this ask. None while its instant has not come."""
+
+    @property
+    def waited(self) -> float | None:
+        """Seconds from joining to the slot; None before it."""
+        return None if self.granted_at is None else self.granted_at - self.joined_at
+
+    def __repr__(self) -> str:
+        return f"<QueuedAsk {self.number} {self.stage}>"
+
+
+class Limit(StrEnum):
+    """Which limit was reached."""
 
     CLIENT = "client"
     BLOCK = "block"
@@ -24,112 +78,103 @@ class Bound(StrEnum):
     BYTES = "bytes"
 
 
-class Room(Struct, frozen=True):
-    """How many asks may wait, of one client, of one block and in all. `bytes` counts the requests' bodies."""
-
-    client: int = 8
-    block: int = 64
-    line: int = 2000
-    bytes: int = 64 * 1024 * 1024
-
-
 class TooManyWaiting(PaceExceeded):
     """429: as many asks of this client, or of its network, wait as may."""
 
-    def __init__(self, bound: Bound, most: int, retry_after: float) -> None:
-        whose = "your address" if bound is Bound.CLIENT else "your network"
+    def __init__(self, limit: Limit, most: int, retry_after: float) -> None:
+        whose = "your address" if limit is Limit.CLIENT else "your network"
         super().__init__(
-            f"{most} asks from {whose} wait already, and no more may. Come back when one of them has started.",
+            f"{most} requests from {whose} are already queued, which is the maximum. Retry once one has started.",
             retry_after=retry_after,
         )
-        self.bound = bound
+        self.limit = limit
 
 
-class NoRoom(LineFull):
+class QueueFull(LineFull):
     """503: as much waits here as may wait."""
 
-    def __init__(self, bound: Bound, retry_after: float) -> None:
-        super().__init__("The line is full: as much waits as may wait here. Come back later.", retry_after=retry_after)
-        self.bound = bound
+    def __init__(self, limit: Limit, retry_after: float) -> None:
+        super().__init__("The queue is full. Please try again later.", retry_after=retry_after)
+        self.limit = limit
 
 
-class Present:
+class ClientLoad:
     """One client's address in the line: its waiting asks, how many run, and when one of them last moved."""
 
     __slots__ = ("moved", "running", "waiting")
 
     def __init__(self, now: float) -> None:
-        self.waiting: list[Place] = []
+        self.waiting: list[QueuedAsk] = []
         self.running = 0
         self.moved = now
         """When an ask of it was last given a slot or freed one: since then its next ask waits for others."""
 
 
-class Occupancy:
-    """Who is in the line, held against the room there is."""
+class QueueLoad:
+    """All that waits, held against the limits."""
 
-    __slots__ = ("_blocks", "_room", "bytes", "clients", "refused", "waiting")
+    __slots__ = ("_blocks", "_limits", "bytes", "clients", "refused", "waiting")
 
-    def __init__(self, room: Room) -> None:
-        self._room = room
+    def __init__(self, limits: QueueLimits) -> None:
+        self._limits = limits
         self._blocks: dict[str, int] = {}
-        self.clients: dict[str, Present] = {}
+        self.clients: dict[str, ClientLoad] = {}
         self.waiting = 0
         self.bytes = 0
-        self.refused: dict[Bound, int] = dict.fromkeys(Bound, 0)
+        self.refused: dict[Limit, int] = dict.fromkeys(Limit, 0)
 
-    def exceeded(self, client: ClientKey, size: int) -> Bound | None:
-        """The bound that one more ask of `size` bytes would break, counted as refused; None if there is room."""
-        room = self._room
-        present = self.clients.get(client.address)
-        if present is not None and len(present.waiting) >= room.client:
-            bound = Bound.CLIENT
-        elif self._blocks.get(client.block, 0) >= room.block:
-            bound = Bound.BLOCK
-        elif self.waiting >= room.line:
-            bound = Bound.LINE
-        elif self.bytes + size > room.bytes:
-            bound = Bound.BYTES
+    def exceeded(self, client: ClientKey, size: int) -> Limit | None:
+        """The limit that one more ask of `size` bytes would break, counted as refused; None if there is room."""
+        limits = self._limits
+        load = self.clients.get(client.address)
+        if load is not None and len(load.waiting) >= limits.client:
+            limit = Limit.CLIENT
+        elif self._blocks.get(client.block, 0) >= limits.block:
+            limit = Limit.BLOCK
+        elif self.waiting >= limits.line:
+            limit = Limit.LINE
+        elif self.bytes + size > limits.bytes:
+            limit = Limit.BYTES
         else:
             return None
-        self.refused[bound] += 1
-        return bound
+        self.refused[limit] += 1
+        return limit
 
-    def refusal(self, bound: Bound, retry_after: float) -> TooManyWaiting | NoRoom:
-        """What to tell whoever found no room."""
-        if bound is Bound.CLIENT:
-            return TooManyWaiting(bound, self._room.client, retry_after)
-        if bound is Bound.BLOCK:
-            return TooManyWaiting(bound, self._room.block, retry_after)
-        return NoRoom(bound, retry_after)
+    def refusal(self, limit: Limit, retry_after: float) -> TooManyWaiting | QueueFull:
+        """What to tell a client that found no room."""
+        if limit is Limit.CLIENT:
+            return TooManyWaiting(limit, self._limits.client, retry_after)
+        if limit is Limit.BLOCK:
+            return TooManyWaiting(limit, self._limits.block, retry_after)
+        return QueueFull(limit, retry_after)
 
-    def join(self, place: Place, now: float) -> None:
+    def join(self, queued: QueuedAsk, now: float) -> None:
         """An ask waits from now on."""
         self.waiting += 1
-        self.bytes += place.size
-        client = place.client
-        present = self.clients.get(client.address)
-        if present is None:
-            present = self.clients[client.address] = Present(now)
-        present.waiting.append(place)
+        self.bytes += queued.size
+        client = queued.client
+        load = self.clients.get(client.address)
+        if load is None:
+            load = self.clients[client.address] = ClientLoad(now)
+        load.waiting.append(queued)
         self._blocks[client.block] = self._blocks.get(client.block, 0) + 1
 
-    def leave(self, place: Place) -> Present:
+    def leave(self, queued: QueuedAsk) -> ClientLoad:
         """An ask waits no more, because it runs or because it has gone."""
         self.waiting -= 1
-        self.bytes -= place.size
-        client = place.client
-        present = self.clients[client.address]
-        present.waiting.remove(place)
+        self.bytes -= queued.size
+        client = queued.client
+        load = self.clients[client.address]
+        load.waiting.remove(queued)
         left = self._blocks[client.block] - 1
         if left:
             self._blocks[client.block] = left
         else:
             del self._blocks[client.block]
-        return present
+        return load
 
     def forget(self, address: str) -> None:
         """Drop a client that has nothing here any more."""
-        present = self.clients[address]
-        if not present.waiting and not present.running:
+        load = self.clients[address]
+        if not load.waiting and not load.running:
             del self.clients[address]
