@@ -18,7 +18,8 @@ import pytest
 from standpipe.chat.ask import Ask, FormatKind, Message, OutputFormat, Role, Sampling, Text
 from standpipe.chat.errors import ContextTooLong, EngineFailed, Failure
 from standpipe.chat.events import Event, Finished, FinishReason, TextDelta
-from standpipe.engines.llama.llama import Llama, LlamaFailed, Options
+from standpipe.engines.llama.life import Options
+from standpipe.engines.llama.llama import Llama, LlamaFailed
 from standpipe.models import catalog, download
 from standpipe.models.catalog import ModelUnavailable
 from tests.e2e.conftest import Server
@@ -168,7 +169,7 @@ def test_a_crash_fails_its_asks_and_passes(scene):
         asking = asyncio.ensure_future(scene.engine.answer(ask("Tell me a story", max_tokens=500), into))
         await into.begun.wait()
         scene.log.up_again.clear()
-        os.kill(scene.engine.statistics().pid or 0, signal.SIGKILL)
+        os.kill(scene.engine.pid or 0, signal.SIGKILL)
         with pytest.raises(EngineFailed):
             await asking
         await scene.log.up_again.wait()

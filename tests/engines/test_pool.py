@@ -119,7 +119,7 @@ def test_no_engine_ever_gets_more_asks_than_slots():
                 assert sink.events == []
                 refused += 1
         assert refused == 3
-        assert [engine.statistics().most for engine in engines] == [2, 3]
+        assert [engine.most for engine in engines] == [2, 3]
         assert pool.free == 5
 
     run(scene())
@@ -130,7 +130,7 @@ def test_an_engine_that_is_down_is_not_asked_while_another_is_up():
         down, up = scripted("name=a&fault=refuse"), scripted("name=b")
         pool = await pool_of(down, up)
         assert (await answered(pool))[0] == Report(attempts=1, engine="b", model="scripted")
-        assert down.statistics().asked == 0
+        assert down.asked == 0
         assert pool.free == up.slots
 
     run(scene())
@@ -183,7 +183,7 @@ def test_after_three_attempts_the_last_failure_is_the_answer():
         engine = scripted("fault=status:503")
         report, sink, failure = await failed(await pool_of(engine))
         assert isinstance(failure, EngineFailed)
-        assert (failure.upstream_status, report.attempts, engine.statistics().asked) == (503, 3, 3)
+        assert (failure.upstream_status, report.attempts, engine.asked) == (503, 3, 3)
         assert sink.events == []
 
     run(scene())
@@ -210,7 +210,7 @@ def test_other_engines_are_attempted_first():
         engines = [scripted(f"name={name}&fault=status:502") for name in "abc"]
         report, _, _ = await failed(await pool_of(*engines))
         assert report.attempts == 3
-        assert [engine.statistics().asked for engine in engines] == [1, 1, 1]
+        assert [engine.asked for engine in engines] == [1, 1, 1]
 
     run(scene())
 
@@ -298,7 +298,7 @@ def test_an_answer_that_is_empty_twice_is_empty():
     async def scene() -> None:
         engine = scripted("fault=empty&model=m")
         report, sink = await answered(await pool_of(engine))
-        assert (report.attempts, engine.statistics().asked) == (2, 2)
+        assert (report.attempts, engine.asked) == (2, 2)
         assert [type(event) for event in sink.events] == [Started, Finished]
         assert sink.answer.model == "m"
 
@@ -336,7 +336,7 @@ def test_a_retry_budget_bounds_what_a_failing_engine_is_asked():
         for _ in range(20):
             await failed(pool)
         # Twenty asks and the ten retries of a full budget; without it there were sixty.
-        assert engine.statistics().asked == 30
+        assert engine.asked == 30
         assert pool.statistics().retries == 10
 
     run(scene())
@@ -380,11 +380,11 @@ def test_a_client_that_leaves_frees_its_slot_at_once(query, leaves_at):
         with pytest.raises(asyncio.CancelledError):
             await task
         assert now() == leaves_at
-        assert (pool.free, pool.statistics().busy, engine.statistics().busy) == (1, 0, 0)
+        assert (pool.free, pool.statistics().busy, engine.busy) == (1, 0, 0)
         assert sink.flow is None
-        asked = engine.statistics().asked
+        asked = engine.asked
         await asyncio.sleep(600)
-        assert engine.statistics().asked == asked
+        assert engine.asked == asked
 
     run(scene())
 
@@ -403,7 +403,7 @@ def test_a_sink_that_has_enough_stops_the_engine_and_is_not_retried():
         pool = await pool_of(engine, scripted("name=b"))
         with pytest.raises(Enough):
             await pool.answer(ask(), Full())
-        assert (engine.statistics().asked, engine.statistics().busy, pool.statistics().busy) == (1, 0, 0)
+        assert (engine.asked, engine.busy, pool.statistics().busy) == (1, 0, 0)
         assert pool.statistics().engines[0].failed == 0
 
     run(scene())
@@ -460,7 +460,7 @@ def test_whatever_fails_and_whoever_leaves_every_ask_ends_once_and_every_slot_is
                 group.create_task(visit(pool, line, comes, stays))
         assert pool.statistics().busy == 0
         for engine in engines:
-            assert engine.statistics().busy == 0
-            assert engine.statistics().most <= engine.slots
+            assert engine.busy == 0
+            assert engine.most <= engine.slots
 
     run(scene())

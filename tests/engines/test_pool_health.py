@@ -63,7 +63,7 @@ def test_one_ask_probes_while_the_others_go_elsewhere():
         async with running(pool):
             assert pool.statistics().engines[0].breaker is BreakerState.PROBING
             assert (await answered(pool))[0].engine == "b"
-            assert bad.statistics().busy == 1
+            assert bad.busy == 1
         # The probe's client left without a verdict: the next ask is the probe.
         assert pool.statistics().engines[0].breaker is BreakerState.HALF_OPEN
         assert (await answered(pool))[0].engine == "a"

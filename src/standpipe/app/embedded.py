@@ -15,7 +15,8 @@ from standpipe.engines.engine import Engine
 from standpipe.engines.guard.control_tokens import ControlTokens
 from standpipe.engines.guard.forced_calls import Constrained
 from standpipe.engines.guard.guarded import Guarded, speaks_harmony
-from standpipe.engines.llama.llama import Llama, Log, Options
+from standpipe.engines.llama.life import Log, Options
+from standpipe.engines.llama.llama import Llama
 from standpipe.models import catalog, download, fit, gguf
 from standpipe.models.catalog import Shape
 from standpipe.models.fetch import Progress
@@ -33,7 +34,7 @@ class _Weights(Struct, frozen=True):
     note: str
     harmony: bool
     path: Path | None
-    entry: catalog.Entry | None = None
+    entry: catalog.CatalogModel | None = None
 
 
 async def start(target: str, slots: int, settings: Settings, progress: Progress, log: Log) -> tuple[Engine, str]:

@@ -67,7 +67,7 @@ class OnHub(Struct, frozen=True):
     revision: str
 
 
-class Entry(Struct, frozen=True):
+class CatalogModel(Struct, frozen=True):
     """One model. `files` are its parts in order; an engine is given the first and finds the rest beside it."""
 
     name: str
@@ -79,8 +79,8 @@ class Entry(Struct, frozen=True):
     note: str = ""
 
 
-CATALOG: tuple[Entry, ...] = (
-    Entry(
+CATALOG: tuple[CatalogModel, ...] = (
+    CatalogModel(
         name="smollm2:135m",
         title="SmolLM2 135M Instruct, Q4_1",
         licence="Apache-2.0",
@@ -104,7 +104,7 @@ CATALOG: tuple[Entry, ...] = (
         ),
         note="tiny: often wrong",
     ),
-    Entry(
+    CatalogModel(
         name="gpt-oss:20b",
         title="gpt-oss 20B, MXFP4",
         licence="Apache-2.0",
@@ -118,7 +118,7 @@ CATALOG: tuple[Entry, ...] = (
             ),
         ),
     ),
-    Entry(
+    CatalogModel(
         name="gpt-oss:120b",
         title="gpt-oss 120B, MXFP4",
         licence="Apache-2.0",
@@ -148,7 +148,7 @@ STARTER = CATALOG[0]
 """What is served when nothing was chosen: small enough for any machine, and no hub needed."""
 
 
-def find(name: str, catalog: Sequence[Entry] = CATALOG) -> Entry:
+def find(name: str, catalog: Sequence[CatalogModel] = CATALOG) -> CatalogModel:
     """The entry of that name, case not minded. Raises ModelUnavailable, naming what there is."""
     for entry in catalog:
         if entry.name == name.strip().lower():

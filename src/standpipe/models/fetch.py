@@ -17,7 +17,7 @@ import urllib.request
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
-from typing import Final, Protocol
+from typing import Final
 
 from msgspec import Struct
 
@@ -30,30 +30,16 @@ _PATIENCE: Final = 30.0
 _TRIES: Final = 4
 
 
-class Meter(Protocol):
-    """Where progress goes."""
+Advance = Callable[[int], None]
+"""Takes how many more bytes are done."""
 
-    def advance(self, n: int) -> None:
-        """So many more bytes are done."""
-        ...
-
-
-class Progress(Protocol):
-    """Makes a meter for one stretch of work, and puts it away when the work is over. How it looks is its business."""
-
-    def __call__(self, title: str, total: int) -> AbstractContextManager[Meter]:
-        """`title` is a few words, `total` a number of bytes."""
-        ...
+Progress = Callable[[str, int], AbstractContextManager[Advance]]
+"""Shows one stretch of work while it lasts: takes a few words and a number of bytes. How it looks is its business."""
 
 
-class _Unseen:
-    def advance(self, n: int) -> None:
-        pass
-
-
-def silent(title: str, total: int) -> AbstractContextManager[Meter]:  # noqa: ARG001  # it shows nothing
+def silent(title: str, total: int) -> AbstractContextManager[Advance]:  # noqa: ARG001  # it shows nothing
     """A Progress that shows nothing."""
-    return nullcontext(_Unseen())
+    return nullcontext(lambda _: None)
 
 
 class Route(Struct, frozen=True):
@@ -84,8 +70,8 @@ def fetch(
     if urllib.parse.urlsplit(url).scheme not in {"http", "https", "file"}:
         raise Unfetched("the address is neither http, https nor file")
     resumed = part.exists()
-    with progress(f"fetching {file.name}", file.bytes) as meter:
-        _Fetch(url, part, file.bytes, meter, _opener(route)).whole(pause)
+    with progress(f"fetching {file.name}", file.bytes) as advance:
+        _Fetch(url, part, file.bytes, advance, _opener(route)).whole(pause)
     if digest(part) == file.sha256:
         return
     part.unlink()
@@ -94,25 +80,26 @@ def fetch(
     fetch(url, part, file, progress, route=route, pause=pause)  # the old beginning may have been of something else
 
 
-def digest(path: Path, meter: Meter | None = None) -> str:
+def digest(path: Path, advance: Advance = lambda _: None) -> str:
     """The SHA-256 of a file, in hexadecimal."""
     total = hashlib.sha256()
     with path.open("rb") as file:
         while chunk := file.read(_CHUNK):
             total.update(chunk)
-            if meter is not None:
-                meter.advance(len(chunk))
+            advance(len(chunk))
     return total.hexdigest()
 
 
 class _Fetch:
     """One file on its way. Reports how far it has got, so that a byte that comes twice counts once."""
 
-    def __init__(self, url: str, part: Path, size: int, meter: Meter, opener: urllib.request.OpenerDirector) -> None:
+    def __init__(
+        self, url: str, part: Path, size: int, advance: Advance, opener: urllib.request.OpenerDirector
+    ) -> None:
         self._url = url
         self._part = part
         self._size = size
-        self._meter = meter
+        self._advance = advance
         self._opener = opener
         self._reached = 0
 
@@ -144,7 +131,7 @@ class _Fetch:
     def _report(self, size: int) -> None:
         size = min(size, self._size)
         if size > self._reached:
-            self._meter.advance(size - self._reached)
+            self._advance(size - self._reached)
             self._reached = size
 
     def _once(self) -> None:

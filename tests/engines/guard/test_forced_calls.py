@@ -73,7 +73,7 @@ def test_an_engine_that_turns_out_to_ignore_tools_is_asked_for_json():
     async def scene():
         await outer.answer(ASK, sink := Collected())
         assert [call.name for call in sink.answer.tool_calls] == ["clock"]
-        return engine.statistics().asked
+        return engine.asked
 
     assert run(scene()) == 2
 

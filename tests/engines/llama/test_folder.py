@@ -4,7 +4,7 @@ import tempfile
 
 import pytest
 
-from standpipe.engines.llama.folder import Folder
+from standpipe.engines.llama.life import Folder
 
 
 @pytest.fixture
@@ -31,7 +31,7 @@ def test_folders_in_use_are_left_alone(place):
 
 
 def test_what_a_killed_process_left_is_removed(place):
-    leave = "import os; from standpipe.engines.llama.folder import Folder; f = Folder(); os.kill(os.getpid(), 9)"
+    leave = "import os; from standpipe.engines.llama.life import Folder; f = Folder(); os.kill(os.getpid(), 9)"
     subprocess.run([sys.executable, "-c", leave], check=False)
     (left,) = place.iterdir()
     folder = Folder()

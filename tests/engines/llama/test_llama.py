@@ -15,8 +15,8 @@ import uvloop
 from standpipe.chat.ask import Ask, Message, Role, Sampling, Text
 from standpipe.chat.errors import EngineFailed
 from standpipe.engines.llama import life as llama_life
-from standpipe.engines.llama.life import Life
-from standpipe.engines.llama.llama import Llama, LlamaFailed, Options, Patience, State
+from standpipe.engines.llama.life import Life, Options, Timeouts
+from standpipe.engines.llama.llama import Llama, LlamaFailed, State
 from standpipe.http_client.client import Answer
 from standpipe.http_client.transport import DeadlinePassed
 from tests import virtual
@@ -94,7 +94,7 @@ def house(tmp_path, monkeypatch):
                 "tiny:1",
                 Options(**chosen),
                 log=Log(),
-                patience=Patience(poll=poll, silence=silence, warm=warm, grace=PATIENT),
+                timeouts=Timeouts(poll=poll, silence=silence, warm=warm, grace=PATIENT),
                 command=(sys.executable, "-S", "-E", str(PRETENDED), str(tmp_path)),
             )
             try:
@@ -131,7 +131,7 @@ def alive(pid):
 def test_it_starts_answers_and_ends_without_a_trace(run, house):
     async def scene():
         async with house.engine("serve") as engine:
-            pid = engine.statistics().pid
+            pid = engine.pid
             assert (await engine.health()).up
             assert await engine.models() == ("tiny:1",)
             assert await answered(engine) == "Hello."
@@ -187,13 +187,12 @@ def test_every_answer_has_an_end_in_sight(run, house, wanted, given):
 def test_a_child_that_crashes_fails_its_asks_and_is_started_again(run, house):
     async def scene():
         async with house.engine("serve") as engine:
-            before = engine.statistics()
+            before = engine.pid
             with pytest.raises(EngineFailed):
                 await answered(engine, "die")
             await engine._log.has("up again")
-            after = engine.statistics()
-            assert (after.state, after.restarts) == (State.UP, 1)
-            assert after.pid != before.pid
+            assert (engine.state, engine.restarts) == (State.UP, 1)
+            assert engine.pid != before
             assert await answered(engine) == "Hello."
             return engine._log.of("error")
 
@@ -203,14 +202,14 @@ def test_a_child_that_crashes_fails_its_asks_and_is_started_again(run, house):
 def test_while_it_is_down_asks_fail_at_once_and_may_be_tried_again(run, house):
     async def scene():
         async with house.engine("serve", "exit 1") as engine:
-            os.kill(engine.statistics().pid, signal.SIGKILL)
+            os.kill(engine.pid, signal.SIGKILL)
             await engine._log.has("did not start")
             assert not (await engine.health()).up
             with pytest.raises(EngineFailed, match="started again") as failed:
                 await answered(engine)
             assert failed.value.may_retry
             assert failed.value.retry_after
-            assert engine.statistics().pid is None
+            assert engine.pid is None
 
     run(scene())
 
@@ -218,7 +217,7 @@ def test_while_it_is_down_asks_fail_at_once_and_may_be_tried_again(run, house):
 def test_a_start_that_fails_once_is_tried_again(run, house):
     async def scene():
         async with house.engine("serve", "exit 1", "serve") as engine:
-            os.kill(engine.statistics().pid, signal.SIGKILL)
+            os.kill(engine.pid, signal.SIGKILL)
             await engine._log.has("up again")
             assert await answered(engine) == "Hello."
 
@@ -229,9 +228,9 @@ def test_a_start_that_fails_once_is_tried_again(run, house):
 def test_one_that_breaks_down_whenever_it_starts_stays_off(run, house):
     async def scene():
         async with house.engine("serve", "signal SIGABRT") as engine:
-            os.kill(engine.statistics().pid, signal.SIGKILL)
+            os.kill(engine.pid, signal.SIGKILL)
             await engine._log.has("stays off")
-            assert engine.statistics().state is State.FAILED
+            assert engine.state is State.FAILED
             health = await engine.health()
             assert (health.up, health.reason) == (False, "The engine has broken down and stays off.")
 
@@ -304,11 +303,11 @@ def test_asks_that_run_when_it_is_closed_fail(run, house):
 def test_it_can_be_closed_while_it_is_being_started_again(run, house):
     async def scene():
         async with house.engine("serve", "exit 1") as engine:
-            os.kill(engine.statistics().pid, signal.SIGKILL)
+            os.kill(engine.pid, signal.SIGKILL)
             await engine._log.has("is gone")
             await engine.close()
             await engine.close()
-        assert engine.statistics().state is State.CLOSED
+        assert engine.state is State.CLOSED
 
     run(scene())
     assert house.leftovers() == []
@@ -347,7 +346,7 @@ def test_one_slot_reads_the_prompt_and_the_others_are_given_it(run, house):
 def test_later_lives_are_given_it_without_reading(run, house):
     async def scene():
         async with house.engine("serve", system_prompt="Be kind.") as engine:
-            os.kill(engine.statistics().pid, signal.SIGKILL)
+            os.kill(engine.pid, signal.SIGKILL)
             await engine._log.has("up again")
 
     run(scene())
@@ -402,7 +401,7 @@ def test_a_start_that_is_cancelled_leaves_nothing(run, house):
             starting.cancel()
             with pytest.raises(asyncio.CancelledError):
                 await starting
-            assert engine.statistics().state is State.CLOSED
+            assert engine.state is State.CLOSED
 
     run(scene())
     assert house.leftovers() == []
@@ -471,7 +470,7 @@ def watched(answers, until=10_000.0):
     async def scene():
         both = Watched(answers)
         options = Options(slots=1, context=1, threads=1)
-        life = Life(both, None, both, options, Patience(), lambda level, text: None, Path())
+        life = Life(both, None, both, options, Timeouts(), lambda level, text: None, Path())
         try:
             async with asyncio.timeout(until):
                 await life.watch()

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from standpipe.engines.llama.restart import HOPELESS, LONGEST_DELAY, SETTLED, End, Restarts
+from standpipe.engines.llama.llama import HOPELESS, LONGEST_DELAY, SETTLED, End, Restarts
 
 
 def delays(*ends):

@@ -396,7 +396,7 @@ def test_a_hanging_engine_says_nothing_and_can_be_cancelled():
         engine, sink = Scripted(read_script("scripted:?fault=hang")), Collected()
         with pytest.raises(TimeoutError):
             await asyncio.wait_for(engine.answer(HELLO, sink), 1000)
-        assert engine.statistics().busy == 0
+        assert engine.busy == 0
         return sink
 
     assert run(scene()).events == []
@@ -429,8 +429,7 @@ def test_faults_strike_only_the_first_asks():
                 await engine.answer(HELLO, Collected())
         await engine.answer(HELLO, Collected())
         assert (await engine.health()).up
-        statistics = engine.statistics()
-        assert (statistics.asked, statistics.failed, statistics.finished) == (3, 2, 1)
+        assert (engine.asked, engine.failed, engine.finished) == (3, 2, 1)
 
     run(scene())
 
@@ -445,9 +444,8 @@ def test_it_counts_the_asks_it_worked_on_at_a_time():
             for _ in range(3):
                 group.create_task(engine.answer(HELLO, Collected()))
             await asyncio.sleep(0.5)
-            assert engine.statistics().busy == 3
-        statistics = engine.statistics()
-        assert (statistics.busy, statistics.most, statistics.finished) == (0, 3, 3)
+            assert engine.busy == 3
+        assert (engine.busy, engine.most, engine.finished) == (0, 3, 3)
 
     run(scene())
 
@@ -467,6 +465,6 @@ def test_a_sink_that_raises_ends_the_answer_and_is_let_through():
         with pytest.raises(Enough):
             await engine.answer(HELLO, sink)
         assert sink.flow is None
-        assert (engine.statistics().busy, engine.statistics().cancelled) == (0, 1)
+        assert (engine.busy, engine.cancelled) == (0, 1)
 
     run(scene())

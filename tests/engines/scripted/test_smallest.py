@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from standpipe.engines.scripted.smallest import SIZE, smallest
+from standpipe.engines.scripted.composition import SIZE, smallest
 
 
 @pytest.mark.parametrize(

@@ -3,17 +3,25 @@
 Knows how it is launched, warmed and watched, and nothing of other lives: `Llama` decides what follows when this one
 ends. The child gets a socket in a private folder rather than a port, because a port on loopback is open to every user
 and every web page of this machine; where the folder's name is too long for that, a port that a key guards.
+
+The theory of the folder: a process that is killed cannot tidy up, so the next one does. The owner holds a lock on a
+file inside; the system frees it however the owner ends, and in whatever container it ran; a folder whose lock can be
+had is nobody's.
 """
 
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import os
 import re
 import secrets
+import shutil
+import tempfile
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
-from typing import Final, Literal
+from typing import IO, Final, Literal
 
 import msgspec
 from msgspec import Struct
@@ -43,6 +51,9 @@ _PROMPT: Final = "prompt"
 """The file into which a slot that has read the operator's prompt is saved."""
 _LONGEST_SOCKET: Final = 100
 """Characters that fit into a socket's address on every system."""
+_PREFIX: Final = "standpipe-"
+_LOCK: Final = "lock"
+"""Of private folders and of the file in them whose lock tells that the owner lives."""
 
 
 class Options(Struct, frozen=True, kw_only=True):
@@ -68,7 +79,7 @@ class Options(Struct, frozen=True, kw_only=True):
         return self.max_tokens or max(1, self.context // 2)
 
 
-class Patience(Struct, frozen=True, kw_only=True):
+class Timeouts(Struct, frozen=True, kw_only=True):
     """Seconds. `start` is for a small model, `start_gigabyte` more for each gigabyte that has to be read from disk.
 
     Every `poll` seconds the child is asked for its slots; after `silence` seconds without an answer it is killed. When
@@ -108,7 +119,7 @@ class Life(Struct, frozen=True):
     upstream: Upstream
     control: Client
     options: Options
-    patience: Patience
+    timeouts: Timeouts
     log: Log
     folder: Path
 
@@ -119,7 +130,7 @@ class Life(Struct, frozen=True):
             return
         slots = range(self.options.slots)
         try:
-            async with asyncio.timeout(self.patience.warm):
+            async with asyncio.timeout(self.timeouts.warm):
                 if (self.folder / _PROMPT).exists() and all([await self._copy("restore", slot) for slot in slots]):
                     return
                 await self._read_prompt(0)
@@ -173,16 +184,16 @@ class Life(Struct, frozen=True):
         """The child's exit code, as soon as it ends. A child that is silent for too long is made to."""
         loop = asyncio.get_running_loop()
         heard = loop.time()
-        while (code := await self.child.wait(self.patience.poll)) is None:
+        while (code := await self.child.wait(self.timeouts.poll)) is None:
             try:
                 # Its working loop must answer this; its health page is answered even when that loop hangs.
-                answer = await self.control.fetch("GET", "/slots", within=self.patience.poll)
+                answer = await self.control.fetch("GET", "/slots", within=self.timeouts.poll)
             except HttpFault:
                 answer = None
             if answer is not None and answer.status == 200:
                 heard = loop.time()
-            elif loop.time() - heard >= self.patience.silence:
-                self.log("error", f"the embedded engine has been silent for {self.patience.silence:g} s")
+            elif loop.time() - heard >= self.timeouts.silence:
+                self.log("error", f"the embedded engine has been silent for {self.timeouts.silence:g} s")
                 self.child.kill()
         return code
 
@@ -190,7 +201,7 @@ class Life(Struct, frozen=True):
         """End the child, and whatever it is being asked. Idempotent."""
         await self.upstream.close()
         await self.control.close()
-        await self.child.stop(self.patience.grace)
+        await self.child.stop(self.timeouts.grace)
 
 
 async def launch(
@@ -200,7 +211,7 @@ async def launch(
     *,
     folder: Path,
     command: Sequence[str],
-    patience: Patience,
+    timeouts: Timeouts,
     log: Log,
 ) -> Life:
     """Start a child and wait until it serves. `folder` is private, and the same for every life. Raises ChildFailed."""
@@ -233,7 +244,7 @@ async def launch(
         child = await Child.start(
             command,
             msgspec.json.encode(settings),
-            within=patience.start + patience.start_gigabyte * model.bytes / 1e9,
+            within=timeouts.start + timeouts.start_gigabyte * model.bytes / 1e9,
             log=hear,
         )
     except OSError as error:
@@ -243,12 +254,12 @@ async def launch(
         asks = Client(address + (":/v1" if private else "/v1"), key=settings.key)
         control = Client(address, key=settings.key)
     except (msgspec.DecodeError, ValueError) as error:
-        await child.stop(patience.grace)
+        await child.stop(timeouts.grace)
         raise ChildFailed("it did not say where it listens", None, child.recent) from error
     serving = True
     kind = HarmonyUpstream if options.harmony else Upstream
     upstream = kind(name, asks, slots=options.slots, model=model.alias, capabilities=LLAMA_CPP)
-    return Life(child, upstream, control, options, patience, log, folder)
+    return Life(child, upstream, control, options, timeouts, log, folder)
 
 
 def _ours(line: str) -> tuple[str, str]:
@@ -257,3 +268,42 @@ def _ours(line: str) -> tuple[str, str]:
     if match is None:
         return "error" if _FATAL.match(line) else "info", f"llama: {line}"
     return _LEVELS[match["letter"]], f"llama: {match['text']}"
+
+
+class Folder:
+    """A new folder that nobody else may enter. Raises OSError."""
+
+    def __init__(self) -> None:
+        _sweep(Path(tempfile.gettempdir()))
+        self.path = Path(tempfile.mkdtemp(prefix=_PREFIX))
+        self._lock = _locked(self.path / _LOCK, "x")
+
+    def close(self) -> None:
+        """Remove it and all that is in it. Idempotent."""
+        shutil.rmtree(self.path, ignore_errors=True)
+        if self._lock is not None:
+            self._lock.close()
+
+    def __repr__(self) -> str:
+        return f"<Folder {self.path.name}>"
+
+
+def _sweep(place: Path) -> None:
+    """Remove the folders of owners that are gone. Those that are not ours to enter, or not yet locked, stay."""
+    for path in place.glob(f"{_PREFIX}*"):
+        with suppress(OSError):
+            lock = _locked(path / _LOCK, "r+")
+            if lock is not None:
+                shutil.rmtree(path, ignore_errors=True)
+                lock.close()
+
+
+def _locked(path: Path, mode: str) -> IO[str] | None:
+    """The file, locked; None while somebody else has the lock. Raises OSError."""
+    file: IO[str] = path.open(mode)
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        file.close()
+        return None
+    return file

@@ -1,15 +1,19 @@
 """The embedded engine: llama.cpp in a child process of ours, and an engine like any other towards the rest.
 
-Knows how one model is kept up: started, restarted, ended. What is asked and answered is `Upstream`'s business, one life
-of the child `llama_life`'s, whether another one follows `restart`'s.
+Knows how one model is kept up: started, restarted (`Restarts`, a pure decision), ended. What is asked and answered is
+`Upstream`'s business, one life of the child `life`'s.
 
 The theory: whatever a stranger's ask does to native code happens in another process, so the worst of it is a pause.
-While there is no child, asks fail at once in a way that lets them be tried again.
+While there is no child, asks fail at once in a way that lets them be tried again. A model that was served once will
+most likely be served again, so the first new start comes at once, and each failure in a row doubles the wait; having
+lived for a while wipes the slate. A process that breaks down while it starts, rather than saying what is wrong, does so
+every time.
 """
 
 from __future__ import annotations
 
 import asyncio
+import signal
 import sys
 from collections.abc import Sequence
 from contextlib import suppress
@@ -24,16 +28,18 @@ from msgspec.structs import replace
 from standpipe.chat.ask import Ask
 from standpipe.chat.errors import EngineFailed
 from standpipe.engines.engine import Health, Sink
-from standpipe.engines.llama.folder import Folder
-from standpipe.engines.llama.life import Life, Log, Model, Options, Patience, launch
+from standpipe.engines.llama.life import Folder, Life, Log, Model, Options, Timeouts, launch
 from standpipe.engines.llama.process import ChildFailed, describe
-from standpipe.engines.llama.restart import End, Restarts
-
-__all__ = ["Llama", "LlamaFailed", "LlamaStatistics", "Log", "Options", "Patience", "State"]
 
 COMMAND: Final = (sys.executable, "-P", "-m", "standpipe.engines.llama.child")
-PATIENCE: Final = Patience()
+TIMEOUTS: Final = Timeouts()
 _LAST_WORDS: Final = 5
+
+FIRST_DELAY: Final = 0.25
+LONGEST_DELAY: Final = 30.0
+SETTLED: Final = 60.0
+"""Seconds of life after which earlier failures no longer count."""
+HOPELESS: Final = frozenset({-signal.SIGABRT, -signal.SIGSEGV, -signal.SIGILL, -signal.SIGBUS, -signal.SIGFPE})
 
 
 class State(StrEnum):
@@ -58,12 +64,24 @@ class LlamaFailed(Exception):
     """The engine cannot be started. The message is for the operator, and ends with what the child said last."""
 
 
-class LlamaStatistics(Struct, frozen=True):
-    """`restarts` counts since the start. `pid` is the child's, None while there is none."""
+class End(Struct, frozen=True):
+    """How a child ended: its exit code, negative for a signal, and the seconds it served; 0 when it never did."""
 
-    state: State
-    restarts: int
-    pid: int | None
+    code: int
+    served: float = 0.0
+
+
+class Restarts(Struct, frozen=True):
+    """How many times in a row it failed."""
+
+    failures: int = 0
+
+    def after(self, end: End) -> tuple[Restarts, float | None]:
+        """What to remember, and how many seconds to wait; None means never again."""
+        if end.served == 0.0 and end.code in HOPELESS:
+            return Restarts(self.failures + 1), None
+        failures = 0 if end.served >= SETTLED else self.failures
+        return Restarts(failures + 1), min(LONGEST_DELAY, FIRST_DELAY * 2 ** min(failures, 10))
 
 
 class Llama:
@@ -77,7 +95,7 @@ class Llama:
         *,
         log: Log,
         name: str = "embedded",
-        patience: Patience = PATIENCE,
+        timeouts: Timeouts = TIMEOUTS,
         command: Sequence[str] = COMMAND,
     ) -> None:
         """Starts nothing yet.
@@ -89,11 +107,12 @@ class Llama:
         self.slots = options.slots
         self._model = Model(path, alias)
         self._options = options
-        self._patience = patience
+        self._timeouts = timeouts
         self._command = tuple(command)
         self._log = log
-        self._state = State.STARTING
-        self._restarts = 0
+        self.state = State.STARTING
+        self.restarts = 0
+        """Since the start."""
         self._life: Life | None = None
         self._folder: Folder | None = None
         self._supervision: asyncio.Task[None] | None = None
@@ -116,25 +135,25 @@ class Llama:
         except BaseException:
             await self.close()
             raise
-        self._state = State.UP
+        self.state = State.UP
         self._supervision = asyncio.create_task(
             self._supervise(self._life, self._folder.path), name=f"keeps {self.name} up"
         )
 
     async def answer(self, ask: Ask, sink: Sink) -> None:
-        if self._life is None or self._state is not State.UP:
-            raise EngineFailed(_REASONS.get(self._state, "The engine is down."), retry_after=2.0)
+        if self._life is None or self.state is not State.UP:
+            raise EngineFailed(_REASONS.get(self.state, "The engine is down."), retry_after=2.0)
         await self._life.upstream.answer(self._bounded(ask), sink)
 
     async def models(self) -> tuple[str, ...]:
         return (self._model.alias,)
 
     async def health(self) -> Health:
-        return Health(up=self._state is State.UP, reason=_REASONS.get(self._state))
+        return Health(up=self.state is State.UP, reason=_REASONS.get(self.state))
 
     async def close(self) -> None:
         """End the child, asks that run and all. Idempotent."""
-        self._state = State.CLOSED
+        self.state = State.CLOSED
         supervision, self._supervision = self._supervision, None
         if supervision is not None:
             supervision.cancel()
@@ -158,9 +177,10 @@ class Llama:
         weight = f"{size / 1e9:.1f} GB" if size >= 1e9 else f"{size / 1e6:.0f} MB"
         return f"{self._model.alias}, {slots}, {threads}, {weight}"
 
-    def statistics(self) -> LlamaStatistics:
-        life = self._life if self._state is State.UP else None
-        return LlamaStatistics(self._state, self._restarts, None if life is None else life.child.pid)
+    @property
+    def pid(self) -> int | None:
+        """The child's, None while there is none."""
+        return self._life.child.pid if self._life is not None and self.state is State.UP else None
 
     async def _launch(self, folder: Path) -> Life:
         return await launch(
@@ -169,7 +189,7 @@ class Llama:
             self._options,
             folder=folder,
             command=self._command,
-            patience=self._patience,
+            timeouts=self._timeouts,
             log=self._log,
         )
 
@@ -180,7 +200,7 @@ class Llama:
             since = loop.time()
             code = await life.watch()
             end = End(code, served=max(loop.time() - since, 1e-9))
-            self._state = State.DOWN
+            self.state = State.DOWN
             self._log("error", f"the embedded engine is gone: {describe(code)}")
             await life.end()
             self._life = None
@@ -188,7 +208,7 @@ class Llama:
             while following is None:
                 restarts, delay = restarts.after(end)
                 if delay is None:
-                    self._state = State.FAILED
+                    self.state = State.FAILED
                     self._log("error", "the embedded engine breaks down whenever it starts; it stays off")
                     return
                 await asyncio.sleep(delay)
@@ -199,8 +219,8 @@ class Llama:
                     self._log("error", f"the embedded engine did not start: {failed}")
                     end = End(1 if failed.code is None else failed.code)
             self._life = life = following
-            self._state = State.UP
-            self._restarts += 1
+            self.state = State.UP
+            self.restarts += 1
             self._log("info", "the embedded engine is up again")
 
     def _bounded(self, ask: Ask) -> Ask:
@@ -211,4 +231,4 @@ class Llama:
         return replace(ask, sampling=replace(ask.sampling, max_tokens=most))
 
     def __repr__(self) -> str:
-        return f"<Llama {self._model.alias} {self._state} {self._life.child if self._life else 'no child'}>"
+        return f"<Llama {self._model.alias} {self.state} {self._life.child if self._life else 'no child'}>"

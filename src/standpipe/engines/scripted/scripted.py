@@ -11,7 +11,6 @@ import asyncio
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 
-from msgspec import Struct
 from msgspec.structs import replace
 
 from standpipe.chat.ask import Ask
@@ -25,17 +24,6 @@ _BATCH = 64
 """Tokens in one batch where there is no rate."""
 
 
-class Statistics(Struct, frozen=True):
-    """What a scripted engine has seen since its start. `most` is the most asks that it ever worked on at a time."""
-
-    asked: int
-    busy: int
-    most: int
-    finished: int
-    failed: int
-    cancelled: int
-
-
 class Scripted:
     """An engine that follows a script."""
 
@@ -43,25 +31,28 @@ class Scripted:
         self.name = script.name
         self.slots = script.slots
         self._script = script
-        self._asked = self._busy = self._most = self._finished = self._failed = self._cancelled = 0
+        self.busy = self.most = 0
+        """Asks that it works on now, and the most that it ever worked on at a time."""
+        self.asked = self.finished = self.failed = self.cancelled = 0
+        """Since its start."""
 
     async def answer(self, ask: Ask, sink: Sink) -> None:
         fault = self._fault()
-        self._asked += 1
-        self._busy += 1
-        self._most = max(self._most, self._busy)
+        self.asked += 1
+        self.busy += 1
+        self.most = max(self.most, self.busy)
         try:
             async with aclosing(self._play(ask, fault)) as batches:
                 await relay(batches, sink)
-            self._finished += 1
+            self.finished += 1
         except Failure:
-            self._failed += 1
+            self.failed += 1
             raise
         except BaseException:
-            self._cancelled += 1
+            self.cancelled += 1
             raise
         finally:
-            self._busy -= 1
+            self.busy -= 1
 
     async def models(self) -> tuple[str, ...]:
         if self._refuses():
@@ -74,13 +65,10 @@ class Scripted:
     async def close(self) -> None:
         """There is nothing to let go of."""
 
-    def statistics(self) -> Statistics:
-        return Statistics(self._asked, self._busy, self._most, self._finished, self._failed, self._cancelled)
-
     def _fault(self) -> Fault | None:
         """The fault that strikes the next ask."""
         limit = self._script.faults
-        return self._script.fault if limit is None or self._asked < limit else None
+        return self._script.fault if limit is None or self.asked < limit else None
 
     def _refuses(self) -> bool:
         fault = self._fault()
@@ -114,7 +102,7 @@ class Scripted:
                 raise EngineFailed("The engine sent something that cannot be read.")
 
     def __repr__(self) -> str:
-        return f"<Scripted {self.name} {self._busy}/{self.slots}>"
+        return f"<Scripted {self.name} {self.busy}/{self.slots}>"
 
 
 def _refused() -> EngineFailed:
