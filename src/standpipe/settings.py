@@ -38,6 +38,12 @@ class Settings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     unix_socket: Annotated[str, _meta("path of a UNIX socket to listen on instead of host and port")] = ""
     admin_host: Annotated[str, _meta("address of the admin listener (/healthz /readyz /metrics)")] = "127.0.0.1"
     admin_port: Annotated[int, _meta("port of the admin listener; 0 switches it off", ge=0, le=65535)] = 8081
+    admin_hosts: Annotated[
+        tuple[str, ...],
+        _meta(
+            "host names of the admin listener, such as standpipe.monitoring.svc; addresses and localhost always work"
+        ),
+    ] = ()
     tls_cert: Annotated[str, _meta("path of a PEM certificate chain; with tls_key it serves HTTPS")] = ""
     tls_key: Annotated[str, _meta("path of the certificate's PEM key")] = ""
     reuse_port: Annotated[bool, _meta("share the port with another Standpipe (SO_REUSEPORT), for restarts")] = False
@@ -166,7 +172,10 @@ class Settings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     proxy_protocol: Annotated[bool, _meta("expect PROXY protocol v1 or v2 from trusted proxies")] = False
     hosts: Annotated[
         tuple[str, ...],
-        _meta("host names that are served; empty means any name, or only local names on a loopback address"),
+        _meta(
+            "host names that are served; empty means any name, or, on a loopback address, only local names and web "
+            "pages of this machine"
+        ),
     ] = ()
 
     shares: Annotated[

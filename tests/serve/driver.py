@@ -103,7 +103,7 @@ class Reply:
 class Tap:
     """An app with scripted engines, and its clients. Its `attempts` and `StreamTimeouts` count as settings here."""
 
-    def __init__(self, *scripts: Script, **settings: Any) -> None:
+    def __init__(self, *scripts: Script, local: bool = True, **settings: Any) -> None:
         timeouts = {name: settings.pop(name) for name in StreamTimeouts.__struct_fields__ if name in settings}
         attempts = settings.pop("attempts", ATTEMPTS)
         self.engines = [Scripted(script) for script in scripts or (Script(),)]
@@ -114,7 +114,7 @@ class Tap:
             self.engines,
             log.build("json", "info", self.log),
             address="http://127.0.0.1:8080",
-            local=True,
+            local=local,
             attempts=attempts,
             timeouts=StreamTimeouts(**timeouts),
         )

@@ -7,7 +7,7 @@ import re
 import pytest
 
 from standpipe.engines.scripted.script import Script
-from standpipe.serve.exchange import EXPOSED
+from standpipe.serve.door import EXPOSED
 from standpipe.settings import SettingsError
 from standpipe.site import theme
 from standpipe.site.assets import modules, text

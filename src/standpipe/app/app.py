@@ -30,8 +30,9 @@ from standpipe.policy.retry import ATTEMPTS
 from standpipe.serve import endpoints
 from standpipe.serve.admission import Admission
 from standpipe.serve.conversations import Conversations
+from standpipe.serve.door import Door, Origins
 from standpipe.serve.exchange import Exchange
-from standpipe.serve.front import Front, Route, Routes, host_rule
+from standpipe.serve.front import Front, Route, Routes
 from standpipe.serve.limits import Limits, OperatorLimits
 from standpipe.serve.share import Shares
 from standpipe.serve.stream import StreamTimeouts
@@ -111,8 +112,12 @@ class App:
             hooks=hooks,
             wall_clock=time.time,
         )
-        self.guard = self._guard(self._routes(services), host_rule(settings.hosts, loopback_only=local))
-        self.admin = self._guard(admin.routes(self.pool, self.admission, self.metrics, self.board), lambda _: True)
+        # Whoever names hosts or a proxy means to be reached from elsewhere, though the socket may be on loopback.
+        own_machine = local and not settings.hosts and not settings.trusted_proxies
+        public = Door(settings.hosts, local=local, origins=Origins.LOCAL if own_machine else Origins.ANY)
+        operator = Door(settings.admin_hosts, local=True, origins=Origins.OWN, setting="admin_hosts")
+        self.guard = self._guard(self._routes(services), public)
+        self.admin = self._guard(admin.routes(self.pool, self.admission, self.metrics, self.board), operator)
 
     async def __aenter__(self) -> Self:
         await self.pool.refresh()
@@ -162,11 +167,11 @@ class App:
             edge=None if self.edge is None else self.edge(),
         )
 
-    def _guard(self, routes: Routes, serves_host: Callable[[str], bool]) -> Front:
+    def _guard(self, routes: Routes, door: Door) -> Front:
         def on_bug(request_id: str, bug: BaseException) -> None:
             self._log.error("bug", id=request_id, error=bug)
 
-        return Front(routes, serves_host=serves_host, new_id=_new_id, on_bug=on_bug)
+        return Front(routes, door=door, new_id=_new_id, on_bug=on_bug)
 
     def _routes(self, services: Services) -> Routes:
         since = int(time.time())

@@ -17,20 +17,6 @@ from standpipe.edge.seam import BodyTooLarge, BodyTooSlow, Reply, Request
 
 Header = tuple[bytes, bytes]
 
-EXPOSED = (
-    "retry-after, retry-after-ms, x-should-retry, x-request-id, x-standpipe-waited, x-standpipe-attempts, "
-    "x-standpipe-dropped, x-ratelimit-limit-requests, x-ratelimit-remaining-requests, x-ratelimit-reset-requests"
-)
-"""Headers that a web page of another origin may read."""
-
-COMMON: tuple[Header, ...] = (
-    (b"access-control-allow-origin", b"*"),
-    (b"access-control-expose-headers", EXPOSED.encode()),
-    (b"x-content-type-options", b"nosniff"),
-    (b"referrer-policy", b"no-referrer"),
-    (b"cross-origin-resource-policy", b"cross-origin"),
-)
-
 JSON = b"application/json"
 
 _SHORTEST, _LONGEST = 1.0, 59.0
@@ -40,12 +26,14 @@ _SHORTEST, _LONGEST = 1.0, 59.0
 class Exchange:
     """One request on its way to one answer."""
 
-    __slots__ = ("id", "id_header", "learned", "reply", "request")
+    __slots__ = ("common", "id", "id_header", "learned", "reply", "request")
 
-    def __init__(self, request: Request, reply: Reply, request_id: str) -> None:
+    def __init__(self, request: Request, reply: Reply, request_id: str, common: Sequence[Header]) -> None:
+        """`common` are headers of every answer."""
         self.request = request
         self.reply = reply
         self.id = request_id
+        self.common = common
         self.id_header: bytes | None = None
         """A second name under which this path's clients look for the id."""
         self.learned: Callable[[], Sequence[Header]] = tuple
@@ -66,7 +54,7 @@ class Exchange:
         ids: tuple[Header, ...] = ((b"x-request-id", request_id),)
         if self.id_header is not None:
             ids = (*ids, (self.id_header, request_id))
-        self.reply.start(status, [*headers, *self.learned(), *ids, *COMMON])
+        self.reply.start(status, [*headers, *self.learned(), *ids, *self.common])
 
     def send(self, status: int, body: bytes, content_type: bytes = JSON, headers: Sequence[Header] = ()) -> None:
         """Give a whole answer."""

@@ -1,22 +1,19 @@
 """The front: what happens to every request before any handler, and to every error after all of them.
 
-It gives the request its id, checks the host, answers preflights, finds the route and its method in the table, and is
+It gives the request its id, asks the door, answers preflights, finds the route and its method in the table, and is
 the outermost wall: whatever escapes a handler becomes a failure in the path's own shape, or, once an answer has begun,
 an unclean end. Must not know what any handler does.
 """
 
 from __future__ import annotations
 
-import ipaddress
 import re
 from collections.abc import Awaitable, Callable, Mapping
-from functools import lru_cache
 
 from msgspec import Struct
 
 from standpipe.chat.errors import (
     Failure,
-    Forbidden,
     InvalidAsk,
     LineFull,
     MethodNotAllowed,
@@ -28,7 +25,8 @@ from standpipe.chat.errors import (
 from standpipe.dialects.dialect import Dialect
 from standpipe.dialects.openai.faults import failure_body
 from standpipe.edge.seam import Refusal, Reply, Request
-from standpipe.serve.exchange import COMMON, JSON, Exchange, Header, bug, failure_headers
+from standpipe.serve.door import CLOSED, Door, Origins
+from standpipe.serve.exchange import JSON, Exchange, Header, bug, failure_headers
 
 _REFUSALS: dict[int, type[Failure]] = {408: TooSlow, 413: TooLarge, 429: PaceExceeded, 500: Failure, 503: LineFull}
 """What a shell's refusal is in the house's own words. Any other is the request's fault: 4xx, 501 and 505."""
@@ -96,24 +94,25 @@ class Front:
         self,
         routes: Routes,
         *,
-        serves_host: Callable[[str], bool],
+        door: Door,
         new_id: Callable[[], str],
         on_bug: Callable[[str, BaseException], None],
     ) -> None:
         """`on_bug` gets a request id and the exception that nobody expected."""
         self._routes = routes
-        self._serves_host = serves_host
+        self._door = door
         self._new_id = new_id
         self._on_bug = on_bug
 
     async def __call__(self, request: Request, reply: Reply) -> None:
-        exchange = Exchange(request, reply, self._new_id())
+        exchange = Exchange(request, reply, self._new_id(), CLOSED)
         route: Route | None = None
         try:
-            self._check_host(request)
+            self._door.check(request)
+            exchange.common = self._door.headers
             route = self._routes.find(request.path)
             exchange.id_header = route.id_header
-            if request.method == "OPTIONS":
+            if request.method == "OPTIONS" and self._door.origins is not Origins.OWN:
                 _preflight(exchange, route)
             else:
                 await route.handler(request.method)(exchange)
@@ -123,10 +122,6 @@ class Front:
             self._on_bug(exchange.id, error)
             exchange.fail(bug(exchange.id), route.dialect if route else None)
 
-    def _check_host(self, request: Request) -> None:
-        if not self._serves_host(request.headers.get(b"host") or ""):
-            raise Forbidden("This host name is not served here. The operator can allow it with the setting `hosts`.")
-
     def refuse(self, status: int, reason: str) -> Refusal:
         """The answer to somebody whom the shell turns away before there is a request."""
         failure = _REFUSALS.get(status, InvalidAsk)(reason)
@@ -135,7 +130,7 @@ class Front:
             (b"content-type", JSON),
             *failure_headers(failure),
             (b"x-request-id", request_id.encode()),
-            *COMMON,
+            *self._door.headers,
         ]
         return Refusal(status, tuple(headers), failure_body(failure, request_id))
 
@@ -154,39 +149,3 @@ def _preflight(exchange: Exchange, route: Route) -> None:
             (b"vary", b"access-control-request-headers"),
         ),
     )
-
-
-def host_rule(hosts: tuple[str, ...], *, loopback_only: bool) -> Callable[[str], bool]:
-    """Which values of the Host header are served.
-
-    1. `hosts` given: those names, and addresses and `localhost` as well when listening on loopback.
-    2. Else, listening on loopback only: addresses and local names. A web page that points a name of its own at
-       127.0.0.1 (DNS rebinding) must not reach a tap that was meant for this machine.
-    3. Else anything.
-    """
-    named = frozenset(host.lower() for host in hosts)
-
-    @lru_cache(maxsize=256)
-    def serves(host: str) -> bool:
-        if not named and not loopback_only:
-            return True
-        name = _without_port(host).lower()
-        return name in named or (loopback_only and _is_local(name))
-
-    return serves
-
-
-def _without_port(host: str) -> str:
-    if host.startswith("["):
-        return host[1:].partition("]")[0]
-    return host.partition(":")[0]
-
-
-def _is_local(name: str) -> bool:
-    if name in {"", "localhost"} or name.endswith(".localhost"):
-        return True
-    try:
-        ipaddress.ip_address(name)
-    except ValueError:
-        return False
-    return True
