@@ -4,6 +4,7 @@ hold no memory."""
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import ipaddress
 
 import pytest
@@ -564,6 +565,20 @@ def test_nobody_else_vouches_for_anybody(loop, header):
         assert (await (await rig.connect()).ask(GET)).body == b"127.0.0.1"
 
     run(loop, who, scene, proxied=True, config=EdgeConfig(linger=0.02))
+
+
+def test_the_cap_on_connections_holds_behind_a_proxy(loop):
+    async def scene(rig):
+        async def knock(n):
+            client = await rig.connect()
+            client.send(b"PROXY TCP4 10.0.%d.7 192.0.2.1 5000 80\r\n" % n + GET)
+            with contextlib.suppress(ConnectionError, asyncio.IncompleteReadError):
+                return (await client.answer()).status
+            return None
+
+        assert [await knock(n) for n in range(30)] == [*[200] * 20, *[503] * 5, *[None] * 5]
+
+    run(loop, who, scene, trust=LOOPBACK, proxied=True, config=EdgeConfig(connections=20, linger=60))
 
 
 def test_clients_behind_a_trusted_proxy_have_their_own_shares(loop):

@@ -3,6 +3,7 @@ from __future__ import annotations
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from standpipe.edge.config import EdgeConfig
 from standpipe.edge.limiter import ConnectionLimiter, Lease, Verdict
@@ -96,3 +97,111 @@ def test_whoever_leaves_makes_room_exactly_once(moves):
     for lease in inside:
         lease.release()
     assert (limiter.total, limiter.clients) == (0, 0)
+
+
+def idle(limiter, peer, count):
+    """Connections without a request."""
+    leases = [limiter.lease(peer) for _ in range(count)]
+    for lease in leases:
+        lease.give_way = lambda: True
+    return leases
+
+
+def test_idle_connections_of_the_heaviest_make_room_for_a_neighbour_the_oldest_first():
+    limiter = ConnectionLimiter(CONFIG, NOBODY)
+    light, heavy = idle(limiter, "192.0.2.1", 3), idle(limiter, "192.0.2.2", 4)
+    idle(limiter, "192.0.2.3", 1)
+    assert limiter.lease("192.0.2.4").verdict is ADMIT
+    assert [lease.give_way is None for lease in (*light, *heavy)] == [False] * 3 + [True] + [False] * 3
+    assert (limiter.total, limiter.displaced) == (8, 1)
+
+
+def test_a_newcomer_displaces_nobody_who_has_as_few_as_it_has():
+    limiter = ConnectionLimiter(CONFIG, NOBODY)
+    for n in range(8):
+        idle(limiter, f"192.0.2.{n}", 1)
+    assert limiter.lease("192.0.2.9").verdict is CROWDED
+    assert limiter.displaced == 0
+
+
+def test_nobody_is_displaced_in_the_middle_of_a_request():
+    limiter = ConnectionLimiter(CONFIG, NOBODY)
+    busy = [limiter.lease(f"192.0.2.{n % 2}") for n in range(8)]
+    for lease in busy:
+        lease.give_way = lambda: False
+    assert limiter.lease("192.0.2.9").verdict is CROWDED
+    assert limiter.total == 9
+
+
+def test_being_vouched_for_does_not_undo_a_refusal():
+    limiter = ConnectionLimiter(CONFIG, Trust.parse(["192.0.2.1"]))
+    leases = [limiter.lease("192.0.2.1") for _ in range(25)]
+    for n, lease in enumerate(leases):
+        lease.vouched(f"10.{n}.0.1")
+    assert [lease.verdict for lease in leases] == [*[ADMIT] * 20, *[FULL] * 5]
+
+
+class AnyTraffic(RuleBasedStateMachine):
+    """Whatever comes, is vouched for and goes, in any order: no cap is ever exceeded by those who were admitted."""
+
+    ADDRESSES = st.sampled_from(
+        ["192.0.2.1", "192.0.2.2", "192.0.2.3", "198.51.100.1", "2001:db8::1", "2001:db8:0:1::1"]
+    )
+
+    def __init__(self):
+        super().__init__()
+        self.limiter = ConnectionLimiter(CONFIG, Trust.parse(["127.0.0.1", "unix"]))
+        self.open: list[Lease] = []
+        self.refused: set[Lease] = set()
+
+    def note(self, lease):
+        if lease.verdict is not ADMIT:
+            self.refused.add(lease)
+        if lease.verdict is CUT:
+            lease.release()
+            self.open = [other for other in self.open if other is not lease]
+
+    @rule(peer=st.one_of(ADDRESSES, st.sampled_from(["127.0.0.1", None])), idle=st.booleans())
+    def come(self, peer, idle):
+        lease = self.limiter.lease(peer)
+        lease.give_way = (lambda: self.give_way(lease)) if idle and lease.verdict is not CUT else None
+        self.open.append(lease)
+        self.note(lease)
+
+    def give_way(self, lease):
+        self.open.remove(lease)
+        return True
+
+    @rule(data=st.data(), address=ADDRESSES)
+    def vouch(self, data, address):
+        proxied = [lease for lease in self.open if lease.trusted and not lease.charged]
+        if proxied:
+            lease = data.draw(st.sampled_from(proxied))
+            lease.vouched(address)
+            self.note(lease)
+
+    @rule(data=st.data())
+    def leave(self, data):
+        if self.open:
+            self.open.pop(data.draw(st.integers(0, len(self.open) - 1))).release()
+
+    @invariant()
+    def a_refusal_stands(self):
+        assert all(lease.verdict is not ADMIT for lease in self.refused)
+
+    @invariant()
+    def no_cap_is_exceeded(self):
+        admitted = [lease for lease in self.open if lease.verdict is ADMIT]
+        charged = [lease.key for lease in admitted if lease.charged]
+        assert len(admitted) <= CONFIG.connections
+        for key in charged:
+            assert sum(other.address == key.address for other in charged) <= CONFIG.connections_per_client
+            assert sum(other.block == key.block for other in charged) <= CONFIG.connections_per_block
+
+    @invariant()
+    def everybody_is_counted_once(self):
+        assert self.limiter.total == len(self.open) <= CONFIG.connections + CONFIG.connections // 4
+        assert self.limiter.clients == len({lease.key.address for lease in self.open if lease.charged})
+
+
+test_no_cap_is_exceeded_whatever_comes_and_goes = AnyTraffic.TestCase

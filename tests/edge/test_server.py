@@ -114,6 +114,50 @@ def test_a_bad_certificate_is_an_error_that_names_it(name):
         Tls(PEM / name, PEM / "first.key").context()
 
 
+@pytest.mark.skipif(shutil.which("openssl") is None, reason="needs openssl")
+@pytest.mark.parametrize(
+    ("offer", "taken"),
+    [
+        (("-tls1_3",), True),
+        (("-tls1_2", "-cipher", "ECDHE+AESGCM"), True),
+        (("-tls1_2", "-cipher", "ECDHE+CHACHA20"), True),
+        (("-tls1_2", "-cipher", "ECDHE+AES:!AESGCM:!AESCCM"), False),  # CBC
+        (("-tls1_2", "-cipher", "AESGCM:!ECDHE:!DHE"), False),  # no forward secrecy
+        (("-tls1_1", "-cipher", "ALL:@SECLEVEL=0"), False),
+    ],
+)
+def test_tls_speaks_authenticated_encryption_with_forward_secrecy_alone(loop, offer, taken):
+    async def scene(rig):
+        command = ("openssl", "s_client", "-brief", "-connect", f"127.0.0.1:{rig.port}", *offer)
+        pipe = asyncio.subprocess.PIPE
+        process = await asyncio.create_subprocess_exec(*command, stdin=pipe, stdout=pipe, stderr=pipe)
+        _, said = await process.communicate(b"")
+        assert (b"CONNECTION ESTABLISHED" in said) is taken
+
+    run(loop, who, scene, tls=FIRST)
+
+
+def test_idle_connections_make_room_for_a_neighbour(loop):
+    async def scene(rig):
+        async def connect(n):
+            return await rig.connect(local_addr=(f"127.0.0.{n}", 0))
+
+        heavy = [await connect(2) for _ in range(4)]
+        for client in heavy:
+            await client.ask(GET)
+        busy = await connect(3)
+        busy.send(GET[:-2])
+        await busy.ask(b"\r\n")
+        newcomer = await connect(4)
+        assert (await newcomer.ask(GET)).status == 200
+        assert await heavy[0].rest() == b""
+        assert (await heavy[1].ask(GET)).status == 200
+        assert rig.server.statistics().displaced == 1
+        assert rig.server.limiter.total == 5
+
+    run(loop, who, scene, config=EdgeConfig(connections_per_client=4, connections_per_block=5))
+
+
 # UNIX sockets
 
 

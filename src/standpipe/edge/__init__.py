@@ -3,6 +3,7 @@
     seam.py             all that a handler sees of HTTP, and the contract with it: begin here
     server.py           accepts, sweeps for late connections, drains
     connection.py       one socket: its phases, its requests, its handler's task
+    phases.py           the table of a connection's phases
     reader.py           bytes to heads and bodies, strictly; what is refused, and why
     intake.py           one request's body on its way in
     reply.py            one answer on its way out

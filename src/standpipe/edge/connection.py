@@ -1,8 +1,7 @@
 """One HTTP/1 connection: bytes from a socket to requests for a handler, and the handler's answers back.
 
 Owns the handler's task, and no timer: it knows its `deadline`, and the server's sweep calls `look` when that has come.
-What it is doing is its `Phase`, and `NEXT` is the table of all moves. Also here is what the connections of one server
-share (`Shared`).
+What it is doing is its `Phase` (see `phases`). Also here is what the connections of one server share (`Shared`).
 
 While a request is answered the connection goes on reading, because that is the only way to see its client leave. What
 comes then (a pipelined request) waits for the former's end, up to `read_ahead`; beyond that it is thrown away, and the
@@ -20,13 +19,13 @@ import socket
 import struct
 from collections import Counter
 from collections.abc import Mapping
-from enum import StrEnum
 from typing import cast
 
 from standpipe.edge import proxy_protocol
 from standpipe.edge.config import HIGH_WATER, LOW_WATER, EdgeConfig, RateDeadline
 from standpipe.edge.intake import Incoming, Intake
 from standpipe.edge.limiter import Lease, Verdict
+from standpipe.edge.phases import NEXT, REQUESTLESS, Phase
 from standpipe.edge.reader import Head, Reader, Rejected
 from standpipe.edge.reply import DateCache, Http1Reply, give, whole
 from standpipe.edge.seam import Handler, Refuse
@@ -39,37 +38,6 @@ _REFUSED = {
     Verdict.FULL: (503, "The server has too many open connections. Please try again later."),
     Verdict.CROWDED: (429, "Too many open connections from your address or network."),
 }
-
-
-class Phase(StrEnum):
-    """What a connection is doing."""
-
-    NEW = "new"
-    HEAD = "head"
-    """A request's head is coming."""
-    ANSWERING = "answering"
-    """A request is being answered; its body may still be coming."""
-    IDLE = "idle"
-    """Between two requests."""
-    LINGERING = "lingering"
-    """What still comes is thrown away, so that an answer can be read."""
-    CLOSING = "closing"
-    """What was written is flushed, and no more."""
-    LOST = "lost"
-    """The socket is gone; a handler may still be tidying up."""
-
-
-_PARTING = {Phase.LINGERING, Phase.CLOSING, Phase.LOST}
-NEXT: Mapping[Phase, frozenset[Phase]] = {
-    Phase.NEW: frozenset({Phase.HEAD, Phase.ANSWERING, *_PARTING}),
-    Phase.HEAD: frozenset({Phase.ANSWERING, *_PARTING}),
-    Phase.ANSWERING: frozenset({Phase.IDLE, *_PARTING}),
-    Phase.IDLE: frozenset({Phase.HEAD, Phase.ANSWERING, *_PARTING}),
-    Phase.LINGERING: frozenset({Phase.CLOSING, Phase.LOST}),
-    Phase.CLOSING: frozenset({Phase.LOST}),
-    Phase.LOST: frozenset(),
-}
-"""Which phases may follow each."""
 
 
 class Shared:
@@ -121,6 +89,7 @@ class Connection(asyncio.Protocol):
         """When to `look`, in the loop's time."""
         self._shared = shared
         self._lease = lease
+        lease.give_way = self._give_way
         self._loop = asyncio.get_running_loop()
         self._transport: asyncio.Transport | None = None
         self._reader = Reader(shared.config)
@@ -438,6 +407,14 @@ class Connection(asyncio.Protocol):
             self._close()
         elif self.phase is Phase.NEW:
             self.deadline = min(self.deadline, self._loop.time() + self._shared.config.linger)
+
+    def _give_way(self) -> bool:
+        """Close at once if there is no request, and no answer that its client has not read yet."""
+        unread = self._transport is not None and self._transport.get_write_buffer_size() > 0
+        if unread or self.phase not in REQUESTLESS:
+            return False
+        self.abort()
+        return True
 
     def abort(self) -> None:
         """Close at once, whatever is lost."""

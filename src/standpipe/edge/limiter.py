@@ -4,11 +4,16 @@ Counts only; owns no socket. The theory: a cap that is reached should be explain
 the client's), but explaining costs a connection, too. So a quarter above each cap is set aside for explaining, and
 whatever comes beyond that is cut without a word. A trusted proxy speaks for many clients, and counts for none until it
 says for whom.
+
+Neighbours share their block's connections, so one must not use them up by holding them: when a block is full, a
+newcomer takes the place of a connection without a request, of the client in the block that has most, as long as that
+one has more than the newcomer (max-min fairness). Nobody is cut in the middle of a request.
 """
 
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable
 from enum import StrEnum
 
 from standpipe.edge.config import EdgeConfig
@@ -31,7 +36,7 @@ class Verdict(StrEnum):
 class Lease:
     """One connection's share of the limits. `release` it in the end; more often does no harm."""
 
-    __slots__ = ("_limiter", "_open", "charged", "key", "peer", "trusted", "verdict")
+    __slots__ = ("_limiter", "_open", "charged", "give_way", "key", "peer", "trusted", "verdict")
 
     def __init__(self, limiter: ConnectionLimiter, peer: str | None) -> None:
         self._limiter = limiter
@@ -42,6 +47,8 @@ class Lease:
         self.verdict = Verdict.ADMIT
         self.charged = False
         """Whether it counts for its client and block."""
+        self.give_way: Callable[[], bool] | None = None
+        """Closes the connection at once if it carries no request, and tells whether it did."""
 
     def vouched(self, peer: str) -> None:
         """A trusted proxy names its client: charge that one. A refusal that stands already stays."""
@@ -54,6 +61,7 @@ class Lease:
         """Make room."""
         if self._open:
             self._open = False
+            self.give_way = None
             self._limiter.released(self)
 
     def __repr__(self) -> str:
@@ -69,9 +77,12 @@ class ConnectionLimiter:
         self.total = 0
         """Connections that are open."""
         self._clients: Counter[str] = Counter()
-        self._blocks: Counter[str] = Counter()
+        self._blocks: dict[str, dict[Lease, None]] = {}
+        """The connections of each block, the oldest first."""
         self.refused: Counter[str] = Counter()
         """Connections refused since the start, by the cap's name."""
+        self.displaced = 0
+        """Connections closed since the start to make room for a neighbour."""
 
     def lease(self, peer: str | None) -> Lease:
         """Judge a new connection. One that is CUT is released already."""
@@ -89,23 +100,39 @@ class ConnectionLimiter:
         lease.charged = True
         config, key = self._config, lease.key
         self._clients[key.address] += 1
-        self._blocks[key.block] += 1
+        block = self._blocks.setdefault(key.block, {})
+        block[lease] = None
         cap = config.connections_per_client
         verdict = self._judge("connections_per_client", self._clients[key.address], cap, Verdict.CROWDED)
         if verdict is Verdict.ADMIT:
             cap = config.connections_per_block
-            verdict = self._judge("connections_per_block", self._blocks[key.block], cap, Verdict.CROWDED)
+            if len(block) > cap:
+                self._make_room(lease, block, cap)
+            verdict = self._judge("connections_per_block", len(block), cap, Verdict.CROWDED)
         return verdict
+
+    def _make_room(self, newcomer: Lease, block: dict[Lease, None], cap: int) -> None:
+        """Close connections without a request, of whoever has most of this block and more than the newcomer."""
+        heaviest_first = sorted(block, key=lambda lease: -self._clients[lease.key.address])  # stable: then the oldest
+        for lease in heaviest_first:
+            if len(block) <= cap or self._clients[lease.key.address] <= self._clients[newcomer.key.address]:
+                return
+            if lease.give_way is not None and lease.give_way():
+                self.displaced += 1
+                lease.release()
 
     def released(self, lease: Lease) -> None:
         """Undo `lease` and `charge`."""
         self.total -= 1
         if not lease.charged:
             return
-        for counts, name in ((self._clients, lease.key.address), (self._blocks, lease.key.block)):
-            counts[name] -= 1
-            if not counts[name]:
-                del counts[name]
+        address, block = lease.key.address, self._blocks[lease.key.block]
+        self._clients[address] -= 1
+        if not self._clients[address]:
+            del self._clients[address]
+        del block[lease]
+        if not block:
+            del self._blocks[lease.key.block]
 
     def identify(self, peer: str | None) -> tuple[ClientKey, bool]:
         """A peer's key, and whether it is a proxy that speaks for others."""

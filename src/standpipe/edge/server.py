@@ -45,14 +45,15 @@ _EXHAUSTED = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
 
 class EdgeStatistics(Struct, frozen=True):
     """Connections that are open, in all and by phase, and the clients they belong to. Since the start: requests given
-    to the handler, connections refused by cap, requests rejected before the handler saw them by status, and
-    connections cut by the name of their deadline."""
+    to the handler, connections refused by cap, connections closed to make room for a neighbour's, requests rejected
+    before the handler saw them by status, and connections cut by the name of their deadline."""
 
     connections: int
     phases: Mapping[str, int]
     clients: int
     requests: int
     refused: Mapping[str, int]
+    displaced: int
     rejected: Mapping[int, int]
     overdue: Mapping[str, int]
 
@@ -119,6 +120,7 @@ class Server:
                 continue
             sock.setblocking(False)
             task = self._loop.create_task(self._open(sock, lease))
+            lease.give_way = task.cancel
             self._opening.add(task)
             task.add_done_callback(self._opening.discard)
 
@@ -222,6 +224,7 @@ class Server:
             clients=limiter.clients,
             requests=shared.requests,
             refused=dict(limiter.refused),
+            displaced=limiter.displaced,
             rejected=dict(shared.rejected),
             overdue=dict(shared.overdue),
         )
