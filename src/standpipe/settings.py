@@ -167,8 +167,9 @@ class Settings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
         _meta("addresses or networks of proxies whose forwarding headers count; `unix` trusts a UNIX socket's peer"),
     ] = ()
     client_header: Annotated[
-        str, _meta("one header with the client's address, from a trusted proxy only, such as CF-Connecting-IP")
-    ] = ""
+        str,
+        _meta("the one header in which trusted proxies name the client, such as CF-Connecting-IP; no other is read"),
+    ] = "X-Forwarded-For"
     proxy_protocol: Annotated[bool, _meta("expect PROXY protocol v1 or v2 from trusted proxies")] = False
     hosts: Annotated[
         tuple[str, ...],

@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from standpipe.policy.identity import (
+    PEER,
     UNIX,
     UNKNOWN,
     ClientKey,
@@ -15,7 +16,6 @@ from standpipe.policy.identity import (
     Identity,
     Suspicion,
     Trust,
-    Via,
     masked,
 )
 
@@ -24,6 +24,7 @@ PROXY_KEY = ClientKey("10.0.0.1", "10.0.0.0/24")
 ALICE = ClientKey("203.0.113.7", "203.0.113.0/24")
 BOB = ClientKey("2001:db8:1:2::/64", "2001:db8:1::/48")
 TRUST = Trust.parse(["10.0.0.0/8", "fd00::/8"])
+RFC7239 = Trust.parse(["10.0.0.0/8", "fd00::/8"], "Forwarded")
 
 # Ways to write down Alice, Bob and two trusted proxies; the first of each is plain.
 ALICES = ("203.0.113.7", "203.0.113.7:4711", "::ffff:203.0.113.7", "[::ffff:cb00:7107]:80", "64:ff9b::203.0.113.7")
@@ -70,7 +71,7 @@ def test_the_corpus_is_large_enough():
 
 @pytest.mark.parametrize(("lines", "key", "suspicion"), CORPUS)
 def test_the_first_hop_from_the_right_that_is_not_trusted_is_the_client(lines, key, suspicion):
-    assert identify(x_forwarded_for=lines) == Identity(key, Via.X_FORWARDED_FOR, suspicion)
+    assert identify(x_forwarded_for=lines) == Identity(key, "x-forwarded-for", suspicion)
 
 
 def written(text, random):
@@ -87,28 +88,28 @@ def written(text, random):
 def test_forwarded_tells_the_same(lines, key, suspicion):
     random = Random(repr(lines))
     rewritten = [", ".join(written(hop.strip(), random) for hop in line.split(",")) for line in lines]
-    assert identify(forwarded=rewritten) == Identity(key, Via.FORWARDED, suspicion)
+    assert identify(trust=RFC7239, forwarded=rewritten) == Identity(key, "forwarded", suspicion)
 
 
 @pytest.mark.parametrize(
     "lie", ['for=6.6.6.6;host="', 'host="\\', "for=6.6.6.6", '"', 'for="6.6.6.6\\"', "=;=;,;", 'for=1.1.1.1, x="a\\"b']
 )
 def test_what_a_client_wrote_cannot_swallow_what_the_proxy_added(lie):
-    assert identify(forwarded=[f'{lie}, for="203.0.113.7:80"']).key == ALICE
-    assert identify(forwarded=[lie, "for=203.0.113.7"]).key == ALICE
+    assert identify(trust=RFC7239, forwarded=[f'{lie}, for="203.0.113.7:80"']).key == ALICE
+    assert identify(trust=RFC7239, forwarded=[lie, "for=203.0.113.7"]).key == ALICE
 
 
 @pytest.mark.parametrize(
     "element", ["proto=https", "for=a;for=203.0.113.7", 'for="203.0.113.7', "for", "for=", 'for="']
 )
 def test_an_element_without_exactly_one_address_is_nobody(element):
-    assert identify(forwarded=[element]) == Identity(PROXY_KEY, Via.FORWARDED, Suspicion.UNUSABLE)
+    assert identify(trust=RFC7239, forwarded=[element]) == Identity(PROXY_KEY, "forwarded", Suspicion.UNUSABLE)
 
 
 @pytest.mark.parametrize("peer", ["203.0.113.7", "::ffff:203.0.113.7", "64:ff9b::cb00:7107"])
 def test_a_peer_that_is_not_trusted_is_the_client_whatever_it_sends(peer):
-    plain = Identity(ALICE, Via.PEER)
-    told = Identity(ALICE, Via.PEER, Suspicion.UNTRUSTED)
+    plain = Identity(ALICE, PEER)
+    told = Identity(ALICE, PEER, Suspicion.UNTRUSTED)
     assert identify(peer) == plain
     assert identify(peer, x_forwarded_for=["6.6.6.6"]) == told
     assert identify(peer, forwarded=["for=6.6.6.6"]) == told
@@ -117,13 +118,25 @@ def test_a_peer_that_is_not_trusted_is_the_client_whatever_it_sends(peer):
 
 
 def test_a_trusted_proxy_that_tells_nothing_is_the_client_itself_and_noticed():
-    assert identify() == Identity(PROXY_KEY, Via.PEER, Suspicion.UNUSABLE)
+    assert identify() == Identity(PROXY_KEY, PEER, Suspicion.UNUSABLE)
 
 
-def test_headers_that_agree_are_believed_and_headers_that_do_not_are_not():
-    assert identify(forwarded=["for=203.0.113.7"], x_forwarded_for=["6.6.6.6, 203.0.113.7"]).key == ALICE
-    told = identify(forwarded=["for=6.6.6.6"], x_forwarded_for=["203.0.113.7"])
-    assert told == Identity(PROXY_KEY, Via.PEER, Suspicion.CONTRADICTION)
+BESIDE = ("forwarded", "x_real_ip", "x_client_ip", "client_ip", "cf_connecting_ip", "x_forwarded", "via")
+
+
+@pytest.mark.parametrize("name", BESIDE)
+@pytest.mark.parametrize("lie", ["6.6.6.6", "for=6.6.6.6", "for=10.9.9.9", "unknown", "203.0.113.7", ""])
+def test_no_other_header_is_looked_at(name, lie):
+    plain = identify(x_forwarded_for=["203.0.113.7"])
+    assert identify(x_forwarded_for=["203.0.113.7"], **{name: [lie]}) == plain == Identity(ALICE, "x-forwarded-for")
+    assert identify(**{name: [lie]}) == Identity(PROXY_KEY, PEER, Suspicion.UNUSABLE)
+
+
+def test_where_forwarded_is_named_it_alone_counts():
+    told = identify(trust=RFC7239, forwarded=["for=203.0.113.7"], x_forwarded_for=["6.6.6.6"])
+    assert told == Identity(ALICE, "forwarded")
+    told = identify(trust=RFC7239, x_forwarded_for=["6.6.6.6"])
+    assert told == Identity(PROXY_KEY, PEER, Suspicion.UNUSABLE)
 
 
 class TestOneNamedHeader:
@@ -132,23 +145,31 @@ class TestOneNamedHeader:
     @pytest.mark.parametrize(("text", "key"), CLIENTS)
     def test_is_the_client_and_no_other_header_counts(self, text, key):
         found = identify(trust=self.trust, cf_connecting_ip=[text], x_forwarded_for=["6.6.6.6"])
-        assert found == Identity(key, Via.HEADER)
+        assert found == Identity(key, "cf-connecting-ip")
 
-    @pytest.mark.parametrize("lines", [[], [""], ["unknown"], ["1.2.3.4, 5.6.7.8"], ["1.2.3.4", "1.2.3.4"]])
-    def test_that_is_not_one_address_is_the_proxy(self, lines):
+    @pytest.mark.parametrize("lines", [["6.6.6.6, 203.0.113.7"], ["6.6.6.6", "203.0.113.7"], ["", "203.0.113.7"]])
+    def test_is_read_from_the_right_like_any_other(self, lines):
+        assert identify(trust=self.trust, cf_connecting_ip=lines).key == ALICE
+
+    @pytest.mark.parametrize("lines", [[""], ["unknown"], ["203.0.113.7,"], ["203.0.113.7 6.6.6.6"]])
+    def test_that_ends_in_no_address_is_the_proxy(self, lines):
         found = identify(trust=self.trust, cf_connecting_ip=lines, x_forwarded_for=["203.0.113.7"])
-        assert found == Identity(PROXY_KEY, Via.PEER, Suspicion.UNUSABLE)
+        assert found == Identity(PROXY_KEY, "cf-connecting-ip", Suspicion.UNUSABLE)
+
+    def test_that_is_missing_is_the_proxy(self):
+        found = identify(trust=self.trust, x_forwarded_for=["203.0.113.7"])
+        assert found == Identity(PROXY_KEY, PEER, Suspicion.UNUSABLE)
 
 
 class TestUnixSockets:
     def test_are_one_client(self):
-        assert identify(None) == Identity(UNIX, Via.PEER)
+        assert identify(None) == Identity(UNIX, PEER)
 
     def test_may_be_trusted(self):
         assert identify(None, Trust.parse(["unix"]), x_forwarded_for=["203.0.113.7"]).key == ALICE
 
     def test_are_not_trusted_by_themselves(self):
-        assert identify(None, x_forwarded_for=["203.0.113.7"]) == Identity(UNIX, Via.PEER, Suspicion.UNTRUSTED)
+        assert identify(None, x_forwarded_for=["203.0.113.7"]) == Identity(UNIX, PEER, Suspicion.UNTRUSTED)
 
 
 def test_a_peer_that_cannot_be_read_is_one_client_too():
@@ -173,13 +194,14 @@ class TestTrust:
     def test_reads_mapped_networks_as_what_they_are(self):
         assert Trust.parse(["::ffff:10.0.0.0/104"]).networks == Trust.parse(["10.0.0.0/8"]).networks
 
-    def test_knows_whether_anybody_is_trusted(self):
-        assert not Trust().anybody
-        assert Trust.parse(["unix"]).anybody
-        assert Trust.parse(["10.0.0.1"]).anybody
+    def test_knows_whether_a_header_is_named_for_nobody(self):
+        assert not Trust.parse([]).unread
+        assert Trust.parse([], "CF-Connecting-IP").unread
+        assert not Trust.parse(["unix"], "CF-Connecting-IP").unread
+        assert not Trust.parse(["10.0.0.1"], "CF-Connecting-IP").unread
 
     def test_a_single_address_is_a_network_of_one(self):
-        assert identify("10.0.0.2", Trust.parse(["10.0.0.1"]), x_forwarded_for=["203.0.113.7"]).via is Via.PEER
+        assert identify("10.0.0.2", Trust.parse(["10.0.0.1"]), x_forwarded_for=["203.0.113.7"]).via == PEER
 
 
 def test_addresses_are_shown_masked():
@@ -199,13 +221,15 @@ def test_what_is_remembered_is_bounded_and_changes_nothing():
 def test_a_huge_header_is_read_no_further_than_needed():
     line = "6.6.6.6, " * 20_000 + "203.0.113.7"
     assert identify(x_forwarded_for=[line]).key == ALICE
-    assert identify(forwarded=['x="' * 20_000 + ", for=203.0.113.7"]).key == ALICE
+    assert identify(trust=RFC7239, forwarded=['x="' * 20_000 + ", for=203.0.113.7"]).key == ALICE
 
 
 @settings(deadline=None)
 @given(st.lists(st.text(max_size=80), max_size=4), st.lists(st.text(max_size=80), max_size=4))
 def test_whatever_comes_somebody_is_identified(first, second):
     assert isinstance(identify(x_forwarded_for=first, forwarded=second).key, ClientKey)
+    assert identify(x_forwarded_for=first, forwarded=second) == identify(x_forwarded_for=first)
+    assert isinstance(identify(trust=RFC7239, forwarded=second).key, ClientKey)
 
 
 @settings(deadline=None)
@@ -213,4 +237,4 @@ def test_whatever_comes_somebody_is_identified(first, second):
 def test_no_text_of_the_client_moves_what_a_proxy_appended(lie, client):
     text, key = client
     assert identify(x_forwarded_for=[f"{lie},{text}"]).key == key
-    assert identify(forwarded=[f'{lie},for="{text}"']).key == key
+    assert identify(trust=RFC7239, forwarded=[f'{lie},for="{text}"']).key == key

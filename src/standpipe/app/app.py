@@ -74,8 +74,8 @@ class App:
             attempts=attempts,
         )
         self._identities = Identities(_trust(settings))
-        if settings.client_header and not settings.trusted_proxies:
-            log.warning("client_header is set, but nobody is in trusted_proxies, so it is never read")
+        if self._identities.trust.unread:
+            log.warning("client_header is set, but trusted_proxies is empty, so it is never read")
         self._alarm = Alarm()
         self._rules = _rules(settings)
         self.line = Line(self._rules, min(self.pool.slots, settings.streams))

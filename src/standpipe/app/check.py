@@ -41,12 +41,12 @@ async def _check(settings: Settings, console: Console) -> int:
     warn = partial(_line, console, "[yellow]mind[/] ")
     good("settings: every value is allowed")
     try:
-        Trust.parse(settings.trusted_proxies, settings.client_header)
+        trust = Trust.parse(settings.trusted_proxies, settings.client_header)
     except ValueError as error:
         bad(f"trusted_proxies: {error}")
         return 1
-    if settings.client_header and not settings.trusted_proxies:
-        warn("client_header is set, but nobody is in trusted_proxies, so it is never read")
+    if trust.unread:
+        warn("client_header is set, but trusted_proxies is empty, so it is never read")
     try:
         opened = await open_engines(settings, weights.bar, lambda level, text: warn(text) if level != "info" else None)
     except (SettingsError, ModelUnavailable, LlamaFailed) as error:

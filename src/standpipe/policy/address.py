@@ -75,8 +75,8 @@ def _plain(value: int) -> Address:
     return Address(6, value)
 
 
-def x_forwarded_for(lines: Sequence[str]) -> Iterator[Address | None]:
-    """The hops of all X-Forwarded-For lines, nearest first; None for one that is no address."""
+def listed(lines: Sequence[str]) -> Iterator[Address | None]:
+    """The hops of a header that lists addresses, as X-Forwarded-For does, nearest first; None for what is none."""
     for line in reversed(lines):
         end = len(line)
         while end >= 0:

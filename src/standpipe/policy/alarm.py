@@ -20,13 +20,12 @@ class ProxyWarning(StrEnum):
     UNTRUSTED_PROXY = "untrusted_proxy"
     """Most asks carried forwarding headers from a peer that is not trusted."""
     SILENT_PROXY = "silent_proxy"
-    """Most asks came through a trusted proxy that did not say for whom, or contradicted itself."""
+    """Most asks came through a trusted proxy that did not say for whom, in the header that is read."""
 
 
 _SUSPICIONS: dict[Suspicion, ProxyWarning] = {
     Suspicion.UNTRUSTED: ProxyWarning.UNTRUSTED_PROXY,
     Suspicion.UNUSABLE: ProxyWarning.SILENT_PROXY,
-    Suspicion.CONTRADICTION: ProxyWarning.SILENT_PROXY,
 }
 
 

@@ -3,22 +3,27 @@
 A key is an IPv4 address or an IPv6 /64, because that is what one household or one machine holds; its block is the /24
 or /48 around it, because that is what one can rent. Knows no HTTP: the caller passes a look-up of header lines.
 
-A forwarding header counts only if the socket's peer is trusted. Then hops are read from the right, while they are
-trusted too; the first that is not is the client. One that cannot be read is somebody we do not know: the client is then
-the last proxy that we do know, which is safe (strangers share one key instead of choosing theirs) and flagged, because
-it is unfair to them. `Forwarded` and `X-Forwarded-For` that disagree are such a case: most proxies keep one of them
-and pass the other on as the client wrote it.
+One forwarding header counts, and only from a peer that is trusted: X-Forwarded-For, or the one that the operator names.
+Proxies pass on what they do not know, so a second header that is read as well would be one that visitors write: what
+`Forwarded`, `X-Real-IP` or any other says beside it is not looked at, neither followed nor compared. Nor is whichever
+happens to be there followed: where the proxy writes another header than the one that is read, nobody is named, which is
+seen at once (`alarm`), and never a visitor believed.
+
+Hops are read from the right, over all lines of the header, because proxies append; those that are trusted are passed
+over, and the first that is not is the client. A hop that cannot be read (`unknown`, an obfuscated id) is somebody we do
+not know: the client is then the last proxy that we do know, which is safe (strangers share one key instead of choosing
+theirs) and flagged, because it is unfair to them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from enum import StrEnum
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, ip_network
 
 from msgspec import Struct
 
-from standpipe.policy.address import Address, forwarded, parse, parse_node, x_forwarded_for
+from standpipe.policy.address import Address, forwarded, listed, parse
 
 Lines = Callable[[bytes], Sequence[str]]
 """All lines of a request header, by its name in lower case, in order."""
@@ -39,13 +44,8 @@ UNKNOWN = ClientKey("unknown", "unknown")
 """A peer whose address we cannot read. Sockets do not give such; it is one client all the same."""
 
 
-class Via(StrEnum):
-    """Where the address came from."""
-
-    PEER = "peer"
-    HEADER = "header"
-    FORWARDED = "forwarded"
-    X_FORWARDED_FOR = "x-forwarded-for"
+PEER = "peer"
+"""Where the address came from, if from the socket; else the header's name."""
 
 
 class Suspicion(StrEnum):
@@ -55,31 +55,28 @@ class Suspicion(StrEnum):
     """Forwarding headers came from a peer that is not trusted. They were not read."""
     UNUSABLE = "unusable"
     """A trusted proxy sent nothing that tells its client."""
-    CONTRADICTION = "contradiction"
-    """Forwarded and X-Forwarded-For tell of different clients."""
 
 
 class Identity(Struct, frozen=True):
-    """Who asks, how we know, and what is odd about it."""
+    """Who asks, what tells (`PEER`, or the header's name in lower case), and what is odd about it."""
 
     key: ClientKey
-    via: Via
+    via: str
     suspicion: Suspicion | None = None
 
 
 class Trust(Struct, frozen=True):
     """Whose forwarding headers count. Each network is (version, prefix, bits behind the prefix).
 
-    `header` is the one header to read the client's address from, in lower case; empty means Forwarded and
-    X-Forwarded-For.
+    `header` is the one header to read the client's address from, in lower case.
     """
 
     networks: tuple[tuple[int, int, int], ...] = ()
     unix: bool = False
-    header: bytes = b""
+    header: bytes = b"x-forwarded-for"
 
     @classmethod
-    def parse(cls, texts: Iterable[str], header: str = "") -> Trust:
+    def parse(cls, texts: Iterable[str], header: str = "X-Forwarded-For") -> Trust:
         """From addresses, networks in CIDR form and the word `unix`. Raises ValueError that names the wrong one."""
         names = tuple(texts)
         networks = tuple(_network(name) for name in names if name != "unix")
@@ -91,9 +88,9 @@ class Trust(Struct, frozen=True):
         return any(version == v and value >> bits == prefix for v, prefix, bits in self.networks)
 
     @property
-    def anybody(self) -> bool:
-        """Whether any proxy is trusted at all."""
-        return self.unix or bool(self.networks)
+    def unread(self) -> bool:
+        """Whether a header was named that nobody is trusted to write."""
+        return self.header != Trust().header and not self.unix and not self.networks
 
 
 class Identities:
@@ -101,6 +98,8 @@ class Identities:
 
     def __init__(self, trust: Trust, remember: int = 8192) -> None:
         self.trust = trust
+        self._via = trust.header.decode("latin-1")
+        self._hops = forwarded if trust.header == b"forwarded" else listed
         self._remember = remember
         self._peers: dict[str, tuple[ClientKey, bool]] = {}
 
@@ -112,9 +111,9 @@ class Identities:
             key, trusted = self._peers.get(peer) or self._learn(peer)
         if trusted:
             return self._vouched(key, lines)
-        if lines(b"x-forwarded-for") or lines(b"forwarded") or (self.trust.header and lines(self.trust.header)):
-            return Identity(key, Via.PEER, Suspicion.UNTRUSTED)
-        return Identity(key, Via.PEER)
+        if lines(self.trust.header) or lines(b"x-forwarded-for") or lines(b"forwarded"):
+            return Identity(key, PEER, Suspicion.UNTRUSTED)
+        return Identity(key, PEER)
 
     def _learn(self, peer: str) -> tuple[ClientKey, bool]:
         address = parse(peer)
@@ -125,30 +124,18 @@ class Identities:
         return known
 
     def _vouched(self, proxy: ClientKey, lines: Lines) -> Identity:
-        """Whom a trusted proxy vouches for."""
-        if self.trust.header:
-            values = lines(self.trust.header)
-            address = parse_node(values[0]) if len(values) == 1 else None
-            if address is None:
-                return Identity(proxy, Via.PEER, Suspicion.UNUSABLE)
-            return Identity(client_key(address), Via.HEADER)
-        first, second = lines(b"forwarded"), lines(b"x-forwarded-for")
-        one = self._walk(proxy, forwarded(first), Via.FORWARDED) if first else None
-        two = self._walk(proxy, x_forwarded_for(second), Via.X_FORWARDED_FOR) if second else None
-        if one and two and one.key != two.key:
-            return Identity(proxy, Via.PEER, Suspicion.CONTRADICTION)
-        return one or two or Identity(proxy, Via.PEER, Suspicion.UNUSABLE)
-
-    def _walk(self, proxy: ClientKey, hops: Iterator[Address | None], via: Via) -> Identity:
-        """From the proxy outwards, to the first hop that is not trusted."""
+        """Whom a trusted proxy vouches for: from it outwards, the first hop that is not trusted."""
+        values = lines(self.trust.header)
+        if not values:
+            return Identity(proxy, PEER, Suspicion.UNUSABLE)
         nearest = proxy
-        for address in hops:
+        for address in self._hops(values):
             if address is None:
-                return Identity(nearest, via, Suspicion.UNUSABLE)
+                return Identity(nearest, self._via, Suspicion.UNUSABLE)
             nearest = client_key(address)
             if not self.trust.includes(address):
                 break
-        return Identity(nearest, via)
+        return Identity(nearest, self._via)
 
     def __repr__(self) -> str:
         return f"<Identities {len(self.trust.networks)} trusted networks, {len(self._peers)} peers remembered>"
