@@ -24,6 +24,7 @@ from standpipe.dialects.harmony.prompt import prepare, raw_request
 from standpipe.dialects.harmony.reader import HarmonyReader
 from standpipe.dialects.openai.from_engine import Decoder
 from standpipe.dialects.openai.to_engine import LLAMA, request_body
+from standpipe.engines.guard.control_tokens import harmless_body
 
 CHILD = Path(__file__).with_name("child.py")
 PATIENCE = 30.0
@@ -44,7 +45,8 @@ def own_body(ask: Ask) -> bytes:
 
 
 def _body(ask: Ask, fields: dict[str, Any]) -> bytes:
-    return request_body(ask, "tiny", extras=replace(LLAMA, fields={**LLAMA.fields, **fields, "temperature": 0}))
+    extras = replace(LLAMA, fields={**LLAMA.fields, **fields, "temperature": 0})
+    return harmless_body(request_body(ask, "tiny", extras=extras), ask.operator_prompt)
 
 
 class Server:

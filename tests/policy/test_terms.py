@@ -17,6 +17,7 @@ OWN = Ask((say(Role.SYSTEM, "mine"), HELLO))
 def test_prepend_puts_the_operators_words_first_in_one_message():
     assert join(BARE, "op", "prepend").messages == (say(Role.SYSTEM, "op"), HELLO)
     assert join(OWN, "op", "prepend").messages == (say(Role.SYSTEM, "op\n\nmine"), HELLO)
+    assert join(OWN, "op", "prepend").operator_prompt == join(BARE, "op", "default").operator_prompt == "op"
 
 
 def test_default_stays_out_when_the_client_has_words_of_its_own():

@@ -12,7 +12,6 @@ from typing import TypeVar, cast
 from msgspec import Struct
 
 from standpipe.engines.engine import Engine
-from standpipe.engines.guard.control_tokens import ControlTokens
 from standpipe.engines.guard.forced_calls import Constrained
 from standpipe.engines.guard.guarded import Guarded, speaks_harmony
 from standpipe.engines.llama.life import Log, Options
@@ -62,7 +61,7 @@ async def start(target: str, slots: int, settings: Settings, progress: Progress,
     )
     engine = Llama(path, weights.name, options, log=log)
     await engine.start()
-    able: Engine = Guarded(engine, ControlTokens(), reads_harmony=False)
+    able: Engine = Guarded(engine, reads_harmony=False)
     if not weights.harmony:
         # A template that never mentions tools tells the model nothing of them.
         able = Constrained(able, ignores_tools="tools" not in await engine.template())

@@ -14,7 +14,6 @@ import msgspec
 from msgspec import Struct
 
 from standpipe.engines.engine import Engine
-from standpipe.engines.guard.control_tokens import ControlTokens
 from standpipe.engines.guard.forced_calls import Constrained
 from standpipe.engines.guard.guarded import Guarded
 from standpipe.engines.scripted.script import read_script
@@ -93,7 +92,7 @@ async def open_engines(settings: Settings, progress: Progress, say: Say) -> Open
 
 def _guarded(engine: Engine) -> Engine:
     """An engine that takes strangers' words."""
-    return Constrained(Guarded(engine, ControlTokens()))
+    return Constrained(Guarded(engine))
 
 
 def _wanted_slots(settings: Settings) -> int:

@@ -156,7 +156,8 @@ class Ask(Struct, frozen=True):
     """Everything a model needs to answer once. Without messages, nothing is asked of it.
 
     `model` is the name as the client wrote it, or None. `tool_choice` None means the dialect's default (auto when
-    there are tools). `parallel_tool_calls` and `effort` None mean: the engine's default.
+    there are tools). `parallel_tool_calls` and `effort` None mean: the engine's default. `operator_prompt` is what the
+    first message begins with that is the operator's and not the client's.
     """
 
     messages: tuple[Message, ...]
@@ -167,6 +168,7 @@ class Ask(Struct, frozen=True):
     parallel_tool_calls: bool | None = None
     format: OutputFormat = OutputFormat()
     effort: Effort | None = None
+    operator_prompt: str = ""
 
     @property
     def callable_tools(self) -> tuple[Tool, ...]:

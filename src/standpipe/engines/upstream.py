@@ -15,7 +15,7 @@ from typing import Any, ClassVar, Protocol
 import msgspec
 from msgspec import Struct
 
-from standpipe.chat.ask import Ask, EmbedAsk, Vectors
+from standpipe.chat.ask import Ask, EmbedAsk, JsonObject, Vectors
 from standpipe.chat.errors import EngineFailed, EngineTimeout, Failure
 from standpipe.chat.events import Event
 from standpipe.dialects.engine_output import shown_model
@@ -27,6 +27,7 @@ from standpipe.dialects.openai.faults import failure_from, failure_in_stream
 from standpipe.dialects.openai.from_engine import Decoder
 from standpipe.dialects.openai.to_engine import LLAMA, Extras, request_body
 from standpipe.engines.engine import Health, Sink
+from standpipe.engines.guard.control_tokens import harmless_body
 from standpipe.flow import Flow
 from standpipe.http_client.client import AnswerTooLarge, Client
 from standpipe.http_client.transport import ConnectFailed, DeadlinePassed, Headers, HttpFault
@@ -109,7 +110,7 @@ class Upstream:
                 self.CHAT,
                 on_head=answer.head,
                 on_body=answer.body,
-                body=self._body(ask, model),
+                body=harmless_body(self._document(ask, model), ask.operator_prompt),
                 keep=self._capabilities.reuse_after_stream,
             )
         except HttpFault as fault:
@@ -119,10 +120,14 @@ class Upstream:
         answer.end()
 
     async def embed(self, ask: EmbedAsk) -> Vectors:
-        body = openai_embeddings.request_body(ask, await self._model_for(ask))
+        model = await self._model_for(ask)
         try:
             answer = await self._client.fetch(
-                "POST", self.EMBEDDINGS, body=body, limit=EMBEDDINGS_LIMIT, within=EMBEDDINGS_PATIENCE
+                "POST",
+                self.EMBEDDINGS,
+                body=harmless_body(openai_embeddings.request_body(ask, model)),
+                limit=EMBEDDINGS_LIMIT,
+                within=EMBEDDINGS_PATIENCE,
             )
         except HttpFault as fault:
             raise _renamed(fault) from fault
@@ -147,7 +152,7 @@ class Upstream:
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.name} {self.slots} slots, {self._client!r}>"
 
-    def _body(self, ask: Ask, model: str) -> bytes:
+    def _document(self, ask: Ask, model: str) -> JsonObject:
         return request_body(ask, model, extras=self._capabilities.extras)
 
     def _decoder(self) -> StreamDecoder:
@@ -208,7 +213,7 @@ class Ollama(Upstream):
     MODELS: ClassVar[str] = "/api/tags"
     EMBEDDINGS: ClassVar[str] = "/v1/embeddings"
 
-    def _body(self, ask: Ask, model: str) -> bytes:
+    def _document(self, ask: Ask, model: str) -> JsonObject:
         return ollama_to_engine.request_body(ask, model)
 
     def _decoder(self) -> StreamDecoder:

@@ -33,8 +33,8 @@ def join(ask: Ask, prompt: str, mode: Mode) -> Ask:
     first = ask.messages[0]
     if first.role in _SYSTEM:
         merged = replace(first, parts=(Text(f"{prompt}\n\n{first.text}"),))
-        return replace(ask, messages=(merged, *ask.messages[1:]))
-    return replace(ask, messages=(Message(Role.SYSTEM, (Text(prompt),)), *ask.messages))
+        return replace(ask, messages=(merged, *ask.messages[1:]), operator_prompt=prompt)
+    return replace(ask, messages=(Message(Role.SYSTEM, (Text(prompt),)), *ask.messages), operator_prompt=prompt)
 
 
 def clamp(ask: Ask, max_tokens: int) -> Ask:

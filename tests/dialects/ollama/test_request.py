@@ -333,6 +333,6 @@ def test_whatever_is_sent_can_be_given_to_an_engine_or_is_refused(dialect, whole
             parsed = dialect.parse(body)
         except (InvalidAsk, Unsupported, TooLarge):
             return
-        msgspec.json.decode(request_body(parsed.ask, "m", extras=LLAMA))
+        msgspec.json.decode(msgspec.json.encode(request_body(parsed.ask, "m", extras=LLAMA)))
 
     check()

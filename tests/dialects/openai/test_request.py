@@ -416,7 +416,7 @@ def answered(body: bytes) -> bool:
         parsed = API.parse(body)
     except (InvalidAsk, Unsupported, TooLarge):
         return False
-    msgspec.json.decode(request_body(parsed.ask, "m", extras=LLAMA))
+    msgspec.json.decode(msgspec.json.encode(request_body(parsed.ask, "m", extras=LLAMA)))
     return True
 
 

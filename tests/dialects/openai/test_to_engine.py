@@ -29,7 +29,7 @@ TOOL = Tool("get_weather", "The weather now.", SCHEMA, strict=True)
 
 
 def body(ask: Ask, extras: Extras = PLAIN) -> Any:
-    return msgspec.json.decode(request_body(ask, "gpt-oss:20b", extras=extras))
+    return msgspec.json.decode(msgspec.json.encode(request_body(ask, "gpt-oss:20b", extras=extras)))
 
 
 def user() -> Message:
@@ -81,7 +81,7 @@ WHOLE = Ask(
 
 @pytest.mark.parametrize(("name", "extras"), [("plain", PLAIN), ("llama", LLAMA), ("vllm", VLLM)])
 def test_a_whole_ask_is_written_as_its_transcript(name, extras):
-    encoded = request_body(WHOLE, "gpt-oss:20b", extras=extras)
+    encoded = msgspec.json.encode(request_body(WHOLE, "gpt-oss:20b", extras=extras))
     golden.check(f"openai_upstream/request.{name}.json", msgspec.json.format(encoded, indent=2) + b"\n")
 
 

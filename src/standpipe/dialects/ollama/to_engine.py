@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from msgspec import Raw, json
+from msgspec import Raw
 
 from standpipe.chat.ask import (
     Ask,
@@ -35,8 +35,8 @@ from standpipe.dialects.ollama.wire import is_gpt_oss
 _LEVELS = {Effort.MINIMAL: "low", Effort.LOW: "low", Effort.MEDIUM: "medium", Effort.HIGH: "high"}
 
 
-def request_body(ask: Ask, model: str) -> bytes:
-    """The JSON body of POST /api/chat, for the engine's model of this name. Raises InvalidAsk, Unsupported."""
+def request_body(ask: Ask, model: str) -> JsonObject:
+    """The body of POST /api/chat, for the engine's model of this name. Raises InvalidAsk, Unsupported."""
     sampling = ask.sampling
     body: JsonObject = {
         "model": model,
@@ -54,7 +54,7 @@ def request_body(ask: Ask, model: str) -> bytes:
     if sampling.logprobs:
         body["logprobs"] = True
         body["top_logprobs"] = sampling.top_logprobs or 0
-    return json.encode(body)
+    return body
 
 
 def _think(effort: Effort, model: str) -> bool | str:

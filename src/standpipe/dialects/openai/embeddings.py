@@ -15,7 +15,7 @@ import msgspec
 from msgspec import Struct
 from msgspec.json import Decoder
 
-from standpipe.chat.ask import EmbedAsk, Vectors
+from standpipe.chat.ask import EmbedAsk, JsonObject, Vectors
 from standpipe.chat.errors import EngineFailed, Failure, InvalidAsk, Unsupported
 from standpipe.dialects.bounds import check_count, check_range
 from standpipe.dialects.openai.faults import EMBEDDINGS as WORDS
@@ -144,12 +144,12 @@ _NO_SUCH_PATH = frozenset({404, 405, 501})
 _NO_EMBEDDINGS = re.compile(rb"\bnot support\w*\b.{0,40}\bembedding", re.IGNORECASE | re.DOTALL)
 
 
-def request_body(ask: EmbedAsk, model: str) -> bytes:
-    """The JSON body of POST /embeddings, for the engine's model of this name."""
-    body: dict[str, Any] = {"model": model, "input": ask.texts, "encoding_format": "float"}
+def request_body(ask: EmbedAsk, model: str) -> JsonObject:
+    """The body of POST /embeddings, for the engine's model of this name."""
+    body: JsonObject = {"model": model, "input": ask.texts, "encoding_format": "float"}
     if ask.dimensions is not None:
         body["dimensions"] = ask.dimensions
-    return msgspec.json.encode(body)
+    return body
 
 
 def refusal_from(status: int, body: bytes, retry_after: str | None) -> Failure:

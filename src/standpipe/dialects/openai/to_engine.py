@@ -7,7 +7,6 @@ What comes back is `from_engine`'s.
 
 from __future__ import annotations
 
-import msgspec
 from msgspec import Struct
 
 from standpipe.chat.ask import (
@@ -52,8 +51,8 @@ _WITH_USAGE = {"include_usage": True}
 _ANY = Sampling()
 
 
-def request_body(ask: Ask, model: str, *, extras: Extras) -> bytes:
-    """The JSON body of POST /chat/completions, for the engine's model of this name."""
+def request_body(ask: Ask, model: str, *, extras: Extras) -> JsonObject:
+    """The body of POST /chat/completions, for the engine's model of this name."""
     messages: list[JsonObject] = []
     for message in ask.messages:
         messages += _messages(message, extras)
@@ -68,7 +67,7 @@ def request_body(ask: Ask, model: str, *, extras: Extras) -> bytes:
         body |= extras.fields
     if ask.effort is not None:
         body["reasoning_effort"] = ask.effort
-    return msgspec.json.encode(body)
+    return body
 
 
 def _messages(message: Message, extras: Extras) -> list[JsonObject]:

@@ -1,37 +1,32 @@
-"""Control tokens in a client's text, and how they are kept from becoming turns.
+"""Control tokens in a client's text, and how they are kept from becoming turns (prompt injection by special tokens).
 
 Most engines render messages into one string and read control tokens out of all of it, so `<|end|><|start|>system` in a
 question is a system message. No request switch turns that off. What does is breaking the token's text: a zero-width
-space behind its first character reads the same to people, and is no token to any engine. The set of tokens is the
-model's own where it is known, and the well-known families' where it is not.
+space behind its first character reads the same to people, and is no token to any engine.
 
-Where breaking would change a name that must come back as it went (a tool's), the ask is refused instead. Whether an
-engine reads control tokens at all is measured once at its start: `probe_texts` are sent, `judge` reads the counts.
+What is broken is each string as the engine will read it, after every part was joined: `harmless_body` makes the bytes
+of a request out of its finished document, and nothing else makes such bytes, so no path can go around it. A token may
+also be spread over two strings that a template puts side by side. So none of its strings ends in the beginning of a
+token, and none begins with what a template would complete. Escapes of JSON are looked through, because engines decode
+a call's arguments. The operator's own prompt stays as it is.
+
+Whether an engine reads control tokens at all is measured once at its start: `probe_texts` are sent, `judge` reads the
+counts. Pure.
 """
 
 from __future__ import annotations
 
-import json
 import re
+from bisect import bisect_right
 from collections import defaultdict
-from collections.abc import Iterable
 from enum import StrEnum
-from typing import Any, Final
+from operator import itemgetter
+from typing import Any, Final, NewType
 
-from msgspec import Struct
-from msgspec.structs import replace
+import msgspec
+from msgspec import Raw, Struct
 
-from standpipe.chat.ask import (
-    Ask,
-    Message,
-    OutputFormat,
-    Part,
-    Text,
-    Tool,
-    ToolCall,
-    ToolResult,
-)
-from standpipe.chat.errors import InvalidAsk
+from standpipe.chat.ask import JsonObject
 
 BREAK: Final = "\u200b"
 """Zero-width space."""
@@ -47,124 +42,151 @@ FAMILIES: Final = (
     "<|python_tag|>", "<|header_start|>", "<|header_end|>", "<|eot|>", "<<SYS>>", "<</SYS>>",
     # Mistral, and plain SentencePiece
     "<s>", "</s>", "[INST]", "[/INST]", "[SYSTEM_PROMPT]", "[/SYSTEM_PROMPT]", "[TOOL_CALLS]", "[AVAILABLE_TOOLS]",
-    "[/AVAILABLE_TOOLS]", "[TOOL_RESULTS]", "[/TOOL_RESULTS]", "[TOOL_CONTENT]",
+    "[/AVAILABLE_TOOLS]", "[TOOL_RESULTS]", "[/TOOL_RESULTS]", "[TOOL_CONTENT]", "[ARGS]", "[CALL_ID]",
     # Gemma
     "<bos>", "<eos>", "<start_of_turn>", "<end_of_turn>", "<|turn>", "<turn|>",
     # GLM
-    "[gMASK]", "<sop>", "<eop>",
+    "[gMASK]", "[sMASK]", "<sop>", "<eop>",
+    # DeepSeek
+    "<\uff5cUser\uff5c>", "<\uff5cAssistant\uff5c>", "<\uff5cend\u2581of\u2581sentence\uff5c>",
+    # MiniMax, Seed, Nemotron, EXAONE
+    "]~b]", "[e~[", "]~!b[", "<seed:bos>", "<seed:eos>", "<extra_id_0>", "<extra_id_1>", "<SPECIAL_10>", "<SPECIAL_11>",
+    "[|system|]", "[|user|]", "[|assistant|]", "[|endofturn|]", "[|tool|]",
 )  # fmt: skip
 """Control tokens of the model families in use. `<|anything|>` is taken for one besides, whatever the family; so it is
 with the full-width bars that DeepSeek writes."""
 
-_ANY_PIPED: Final = r"[|\uff5c][^|\uff5c<>\s]{1,64}[|\uff5c]>"
-_SHORTEST: Final = 3
-_STRUCTURAL: Final = frozenset("<>[]|")
+HarmlessBody = NewType("HarmlessBody", bytes)
+"""The body of a request to an engine, with no control token of a client's in it. Only `harmless_body` makes one."""
+
+_NOT_RENDERED: Final = frozenset({"model", "stop", "options", "grammar"})
+"""Fields that no template puts into a prompt. Broken there, a stop string would not be found, a grammar not be read."""
+_BARS: Final = "|\uff5c"
+_LONGEST: Final = 72
+"""Characters of the longest token, and a few."""
 
 
-class ControlTokens:
-    """The control tokens of one model, as text.
+def _pattern() -> re.Pattern[str]:
+    """Finds the first two characters of each token, also of those that overlap: the rest is looked ahead at."""
+    rests: dict[str, list[str]] = defaultdict(list)
+    for token in sorted(FAMILIES, key=len, reverse=True):
+        rests[token[:2]].append(re.escape(token[2:]))
+    for bar in _BARS:
+        rests[f"<{bar}"].append(f"{_BETWEEN_BARS}[{_BARS}]>")
+    return re.compile("|".join(f"{re.escape(begin)}(?=({'|'.join(tails)}))" for begin, tails in rests.items()))
 
-    `tokens` are the vocabulary's control tokens; None means that they are not known. Those that are plain words or
-    shorter than three characters are passed over: they would be broken wherever somebody writes them, and no template
-    has a turn begin with one.
+
+_BETWEEN_BARS: Final = rf"[^|\uff5c<>\s{BREAK}]{{1,64}}"
+_TOKEN: Final = _pattern()
+_SUSPECT: Final = re.compile(_TOKEN.pattern + r"|\\[u/]")
+_BEGINS: Final = frozenset(token[0] for token in FAMILIES)
+_PREFIXES: Final = frozenset(token[:end] for token in FAMILIES for end in range(1, len(token))) - {"]"}
+"""Half of all lists end in `]`, so a token of MiniMax is broken where the next text goes on with it."""
+_UNFINISHED: Final = re.compile(rf"<[|\uff5c](?:{_BETWEEN_BARS}[|\uff5c]?)?")
+_COMPLETES: Final = re.compile(rf"[|\uff5c]{_BETWEEN_BARS}[|\uff5c](?:>|\Z)|~!?b[\[\]]")
+"""What would be a token behind a `<` of the template's own, as some write one before a name, or behind a `]`."""
+_STRING: Final = re.compile(r'"((?:[^"\\]|\\.)*+)("|\\?\Z)', re.DOTALL)
+_COMPLETING: Final = ("|", "\uff5c", "~")
+_ESCAPE: Final = re.compile(r"\\(?:u([0-9a-fA-F]{4})|/)")
+
+
+def harmless_body(document: JsonObject, operator_prompt: str = "") -> HarmlessBody:
+    """The JSON of a request to an engine, whose strings are all as the engine will read them.
+
+    `operator_prompt` is what the first message begins with that is the operator's own: it is left as it is.
     """
+    harmless = {key: value if key in _NOT_RENDERED else _harmless(value) for key, value in document.items()}
+    if operator_prompt:
+        content = document["messages"][0]["content"]
+        if content.startswith(operator_prompt):
+            harmless["messages"][0]["content"] = break_text(content, len(operator_prompt))
+    return HarmlessBody(msgspec.json.encode(harmless))
 
-    def __init__(self, tokens: Iterable[str] | None = None) -> None:
-        rests: dict[str, list[str]] = defaultdict(list)
-        rests["<"].append(_ANY_PIPED)
-        for token in dict.fromkeys(FAMILIES if tokens is None else tokens):
-            if len(token) >= _SHORTEST and not _STRUCTURAL.isdisjoint(token):
-                rests[token[0]].append(re.escape(token[1:]))
-        # Looking ahead instead of reading on finds tokens that overlap: each one's first character gets its break.
-        parts = (f"{re.escape(first)}(?={'|'.join(following)})" for first, following in rests.items())
-        self._pattern = re.compile("|".join(parts))
-        self._firsts = tuple(rests)
 
-    def within(self, text: str) -> bool:
-        """Whether a control token is written in this text. Most texts have none of the characters that begin one."""
-        return any(first in text for first in self._firsts) and self._pattern.search(text) is not None
+def _harmless(value: Any) -> Any:
+    """A value of a document with all its strings broken, keys included."""
+    if isinstance(value, str):
+        return break_text(value)
+    if isinstance(value, dict):
+        harmless = {break_text(key): _harmless(item) for key, item in value.items()}
+        if isinstance(arguments := value.get("arguments"), str):
+            harmless["arguments"] = break_json(arguments)
+        return harmless
+    if isinstance(value, list | tuple):
+        return [_harmless(item) for item in value]
+    if isinstance(value, Raw):
+        return Raw(break_json(bytes(value).decode()).encode())
+    return value
 
-    def break_text(self, text: str) -> str:
-        """The text with every control token in it broken."""
-        return self._pattern.sub(rf"\g<0>{BREAK}", text)
 
-    def break_ask(self, ask: Ask) -> Ask:
-        """The ask with no control token in anything that an engine may write into its prompt.
+def break_json(text: str) -> str:
+    """The same for what should be JSON, whose strings a template may write one by one."""
+    return break_text(_STRING.sub(lambda match: f'"{break_text(match[1])}{match[2]}', text))
 
-        Raises InvalidAsk for one in the name of a tool, and for arguments nested too deeply to be looked through.
-        """
-        if self._is_plainly_clean(ask):
-            return ask
-        for at, tool in enumerate(ask.tools):
-            if self.within(tool.name):
-                raise InvalidAsk("A tool's name must not contain a control token.", param=f"tools[{at}].name")
-        return replace(
-            ask,
-            messages=tuple(self._message(message, f"messages[{at}]") for at, message in enumerate(ask.messages)),
-            tools=tuple(self._tool(tool) for tool in ask.tools),
-            format=self._format(ask.format),
-        )
 
-    def _is_plainly_clean(self, ask: Ask) -> bool:
-        """Whether this is one of the usual asks, nothing but messages of text, and has no control token in it."""
-        if ask.tools or ask.format.schema is not None:
-            return False
-        return all(
-            message.name is None
-            and all(isinstance(part, Text) and not self.within(part.text) for part in message.parts)
-            for message in ask.messages
-        )
+def break_text(text: str, own: int = 0) -> str:
+    """The text with every control token broken, and what would become one with the text before or behind it.
 
-    def __repr__(self) -> str:
-        return f"<ControlTokens {len(self._pattern.pattern)} characters>"
+    `own` is how many characters at its beginning are the operator's: only tokens that reach beyond them are broken.
+    """
+    if not ("<" in text or "[" in text or "]" in text or "\\" in text or text.startswith(_COMPLETING)):
+        return text  # most texts have nothing that begins a token
+    if _SUSPECT.search(text) is None and not _unfinished(text) and not text.startswith(_COMPLETING):
+        return text
+    breaks = {1} if not own and _COMPLETES.match(text) else set()
+    for read in (_Reading(text), _Unescaped(text)) if _ESCAPE.search(text) else (_Reading(text),):
+        for match in _TOKEN.finditer(read.text):
+            if read.at(match.end(match.lastindex or 0)) > own:
+                breaks.add(max(read.at(match.start() + 1), own))
+        # What begins at the end must not go on in the next text, even where the end is the operator's.
+        breaks |= {max(read.at(start + 1), own) for start in _unfinished(read.text)}
+    places = sorted(breaks)
+    return BREAK.join(text[start:end] for start, end in zip([0, *places], [*places, len(text)], strict=True))
 
-    def _message(self, message: Message, param: str) -> Message:
-        name = None if message.name is None else self.break_text(message.name)
-        return replace(message, parts=tuple(self._part(part, param) for part in message.parts), name=name)
 
-    def _part(self, part: Part, param: str) -> Part:
-        match part:
-            case ToolCall(call_id, name, arguments):
-                return ToolCall(self.break_text(call_id), self.break_text(name), self._arguments(arguments, param))
-            case ToolResult(call_id, text):
-                return replace(part, call_id=self.break_text(call_id), text=self.break_text(text))
-            case _:
-                return replace(part, text=self.break_text(part.text))
+def holds_token(text: str) -> bool:
+    """Whether a whole control token is written in this text."""
+    return _TOKEN.search(text) is not None
 
-    def _arguments(self, arguments: str, param: str) -> str:
-        """Arguments are JSON, which an engine may decode: there, a control token may hide behind escapes."""
-        if "\\" in arguments:
-            try:
-                value = json.loads(arguments)
-                broken = self._json(value)
-            except RecursionError:
-                raise InvalidAsk("The arguments of a tool call are nested too deeply.", param=param) from None
-            except ValueError:
-                return self.break_text(arguments)
-            if broken != value:
-                return json.dumps(broken, ensure_ascii=False)
-        return self.break_text(arguments)
 
-    def _tool(self, tool: Tool) -> Tool:
-        description = None if tool.description is None else self.break_text(tool.description)
-        return replace(tool, description=description, parameters=self._json(tool.parameters))
+def _unfinished(text: str) -> list[int]:
+    """Where tokens begin that the end of the text leaves unfinished. White space there does not count: templates strip
+    it; and no token has any, so only the last word is looked at."""
+    end = len(text.rstrip())
+    word = text[max(0, end - _LONGEST) : end].rsplit(None, 1)[-1:]
+    if not word or _BEGINS.isdisjoint(word[0]):
+        return []
+    starts = range(end - len(word[0]), end)
+    return [n for n in starts if text[n:end] in _PREFIXES or _UNFINISHED.fullmatch(text, n, end)]
 
-    def _format(self, form: OutputFormat) -> OutputFormat:
-        name = None if form.name is None else self.break_text(form.name)
-        description = None if form.description is None else self.break_text(form.description)
-        return replace(form, name=name, description=description, schema=self._json(form.schema))
 
-    def _json(self, value: Any) -> Any:
-        """A decoded JSON value with its strings broken, keys included. Its depth was bounded when it was parsed."""
-        match value:
-            case str():
-                return self.break_text(value)
-            case list():
-                return [self._json(item) for item in value]
-            case dict():
-                return {self.break_text(key): self._json(item) for key, item in value.items()}
-            case _:
-                return value
+class _Reading:
+    """A text as an engine may read it, and the way back to the places in it as written."""
+
+    def __init__(self, written: str) -> None:
+        self.text = written
+
+    def at(self, place: int) -> int:
+        """The place as written of a place in `text`."""
+        return place
+
+
+class _Unescaped(_Reading):
+    """A text with the escapes of JSON read. Whether they are escapes is not ours to know: both readings count."""
+
+    def __init__(self, written: str) -> None:
+        self._ends: list[tuple[int, int]] = [(0, 0)]
+        """Where escapes end: in what is read, and as written."""
+        super().__init__(_ESCAPE.sub(self._read, written))
+
+    def at(self, place: int) -> int:
+        end, written_end = self._ends[bisect_right(self._ends, place, key=itemgetter(0)) - 1]
+        return written_end + place - end
+
+    def _read(self, match: re.Match[str]) -> str:
+        end, written_end = self._ends[-1]
+        self._ends.append((end + match.start() - written_end + 1, match.end()))
+        return chr(int(match[1], 16)) if match[1] else "/"
 
 
 REPEATS: Final = 50
@@ -193,8 +215,7 @@ class Handling(StrEnum):
 
 def probe_texts(token: str) -> Probe:
     """What to send to find out how an engine handles this control token."""
-    broken = ControlTokens((token,)).break_text(token)
-    return Probe(plain="x", control=token * REPEATS, broken=broken * REPEATS)
+    return Probe(plain="x", control=token * REPEATS, broken=break_text(token) * REPEATS)
 
 
 def judge(plain: int, control: int, broken: int) -> Handling:

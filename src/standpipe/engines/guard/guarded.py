@@ -1,11 +1,11 @@
-"""What stands before every engine that takes strangers' words: no control token of theirs becomes a turn, and gpt-oss
-is asked and read the way it needs, wherever it runs.
+"""What stands before every engine: gpt-oss is asked and read the way it needs, wherever it runs, and each engine is
+probed for what it does with control tokens.
 
 `Guarded` wraps any engine; `HarmonyUpstream` is the one whose Harmony comes as it was written and is read by us. What
-is broken, prepared and repaired is decided by `control_tokens` and `dialects.harmony`; here stands what it takes to put
-that between an engine and a sink. Once, when asked to (`probe`), a guard measures whether breaking control tokens is
-enough. A turn that makes no sense and has said nothing ends without a word, which the pool takes for an invitation to
-try once more.
+is prepared and repaired is decided by `dialects.harmony`; here stands what it takes to put that between an engine and a
+sink. A turn that makes no sense and has said nothing ends without a word, which the pool takes for an invitation to
+try once more. That no control token of a client gets into a prompt is seen to where requests leave (`control_tokens`);
+once, when asked to (`probe`), a guard measures whether breaking them is enough.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from typing import Any, Final, Protocol
 
 from msgspec.structs import replace
 
-from standpipe.chat.ask import Ask, Message, Role, Sampling, Text
+from standpipe.chat.ask import Ask, JsonObject, Message, Role, Sampling, Text
 from standpipe.chat.errors import Failure
 from standpipe.chat.events import Event, Finished, FinishReason, Started, says_something
 from standpipe.dialects.harmony.filter import HarmonyFilter
@@ -27,7 +27,7 @@ from standpipe.dialects.harmony.prompt import prepare, raw_request
 from standpipe.dialects.harmony.reader import HarmonyReader
 from standpipe.dialects.openai.to_engine import request_body
 from standpipe.engines.engine import Engine, EngineWrapper, Sink, SinkWrapper
-from standpipe.engines.guard.control_tokens import ControlTokens, Handling, judge, probe_texts
+from standpipe.engines.guard.control_tokens import Handling, judge, probe_texts
 from standpipe.engines.upstream import Upstream
 from standpipe.flow import Flow
 
@@ -45,16 +45,14 @@ def speaks_harmony(model: str | None) -> bool:
 class Guarded(EngineWrapper):
     """The engine behind its guard. `handling` is None until it has been probed."""
 
-    def __init__(self, engine: Engine, tokens: ControlTokens, *, reads_harmony: bool = True) -> None:
+    def __init__(self, engine: Engine, *, reads_harmony: bool = True) -> None:
         """`reads_harmony` is false for one whose Harmony is read by us."""
         super().__init__(engine)
-        self._tokens = tokens
         self._reads_harmony = reads_harmony
         self.handling: Handling | None = None
 
     def answer(self, ask: Ask, sink: Sink) -> Coroutine[Any, Any, None]:
         """As `Engine.answer`. Not a coroutine itself: one that waits inside another costs every answer memory."""
-        ask = self._tokens.break_ask(ask)
         if self._reads_harmony and speaks_harmony(ask.model):
             repaired = _TurnSink(HarmonyFilter(ask, secrets.token_hex(4)), sink)
             return self._engine.answer(prepare(ask, reasoning_as_text=False), repaired)
@@ -77,7 +75,8 @@ class Guarded(EngineWrapper):
 
     async def _prompt_tokens(self, text: str) -> int | None:
         count = _PromptTokens()
-        ask = Ask((Message(Role.USER, (Text(text),)),), sampling=Sampling(max_tokens=1))
+        message = Message(Role.USER, (Text(text),))
+        ask = Ask((message,), sampling=Sampling(max_tokens=1), operator_prompt=text)
         await self._engine.answer(ask, count)
         return count.found
 
@@ -88,7 +87,7 @@ class Guarded(EngineWrapper):
 class HarmonyUpstream(Upstream):
     """llama.cpp with gpt-oss, its own parsing switched off: Harmony comes as it was written, and is read by us."""
 
-    def _body(self, ask: Ask, model: str) -> bytes:
+    def _document(self, ask: Ask, model: str) -> JsonObject:
         raw = raw_request(ask)
         extras = self._capabilities.extras
         return request_body(raw.ask, model, extras=replace(extras, fields=extras.fields | raw.fields))

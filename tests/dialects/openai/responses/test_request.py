@@ -442,4 +442,4 @@ def test_whatever_stands_anywhere_is_an_ask_or_the_clients_fault(place, value):
     except (InvalidAsk, Unsupported, TooLarge):
         return
     assert parsed.ask.messages
-    msgspec.json.decode(request_body(parsed.ask, "m", extras=LLAMA))
+    msgspec.json.decode(msgspec.json.encode(request_body(parsed.ask, "m", extras=LLAMA)))
