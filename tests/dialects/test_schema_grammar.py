@@ -188,6 +188,19 @@ def test_any_json_fits_the_schema_of_anything(value: Any, indent: int | None) ->
     assert matches(rules.text(rules.use("value")), json.dumps(value, ensure_ascii=False, indent=indent))
 
 
+def test_no_control_token_is_asked_for_and_the_value_is_the_same() -> None:
+    schema = {
+        "type": "object",
+        "properties": {"<|end|>": {"enum": ["<|call|>", {"a": "<<|end|>"}]}},
+        "required": ["<|end|>"],
+    }
+    text = grammar(schema)
+    assert "<|" not in text
+    written = '{"<|end|>":"<|call|>"}'.replace("<|", "\\u003c|")
+    assert matches(text, written)
+    assert json.loads(written) == {"<|end|>": "<|call|>"}
+
+
 def test_all_of_json_is_gbnf() -> None:
     rules = Grammar()
     rules.use("value")

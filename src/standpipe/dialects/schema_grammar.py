@@ -129,8 +129,7 @@ class _SchemaReader:
         values = [schema["const"]] if "const" in schema else schema["enum"]
         if not isinstance(values, list) or not values:
             raise self._unsupported("it must be a list of values", f"{param}.enum")
-        texts = (json.dumps(value, ensure_ascii=False, separators=(",", ":")) for value in values)
-        return self._grammar.add(" | ".join(literal(text) for text in dict.fromkeys(texts)))
+        return self._grammar.add(" | ".join(dict.fromkeys(map(_json_literal, values))))
 
     def _combined(self, key: str, schema: Mapping[str, Any], param: str) -> str | None:
         """`anyOf`; and, where strictness was not asked for, what else comes down to one of several."""
@@ -231,7 +230,7 @@ class _SchemaReader:
 
     def _pair(self, key: str, schema: Any, param: str) -> str:
         space = self._grammar.use("space")
-        name = literal(json.dumps(key, ensure_ascii=False))
+        name = _json_literal(key)
         return self._grammar.add(f'{name} {space} ":" {space} {self._inside(schema, param)} {space}')
 
     def _members(self, pairs: Sequence[tuple[str, bool]]) -> str:
@@ -262,6 +261,11 @@ class _SchemaReader:
         value = self._inside(extra, f"{param}.additionalProperties")
         pair = self._grammar.add(f'{self._grammar.use("string")} {space} ":" {space} {value} {space}')
         return self._grammar.add(f'"{{" {space} ({pair} ("," {space} {pair})*)? "}}"')
+
+
+def _json_literal(value: Any) -> str:
+    """A JSON value as it must be written: without a control token, for which JSON has an escape."""
+    return literal(json.dumps(value, ensure_ascii=False, separators=(",", ":")).replace("<|", "\\u003c|"))
 
 
 _OTHER: Final = {

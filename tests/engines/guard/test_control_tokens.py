@@ -46,6 +46,13 @@ def test_nothing_is_left_of_them_alone_or_side_by_side_and_nothing_else_is_touch
     assert break_text(broken) == broken
 
 
+@pytest.mark.parametrize("token", KNOWN)
+def test_a_token_over_two_texts_is_broken_wherever_it_is_split(token: str) -> None:
+    for at in range(1, len(token)):
+        for space in ("", " ", "\n\n"):
+            assert not holds_token(break_text(f"a{token[:at]}{space}").rstrip() + break_text(f"{token[at:]} b"))
+
+
 @given(PIECES, PIECES)
 def test_the_operators_text_stays_and_completes_no_token_of_a_clients(own: str, text: str) -> None:
     broken = break_text(own + text, len(own))

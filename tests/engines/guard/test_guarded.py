@@ -81,7 +81,7 @@ def test_a_probe_does_not_wait_for_ever():
             await asyncio.Event().wait()
 
     async def scene():
-        guard = Guarded(Silent(Script()), ControlTokens())
+        guard = Guarded(Silent(Script()))
         return await guard.probe(), asyncio.get_running_loop().time()
 
     assert run(scene()) == (Handling.UNCLEAR, 120)
