@@ -1,7 +1,7 @@
 """The last hour in small numbers: what is counted, what is forgotten, and what fairness means."""
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from standpipe.observe.history import CLIENTS, History
@@ -144,6 +144,7 @@ def test_lately_means_the_last_five_minutes():
     assert history.clients(START + 300) == {"new": 7.0}
 
 
+@settings(deadline=None)
 @given(st.lists(st.tuples(st.floats(0, 400), st.floats(0, 9000), st.integers(0, 5000)), max_size=60))
 def test_whatever_comes_the_memory_is_an_hour_and_the_sums_fit(events):
     history = History(START)

@@ -5,7 +5,7 @@ import re
 import pytest
 
 from standpipe.observe.hooks import Record
-from standpipe.observe.log import ClientHash, RequestLog, build
+from standpipe.observe.log import TRACEBACK, TRACEBACKS, ClientHash, RequestLog, build
 
 RECORD = Record(
     id="abc",
@@ -85,5 +85,34 @@ def test_a_log_that_cannot_be_written_costs_nobody_an_answer():
         def write(self, _):
             raise OSError(28, "No space left on device")
 
-    RequestLog(build("json", "info", Full()))(RECORD)
-    build("json", "info", io.StringIO()).info("half a character", told="\ud800")
+    for out in (Full(), None):
+        log = build("json", "info", out)
+        RequestLog(log)(RECORD)
+        assert log.dropped == 1
+
+
+def test_half_a_character_does_not_cost_the_line():
+    out = io.StringIO()
+    build("json", "info", out).info("odd", text="\ud800", id="abc")
+    assert json.loads(out.getvalue())["text"] == r"'\ud800'"
+
+
+def deep(calls):
+    if not calls:
+        raise ValueError("x" * 100_000)
+    deep(calls - 1)
+
+
+def test_a_bug_is_bounded_in_size_and_rate():
+    out = io.StringIO()
+    log = build("json", "info", out)
+    for number in range(TRACEBACKS + 5):
+        try:
+            deep(200)
+        except ValueError as error:
+            log.error("bug", error=error, id=str(number))  # noqa: TRY400
+    lines = [json.loads(line) for line in out.getvalue().splitlines()]
+    assert [line["id"] for line in lines] == [str(number) for number in range(TRACEBACKS + 5)]
+    assert all(len(line["exception"]) < TRACEBACK + 20 for line in lines)
+    assert [line["exception"].startswith("Traceback") for line in lines] == [True] * TRACEBACKS + [False] * 5
+    assert "ValueError" in lines[-1]["exception"]

@@ -164,6 +164,7 @@ class App:
             queue=self.line.statistics(),
             engines=self.board.engines(),
             proxy_warnings=len(self._alarm.warnings),
+            log_lines_dropped=self._log.dropped,
             edge=None if self.edge is None else self.edge(),
         )
 

@@ -28,6 +28,7 @@ from standpipe.engines.llama.llama import LlamaFailed
 from standpipe.models.catalog import ModelUnavailable
 from standpipe.observe import log as logs
 from standpipe.observe.log import Logger
+from standpipe.observe.outlet import Outlet
 from standpipe.policy.identity import Trust
 from standpipe.settings import Settings, SettingsError
 from standpipe.terminal import banner, weights
@@ -39,13 +40,25 @@ _NO_DESCRIPTOR = {errno.EMFILE, errno.ENFILE}
 
 def serve(settings: Settings) -> int:
     """Serve until told to stop. Gives the process's exit status: 0, or 1 when it could not start."""
-    log = logs.build(settings.log_format, settings.log_level)
-    with asyncio.Runner(loop_factory=_loop_factory()) as runner:
-        try:
+    _occupy()
+    log = logs.build(settings.log_format, settings.log_level, sys.stderr)
+    try:
+        with asyncio.Runner(loop_factory=_loop_factory()) as runner:
             return runner.run(_serve(settings, log))
-        except (SettingsError, ModelUnavailable, LlamaFailed, ListenError) as error:
-            print(f"standpipe: {error}", file=sys.stderr)  # noqa: T201 - there is no server to log for
-            return 2 if isinstance(error, SettingsError) else 1
+    except (SettingsError, ModelUnavailable, LlamaFailed, ListenError) as error:
+        Outlet(sys.stderr).write(f"standpipe: {error}\n")  # there is no server to log for
+        return 2 if isinstance(error, SettingsError) else 1
+    finally:
+        log.close()
+
+
+def _occupy() -> None:
+    """Let no socket get the number of a standard stream that was closed before we began: libraries write to those."""
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # gets the lowest free number
 
 
 def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
@@ -136,7 +149,7 @@ async def _answer(
     signals.on_hang_up = partial(_reload, server, log)
     app.edge = server.statistics
     _calm_collector()
-    banner.show(settings, app.pool.resolve(None), doors.public[0], reasons)
+    Outlet(sys.stdout).write(banner.text(settings, app.pool.resolve(None), doors.public[0], reasons))
     log.info("serving", address=banner.address(settings, doors.public[0]))
     await signals.drain.wait()
     log.info("draining", grace=settings.grace)

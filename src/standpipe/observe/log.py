@@ -7,7 +7,7 @@ and changes daily, so that yesterday's lines cannot be joined with today's.
 from __future__ import annotations
 
 import hashlib
-import sys
+import time
 import traceback
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -17,6 +17,7 @@ from typing import Any, TextIO
 import msgspec
 
 from standpipe.observe.hooks import Record
+from standpipe.observe.outlet import Outlet
 
 
 class Level(IntEnum):
@@ -32,6 +33,13 @@ Form = Callable[[Level, str, dict[str, Any]], str]
 """Makes one line of a level, what happened, and its fields."""
 
 _DAY = 86_400.0
+_MINUTE = 60.0
+TRACEBACKS = 10
+"""A minute. A bug that every request meets must not fill the disk."""
+TRACEBACK = 8192
+"""Characters of one, at most: its beginning and its end."""
+FRAMES = 30
+"""The innermost calls that are shown of each exception."""
 _REMEMBERED = 4096
 """Names of clients that need not be made anew; for speed only."""
 
@@ -62,14 +70,23 @@ class ClientHash:
 
 
 class Logger:
-    """Writes one line for each thing that happens, in one write. A line that cannot be written is dropped: that must
-    not cost anybody an answer."""
+    """Writes one line for each thing that happens. A line that cannot be written is dropped and counted: it must not
+    cost anybody an answer."""
 
-    def __init__(self, out: TextIO, form: Form, least: Level) -> None:
-        """Lines below the level `least` are dropped."""
+    def __init__(self, out: Outlet, form: Form, least: Level) -> None:
+        """Lines below the level `least` are left out."""
         self._out = out
         self._form = form
-        self._least = least
+        self.least = least
+        self._tracebacks = 0
+        self._since = -_MINUTE
+        self._reported = 0
+        out.on_flow = self._flows
+
+    @property
+    def dropped(self) -> int:
+        """Lines that nobody will read, since the start."""
+        return self._out.dropped
 
     def debug(self, event: str, **fields: Any) -> None:
         self._write(Level.DEBUG, event, fields)
@@ -81,26 +98,45 @@ class Logger:
         self._write(Level.WARNING, event, fields)
 
     def error(self, event: str, *, error: BaseException | None = None, **fields: Any) -> None:
-        """`error` is told with its traceback."""
+        """`error` is written with its traceback, of bounded size; of too many in a minute, only what they were."""
         if error is not None:
-            fields["exception"] = "".join(traceback.format_exception(error)).rstrip()
+            fields["exception"] = self._describe(error)
         self._write(Level.ERROR, event, fields)
 
+    def _describe(self, error: BaseException) -> str:
+        now = time.monotonic()
+        if now - self._since >= _MINUTE:
+            self._since, self._tracebacks = now, 0
+        self._tracebacks += 1
+        if self._tracebacks > TRACEBACKS:
+            return f"{type(error).__name__} (no traceback: more than {TRACEBACKS} in a minute)"
+        text = "".join(traceback.format_exception(error, limit=-FRAMES)).rstrip()
+        half = TRACEBACK // 2
+        return text if len(text) <= TRACEBACK else f"{text[:half]}\n[...]\n{text[-half:]}"
+
+    def _flows(self) -> None:
+        lost, self._reported = self._out.dropped - self._reported, self._out.dropped
+        self.warning("log lines were dropped: whoever reads the log did not keep up", lines=lost)
+
     def _write(self, level: Level, event: str, fields: dict[str, Any]) -> None:
-        if level < self._least:
+        if level < self.least:
             return
         try:
-            self._out.write(self._form(level, event, fields))
-            self._out.flush()
-        except (OSError, ValueError):  # no room, nobody who reads; or a text that is no Unicode
-            return
+            line = self._form(level, event, fields)
+        except ValueError:  # half a character
+            line = self._form(level, event, {name: ascii(value) for name, value in fields.items()})
+        self._out.write(line)
+
+    def close(self) -> None:
+        """Write what still waits, if its reader takes it soon."""
+        self._out.close()
 
 
-def build(form: str, level: str, out: TextIO | None = None) -> Logger:
-    """The logger. `form` is auto, human or json; lines go to `out` (standard error)."""
-    out = out or sys.stderr
-    human = form == "human" or (form == "auto" and out.isatty())
-    return Logger(out, _Human(colours=out.isatty()) if human else _as_json, Level[level.upper()])
+def build(form: str, level: str, out: TextIO | None) -> Logger:
+    """The logger. `form` is auto, human or json; None is a stream that is closed."""
+    outlet = Outlet(out)
+    human = form == "human" or (form == "auto" and outlet.terminal)
+    return Logger(outlet, _Human(colours=outlet.terminal) if human else _as_json, Level[level.upper()])
 
 
 def _as_json(level: Level, event: str, fields: dict[str, Any]) -> str:
@@ -125,9 +161,9 @@ class _Human:
     def __call__(self, level: Level, event: str, fields: dict[str, Any]) -> str:
         exception = fields.pop("exception", None)
         event = event if event.isprintable() else ascii(event)
-        time = f"{datetime.now().astimezone():%H:%M:%S}"
+        clock = f"{datetime.now().astimezone():%H:%M:%S}"
         words = [
-            self._in(_DIM, time),
+            self._in(_DIM, clock),
             self._in(_COLOURS[level], f"{level.name.lower():7}"),
             self._in(_BOLD, f"{event:{_EVENT_WIDTH}}" if fields else event),
         ]

@@ -35,6 +35,7 @@ class Now(Struct, frozen=True):
     queue: LineStatistics
     engines: tuple[EngineState, ...]
     proxy_warnings: int
+    log_lines_dropped: int
     edge: EdgeStatistics | None
 
 
@@ -98,6 +99,7 @@ class Metrics:
         yield from _queue(now.queue)
         yield from _engines(now.engines)
         yield _gauge("proxy_warnings", "Signs that a proxy in front is not set up (see the log)", now.proxy_warnings)
+        yield _counter("log_lines_dropped", "Log lines that could not be written", (), [((), now.log_lines_dropped)])
         if now.edge is not None:
             yield from _edge(now.edge)
 

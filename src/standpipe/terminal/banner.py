@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import socket
-import sys
 
 from standpipe.edge.listen import address_of
 from standpipe.settings import Settings
@@ -24,8 +23,8 @@ def address(settings: Settings, sock: socket.socket) -> str:
     return f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"
 
 
-def show(settings: Settings, model: str, sock: socket.socket, reasons: tuple[str, ...]) -> None:
-    """Print the lines on standard output. `reasons` say of each engine what it is."""
+def text(settings: Settings, model: str, sock: socket.socket, reasons: tuple[str, ...]) -> str:
+    """The lines, for a person at a terminal. `reasons` say of each engine what it is."""
     where = address(settings, sock)
     socket_flag = f"--unix-socket {address_of(sock)} " if sock.family == socket.AF_UNIX else ""
     body = '{"messages":[{"role":"user","content":"Hello!"}]}'
@@ -41,8 +40,7 @@ def show(settings: Settings, model: str, sock: socket.socket, reasons: tuple[str
     if settings.admin_port:
         lines.append(f"  admin    http://{settings.admin_host}:{settings.admin_port}/metrics /healthz /readyz")
     lines.append("  stop     Ctrl-C; running answers may finish")
-    print("\n".join(lines), flush=True)  # noqa: T201 - it is for a person at a terminal
-    sys.stdout.flush()
+    return "\n".join([*lines, ""])
 
 
 def _reach(settings: Settings, sock: socket.socket) -> str:
