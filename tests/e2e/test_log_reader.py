@@ -37,7 +37,7 @@ def test_a_log_reader_that_stalls_stalls_nobody_and_is_told_what_it_missed(serve
         lines.append(json.loads(log.readline()))
     written = sum(line["event"] == "request" for line in lines)
     assert 0 < written < 400
-    assert lines[-1]["lines"] == 400 - written
+    assert 400 - written <= lines[-1]["lines"] <= 400 - written + 2  # the alarm about proxies has a line, too
     ask(server.url, 1)
     assert json.loads(log.readline())["event"] == "request"
 
