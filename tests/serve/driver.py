@@ -109,7 +109,7 @@ class Tap:
         self.engines = [Scripted(script) for script in scripts or (Script(),)]
         self.log = io.StringIO()
         self.settings = Settings(**settings)
-        self.house = App(
+        self.app = App(
             self.settings,
             self.engines,
             log.build("json", "info", self.log),
@@ -120,11 +120,11 @@ class Tap:
         )
 
     async def __aenter__(self) -> Self:
-        await self.house.__aenter__()
+        await self.app.__aenter__()
         return self
 
     async def __aexit__(self, *error: object) -> None:
-        await self.house.__aexit__(*error)
+        await self.app.__aexit__(*error)
 
     async def send(
         self,
@@ -138,7 +138,7 @@ class Tap:
     ) -> Reply:
         reply = reply or Reply()
         content = body if isinstance(body, bytes) else json.dumps(body).encode()
-        await self.house.guard(Request(method, path, content, {"host": "localhost"} | (headers or {}), peer), reply)
+        await self.app.guard(Request(method, path, content, {"host": "localhost"} | (headers or {}), peer), reply)
         return reply
 
     async def ask(

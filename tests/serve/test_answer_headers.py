@@ -120,7 +120,7 @@ def test_what_asks_no_engine_carries_an_id_and_nothing_of_an_ask(method, path, s
 
 @scene(Script())
 async def test_whoever_is_turned_away_before_there_is_a_request_has_an_id_too(tap):
-    refusal = tap.house.guard.refuse(408, "Too slow.")
+    refusal = tap.app.guard.refuse(408, "Too slow.")
     assert dict(refusal.headers)[b"x-request-id"].decode() in refusal.body.decode()
 
 

@@ -126,7 +126,7 @@ async def test_it_is_kept_for_its_time_and_no_longer_whether_anybody_asks_or_not
     await asyncio.sleep(599)
     assert (await tap.send("GET", f"{PATH}/{kept}")).status == 200
     await asyncio.sleep(12)
-    assert len(tap.house.kept) == 0
+    assert len(tap.app.kept) == 0
     assert (await tap.send("GET", f"{PATH}/{kept}")).status == 404
 
 
@@ -134,7 +134,7 @@ async def test_it_is_kept_for_its_time_and_no_longer_whether_anybody_asks_or_not
 async def test_what_shall_not_be_kept_is_not(tap):
     reply = await tap.send("POST", PATH, HELLO | {"store": False})
     assert reply.json["store"] is False
-    assert len(tap.house.kept) == 0
+    assert len(tap.app.kept) == 0
 
 
 @scene(Script(tokens=9, fault=Fault(FaultKind.CUT, 3)), **KEEPING)
@@ -142,7 +142,7 @@ async def test_half_an_answer_is_not_kept(tap):
     streamed = await tap.send("POST", PATH, HELLO | {"stream": True})
     assert (streamed.end_kind, final(streamed)["status"]) == ("abort", "failed")
     assert (await tap.send("POST", PATH, HELLO)).status == 502
-    assert len(tap.house.kept) == 0
+    assert len(tap.app.kept) == 0
 
 
 @scene(Script(tokens=50, rate=10), **KEEPING)
@@ -152,7 +152,7 @@ async def test_an_answer_that_nobody_waited_for_is_not_kept(tap):
     await asyncio.sleep(1)
     asking.cancel()
     await asyncio.wait((asking,))
-    assert len(tap.house.kept) == 0
+    assert len(tap.app.kept) == 0
 
 
 @scene(Script(tokens=30), max_tokens=4, **KEEPING)
@@ -174,7 +174,7 @@ async def _with_query(tap, kept):
     request = Request("GET", f"{PATH}/{kept}", b"", {"host": "localhost"}, "192.0.2.1")
     request.query = "stream=true&starting_after=3"
     reply = Reply()
-    await tap.house.guard(request, reply)
+    await tap.app.guard(request, reply)
     assert (reply.status, reply.json["error"]["param"]) == (400, "stream")
 
 
@@ -207,7 +207,7 @@ async def test_a_kept_conversation_that_waits_is_counted_with_what_waits(tap):
     async with asyncio.TaskGroup() as group:
         running, waiting = (group.create_task(tap.send("POST", PATH, going_on)) for _ in range(2))
         await asyncio.sleep(1)
-        assert tap.house.line.statistics().bytes > 7000 * len("water ")
+        assert tap.app.line.statistics().bytes > 7000 * len("water ")
     assert running.result().status == waiting.result().status == 200
 
 

@@ -41,10 +41,10 @@ def scene(engine: Scripted, **settings: Any):
     def decorate(function):
         async def body():
             tap = Tap(Script(), **settings)
-            # The house is built anew around the engine of this scene.
+            # The app is built anew around the engine of this scene.
             tap.engines = [engine]
-            house = tap.house
-            tap.house = type(house)(tap.settings, [engine], house._log, address="http://127.0.0.1", local=True)
+            app = tap.app
+            tap.app = type(app)(tap.settings, [engine], app._log, address="http://127.0.0.1", local=True)
             async with tap:
                 await function(tap, engine)
 
@@ -103,7 +103,7 @@ def test_an_engines_failure_is_answered_in_the_clients_words(fault, status, para
     async def failing(tap, engine):
         reply = await tap.send("POST", PATH, {"input": "a"})
         assert (reply.status, reply.json["error"]["param"]) == (status, param)
-        assert tap.house.line.statistics().running == 0
+        assert tap.app.line.statistics().running == 0
 
     failing()
 
@@ -111,13 +111,13 @@ def test_an_engines_failure_is_answered_in_the_clients_words(fault, status, para
 def charged(tap):
     """What the line is told of each ask's cost, from now on."""
     told: list[dict[str, Any]] = []
-    settle = tap.house.line.settle
+    settle = tap.app.line.settle
 
     def listen(place, **cost):
         told.append(cost)
         settle(place, **cost)
 
-    tap.house.line.settle = listen
+    tap.app.line.settle = listen
     return told
 
 
@@ -142,10 +142,10 @@ async def test_it_waits_in_the_same_line_and_takes_a_slot(tap, engine):
         first = group.create_task(tap.send("POST", PATH, {"input": "a"}))
         second = group.create_task(tap.send("POST", PATH, {"input": "b"}, peer="192.0.2.9"))
         await asyncio.sleep(1)
-        assert (tap.house.line.statistics().running, tap.house.line.statistics().waiting) == (1, 1)
+        assert (tap.app.line.statistics().running, tap.app.line.statistics().waiting) == (1, 1)
     assert asyncio.get_running_loop().time() - started == pytest.approx(4)
     assert first.result().status == second.result().status == 200
-    assert tap.house.pool.statistics().busy == 0
+    assert tap.app.pool.statistics().busy == 0
 
 
 @scene(Embedding(Script(slots=1), seconds=60), pace_interval=0)
@@ -157,7 +157,7 @@ async def test_a_client_that_leaves_stops_the_work(tap, engine):
     await asyncio.wait((asking,))
     assert engine.cancelled == 1
     assert tap.asks[-1]["status"] == 499
-    assert (tap.house.line.statistics().running, tap.house.pool.statistics().busy) == (0, 0)
+    assert (tap.app.line.statistics().running, tap.app.pool.statistics().busy) == (0, 0)
 
 
 @scene(Embedding(Script()), pace_interval=1, pace_waiting=0)

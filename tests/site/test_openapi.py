@@ -35,7 +35,7 @@ def with_tap(scene, **settings):
 def served(**settings):
     async def scene(tap):
         reply = await tap.send("GET", "/openapi.json")
-        return reply.json, tap.house.pages.paths, tap.house.guard._routes
+        return reply.json, tap.app.pages.paths, tap.app.guard._routes
 
     return with_tap(scene, **settings)
 

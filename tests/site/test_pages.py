@@ -175,7 +175,7 @@ def test_a_page_is_made_anew_when_a_fact_changes_and_only_then():
             first = await tap.send("GET", "/")
             again = await tap.send("GET", "/")
             assert first.headers["etag"] == again.headers["etag"]
-            tap.house.pool._members[0].models = ("two",)
+            tap.app.pool._members[0].models = ("two",)
             changed = await tap.send("GET", "/")
             assert "two" in changed.body.decode()
             assert changed.headers["etag"] != first.headers["etag"]
@@ -239,7 +239,7 @@ def test_the_status_streams_the_same_bytes_to_all_and_ends_when_the_house_drains
             assert replies[0].body == replies[1].body
             assert replies[0].headers["content-type"] == "text/event-stream"
             assert replies[0].frames[0]["status"] == "ok"
-            tap.house.admission.drain()
+            tap.app.admission.drain()
             await asyncio.gather(*watching)
             assert [reply.end_kind for reply in replies] == ["end", "end"]
 
