@@ -1,4 +1,4 @@
-"""Drives a house without sockets: requests as values, replies as records, a client that can leave or stop reading."""
+"""Drives an app without sockets: requests as values, replies as records, a client that can leave or stop reading."""
 
 from __future__ import annotations
 

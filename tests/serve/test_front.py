@@ -21,6 +21,6 @@ from tests.serve.driver import Tap
     ],
 )
 def test_a_shells_refusal_says_whose_fault_it_is(status, kind):
-    refusal = Tap().house.guard.refuse(status, "Why.")
+    refusal = Tap().app.guard.refuse(status, "Why.")
     error = json.loads(refusal.body)["error"]
     assert (refusal.status, error["type"], error["message"]) == (status, kind, "Why.")
