@@ -8,6 +8,7 @@ import sys
 import tempfile
 from contextlib import asynccontextmanager
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import uvloop
@@ -94,7 +95,7 @@ def house(tmp_path, monkeypatch):
                 "tiny:1",
                 Options(**chosen),
                 log=Log(),
-                timeouts=Timeouts(poll=poll, silence=silence, warm=warm, grace=PATIENT),
+                timeouts=Timeouts(poll=poll, silence=silence, busy=silence, warm=warm, grace=PATIENT),
                 command=(sys.executable, "-S", "-E", str(PRETENDED), str(tmp_path)),
             )
             try:
@@ -225,6 +226,25 @@ def test_a_start_that_fails_once_is_tried_again(run, house):
     assert len(house.told()) == 3
 
 
+def test_a_child_that_dies_of_an_ask_is_followed_by_another_at_once(run, house):
+    """However often: nobody else waits for a stranger's poison."""
+
+    async def scene():
+        async with house.engine("serve") as engine:
+            for _ in range(3):
+                engine._log.lines.clear()
+                with pytest.raises(EngineFailed):
+                    await answered(engine, "die")
+                with pytest.raises(EngineFailed, match="started again") as failed:
+                    await answered(engine)
+                assert 0 < failed.value.retry_after < PATIENT  # as long as a start takes
+                await engine._log.has("up again")
+                assert await answered(engine) == "Hello."
+            return engine.restarts
+
+    assert run(scene()) == 3
+
+
 def test_one_that_breaks_down_whenever_it_starts_stays_off(run, house):
     async def scene():
         async with house.engine("serve", "signal SIGABRT") as engine:
@@ -281,7 +301,7 @@ def test_without_the_package_the_extra_is_named(run, house, monkeypatch):
 def test_a_silent_child_is_killed_and_started_again(run, house):
     async def scene():
         async with house.engine("deaf", "serve", poll=0.05, silence=0.1) as engine:
-            await engine._log.has("has been silent")
+            await engine._log.has("the embedded engine")
             await engine._log.has("up again")
 
     run(scene())
@@ -443,8 +463,9 @@ def test_the_size_of_a_split_model_is_that_of_all_its_parts(tmp_path):
 class Watched:
     """A child and its control in one: ends when it is killed, answers as told."""
 
-    def __init__(self, answers):
+    def __init__(self, answers, works):
         self.answers = answers
+        self.works = works
         self.code = None
         self.killed_at = None
 
@@ -456,6 +477,10 @@ class Watched:
     def kill(self):
         self.code, self.killed_at = -9, asyncio.get_running_loop().time()
 
+    def computed(self):
+        """Seconds of processor time: all of them while it works."""
+        return self.works * asyncio.get_running_loop().time()
+
     async def fetch(self, method, path, *, within):
         assert (method, path) == ("GET", "/slots")
         delay, status = self.answers(asyncio.get_running_loop().time())
@@ -466,11 +491,13 @@ class Watched:
         return Answer(status, {}, b"[]")
 
 
-def watched(answers, until=10_000.0):
+def watched(answers, until=10_000.0, *, works=0.0, size=0):
     async def scene():
-        both = Watched(answers)
+        both = Watched(answers, works)
         options = Options(slots=1, context=1, threads=1)
-        life = Life(both, None, both, options, Timeouts(), lambda level, text: None, Path())
+        life = Life(
+            both, SimpleNamespace(bytes=size), None, both, options, Timeouts(), lambda level, text: None, Path()
+        )
         try:
             async with asyncio.timeout(until):
                 await life.watch()
@@ -482,17 +509,28 @@ def watched(answers, until=10_000.0):
 
 
 def test_a_child_that_answers_is_left_alone():
-    assert watched(lambda now: (4.9, 200)) is None
+    assert watched(lambda now: (9.9, 200)) is None
+
+
+def test_a_large_model_that_answers_between_long_batches_is_left_alone():
+    assert watched(lambda now: (19.0, 200), works=1.0, size=60e9) is None
 
 
 def test_one_that_is_slow_for_a_while_is_left_alone():
     assert watched(lambda now: (60.0, 200) if 100 < now < 115 else (0.0, 200)) is None
 
 
-def test_one_that_hangs_is_killed_between_one_and_two_silences():
-    killed = watched(lambda now: (60.0, 200) if now > 100 else (0.0, 200))
+def test_one_that_hangs_is_killed_after_its_silence():
+    killed = watched(lambda now: (60.0, 200) if now > 100 else (0.0, 200), works=0.01)
     assert killed is not None
-    assert 100 + 15 < killed <= 100 + 40
+    assert 100 + 17 < killed <= 100 + 26  # it is asked every 2.5 s
+
+
+@pytest.mark.parametrize(("size", "seconds"), [(0, 10), (12e9, 46)])
+def test_one_that_computes_without_an_answer_has_time_for_a_batch_of_its_model(size, seconds):
+    killed = watched(lambda now: (600.0, 200) if now > 100 else (0.0, 200), works=0.9, size=size)
+    assert killed is not None
+    assert 100 + seconds - 3 < killed <= 100 + seconds + 6
 
 
 def test_answers_that_are_faults_count_as_silence():

@@ -3,6 +3,7 @@
 import asyncio
 import os
 import signal
+from pathlib import Path
 
 import pytest
 import uvloop
@@ -160,6 +161,33 @@ def test_one_that_will_not_go_is_killed(run):
         return child.code
 
     assert run(scene()) == -signal.SIGKILL
+
+
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="needs proc(5)")
+def test_its_processor_time_is_known_while_it_lives(run):
+    async def scene():
+        child = await started("i=0; while [ $i -lt 100000 ]; do i=$((i+1)); done; echo ready; read -r x; read -r x")
+        computed = child.computed()
+        await child.stop(PATIENT)
+        return computed, child.computed()
+
+    computed, afterwards = run(scene())
+    assert computed is not None
+    assert computed > 0
+    assert afterwards is None
+
+
+def test_what_hears_of_its_end_first_is_told_before_whoever_waits(run):
+    told = []
+
+    async def scene():
+        child = await started("echo ready; read -r x; exit 7")
+        child.when_ended(lambda: told.append("ended"))
+        told.append(await child.wait())
+        await child.stop(PATIENT)
+
+    run(scene())
+    assert told == ["ended", 7]
 
 
 def test_stopping_twice_is_fine(run):

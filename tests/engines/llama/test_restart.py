@@ -21,6 +21,11 @@ def test_each_failure_in_a_row_doubles_the_wait_up_to_a_bound():
     assert found[-1] == LONGEST_DELAY
 
 
+def test_one_that_ended_under_load_is_followed_at_once_and_does_not_count():
+    by_itself, loaded = End(-9, served=1.0), End(-9, served=1.0, asks=2)
+    assert delays(*[loaded] * 20, by_itself, loaded, by_itself) == [*[0.0] * 20, 0.25, 0.0, 0.5]
+
+
 def test_having_lived_for_a_while_wipes_the_slate():
     assert delays(End(-9, 1.0), End(-9, 1.0), End(-9, SETTLED), End(-9, 1.0)) == [0.25, 0.5, 0.25, 0.5]
 

@@ -51,6 +51,8 @@ _PROMPT: Final = "prompt"
 """The file into which a slot that has read the operator's prompt is saved."""
 _LONGEST_SOCKET: Final = 100
 """Characters that fit into a socket's address on every system."""
+_WORK: Final = 0.1
+"""Of one processor: less is only waiting."""
 _PREFIX: Final = "standpipe-"
 _LOCK: Final = "lock"
 """Of private folders and of the file in them whose lock tells that the owner lives."""
@@ -82,15 +84,19 @@ class Options(Struct, frozen=True, kw_only=True):
 class Timeouts(Struct, frozen=True, kw_only=True):
     """Seconds. `start` is for a small model, `start_gigabyte` more for each gigabyte that has to be read from disk.
 
-    Every `poll` seconds the child is asked for its slots; after `silence` seconds without an answer it is killed. When
-    it is told to end it has `grace` to do so.
+    Every `poll` seconds the child is asked for its slots; after `silence` seconds without an answer it is killed. One
+    that computes meanwhile is not hanging: it is reading a batch, which takes longer the larger the model is, or it is
+    caught in an ask that never ends. It is killed after `busy`, and `busy_gigabyte` more for each gigabyte. When a
+    child is told to end it has `grace` to do so.
     """
 
     start: float = 60.0
     start_gigabyte: float = 20.0
     warm: float = 120.0
-    poll: float = 5.0
+    poll: float = 2.5
     silence: float = 20.0
+    busy: float = 10.0
+    busy_gigabyte: float = 3.0
     grace: float = 2.0
 
 
@@ -116,6 +122,7 @@ class Life(Struct, frozen=True):
     """A child, and what talks to it: asks go through `upstream`, questions about itself through `control`."""
 
     child: Child
+    model: Model
     upstream: Upstream
     control: Client
     options: Options
@@ -182,20 +189,30 @@ class Life(Struct, frozen=True):
 
     async def watch(self) -> int:
         """The child's exit code, as soon as it ends. A child that is silent for too long is made to."""
-        loop = asyncio.get_running_loop()
-        heard = loop.time()
-        while (code := await self.child.wait(self.timeouts.poll)) is None:
-            try:
-                # Its working loop must answer this; its health page is answered even when that loop hangs.
-                answer = await self.control.fetch("GET", "/slots", within=self.timeouts.poll)
-            except HttpFault:
-                answer = None
-            if answer is not None and answer.status == 200:
-                heard = loop.time()
-            elif loop.time() - heard >= self.timeouts.silence:
-                self.log("error", f"the embedded engine has been silent for {self.timeouts.silence:g} s")
+        loop, timeouts = asyncio.get_running_loop(), self.timeouts
+        busy = timeouts.busy + timeouts.busy_gigabyte * self.model.bytes / 1e9
+        asked: float | None = None  # since when there is no answer
+        while (code := await self.child.wait(timeouts.poll)) is None:
+            if asked is None:
+                asked, computed = loop.time(), self.child.computed()
+            left = asked + busy - loop.time()
+            if await self._answers(within=max(timeouts.poll, min(timeouts.silence, left))):
+                asked = None
+                continue
+            silent = loop.time() - asked
+            computes = _computes(computed, self.child.computed(), silent)
+            if silent >= (busy if computes else timeouts.silence):
+                what = "computes" if computes else "hangs"
+                self.log("error", f"the embedded engine {what} without an answer for {silent:.0f} s")
                 self.child.kill()
         return code
+
+    async def _answers(self, *, within: float) -> bool:
+        """Whether its working loop answers: its health page is answered even when that loop hangs."""
+        try:
+            return (await self.control.fetch("GET", "/slots", within=within)).status == 200
+        except HttpFault:
+            return False
 
     async def end(self) -> None:
         """End the child, and whatever it is being asked. Idempotent."""
@@ -259,7 +276,12 @@ async def launch(
     serving = True
     kind = HarmonyUpstream if options.harmony else Upstream
     upstream = kind(name, asks, slots=options.slots, model=model.alias, capabilities=LLAMA_CPP)
-    return Life(child, upstream, control, options, timeouts, log, folder)
+    return Life(child, model, upstream, control, options, timeouts, log, folder)
+
+
+def _computes(before: float | None, now: float | None, seconds: float) -> bool:
+    """Whether that much more processor time in so many seconds is work, even on a busy machine."""
+    return before is not None and now is not None and now - before >= _WORK * seconds
 
 
 def _ours(line: str) -> tuple[str, str]:

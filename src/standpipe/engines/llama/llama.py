@@ -4,10 +4,11 @@ Knows how one model is kept up: started, restarted (`Restarts`, a pure decision)
 `Upstream`'s business, one life of the child `life`'s.
 
 The theory: whatever a stranger's ask does to native code happens in another process, so the worst of it is a pause.
-While there is no child, asks fail at once in a way that lets them be tried again. A model that was served once will
-most likely be served again, so the first new start comes at once, and each failure in a row doubles the wait; having
-lived for a while wipes the slate. A process that breaks down while it starts, rather than saying what is wrong, does so
-every time.
+While there is no child, asks fail at once, and say when the next one is expected, so that they can be tried again just
+then. A child that ended while it worked on asks was most likely ended by one of them, so another is started at once:
+nobody waits for a stranger's poison longer than that takes. A child that ended by itself is not so innocent: each such
+end in a row doubles the wait, and having lived for a while wipes the slate. A process that breaks down while it starts,
+rather than saying what is wrong, does so every time.
 """
 
 from __future__ import annotations
@@ -34,6 +35,11 @@ from standpipe.engines.llama.process import ChildFailed, describe
 COMMAND: Final = (sys.executable, "-P", "-m", "standpipe.engines.llama.child")
 TIMEOUTS: Final = Timeouts()
 _LAST_WORDS: Final = 5
+"""Lines of the child's log that a failure to start repeats."""
+_NEWS: Final = 0.5
+"""Seconds within which a child that broke off is known to have ended."""
+_LATER: Final = 2.0
+"""Seconds after which asks may come back where nobody can tell when it will be up."""
 
 FIRST_DELAY: Final = 0.25
 LONGEST_DELAY: Final = 30.0
@@ -65,14 +71,16 @@ class LlamaFailed(Exception):
 
 
 class End(Struct, frozen=True):
-    """How a child ended: its exit code, negative for a signal, and the seconds it served; 0 when it never did."""
+    """How a child ended: its exit code, negative for a signal, the seconds it served (0 when it never did), and the
+    asks that it worked on."""
 
     code: int
     served: float = 0.0
+    asks: int = 0
 
 
 class Restarts(Struct, frozen=True):
-    """How many times in a row it failed."""
+    """How many times in a row it failed by itself."""
 
     failures: int = 0
 
@@ -80,6 +88,8 @@ class Restarts(Struct, frozen=True):
         """What to remember, and how many seconds to wait; None means never again."""
         if end.served == 0.0 and end.code in HOPELESS:
             return Restarts(self.failures + 1), None
+        if end.asks:
+            return self, 0.0
         failures = 0 if end.served >= SETTLED else self.failures
         return Restarts(failures + 1), min(LONGEST_DELAY, FIRST_DELAY * 2 ** min(failures, 10))
 
@@ -114,6 +124,12 @@ class Llama:
         self.restarts = 0
         """Since the start."""
         self._life: Life | None = None
+        self._running = 0
+        self._died_with = 0
+        """Asks that the last child worked on when it ended."""
+        self._start_took = 1.0
+        self._expected = 0.0
+        """When the next child will be up, in the loop's time; in the past when nobody can tell."""
         self._folder: Folder | None = None
         self._supervision: asyncio.Task[None] | None = None
 
@@ -141,9 +157,24 @@ class Llama:
         )
 
     async def answer(self, ask: Ask, sink: Sink) -> None:
-        if self._life is None or self.state is not State.UP:
-            raise EngineFailed(_REASONS.get(self.state, "The engine is down."), retry_after=2.0)
-        await self._life.upstream.answer(self._bounded(ask), sink)
+        life = self._life
+        if life is None or self.state is not State.UP:
+            raise EngineFailed(_REASONS.get(self.state, "The engine is down."), retry_after=self._until_up())
+        self._running += 1
+        try:
+            await life.upstream.answer(self._bounded(ask), sink)
+        except EngineFailed as failed:
+            if failed.upstream_status is None:
+                # The connection is lost a moment before we hear of the child's end: whoever tries again shall know.
+                await life.child.wait(_NEWS)
+            raise
+        finally:
+            self._running -= 1
+
+    def _until_up(self) -> float:
+        """Seconds until it makes sense to ask again."""
+        left = self._expected - asyncio.get_running_loop().time()
+        return left if left > 0 else _LATER
 
     async def models(self) -> tuple[str, ...]:
         return (self._model.alias,)
@@ -183,7 +214,8 @@ class Llama:
         return self._life.child.pid if self._life is not None and self.state is State.UP else None
 
     async def _launch(self, folder: Path) -> Life:
-        return await launch(
+        began = asyncio.get_running_loop().time()
+        life = await launch(
             self.name,
             self._model,
             self._options,
@@ -192,6 +224,13 @@ class Llama:
             timeouts=self._timeouts,
             log=self._log,
         )
+        life.child.when_ended(self._count)
+        self._start_took = asyncio.get_running_loop().time() - began
+        return life
+
+    def _count(self) -> None:
+        """A child has ended: whatever it worked on may be why."""
+        self._died_with = self._running
 
     async def _supervise(self, life: Life, folder: Path) -> None:
         """Start the child again whenever it ends, until that is hopeless or we are cancelled."""
@@ -199,7 +238,7 @@ class Llama:
         while True:
             since = loop.time()
             code = await life.watch()
-            end = End(code, served=max(loop.time() - since, 1e-9))
+            end = End(code, served=max(loop.time() - since, 1e-9), asks=self._died_with)
             self.state = State.DOWN
             self._log("error", f"the embedded engine is gone: {describe(code)}")
             await life.end()
@@ -211,6 +250,7 @@ class Llama:
                     self.state = State.FAILED
                     self._log("error", "the embedded engine breaks down whenever it starts; it stays off")
                     return
+                self._expected = loop.time() + delay + self._start_took
                 await asyncio.sleep(delay)
                 try:
                     following = await self._launch(folder)

@@ -12,10 +12,12 @@ be killed when the thread that started it ends.
 from __future__ import annotations
 
 import asyncio
+import os
 import signal
 from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from pathlib import Path
 from typing import Any, Final, cast
 
 KEPT: Final = 50
@@ -87,6 +89,19 @@ class Child:
     def recent(self) -> tuple[str, ...]:
         """The last lines that it logged."""
         return tuple(self._listener.recent)
+
+    def computed(self) -> float | None:
+        """Seconds of processor time that it has used; None where the system does not tell."""
+        try:
+            # proc(5): what follows the name, which may hold anything, in its brackets.
+            fields = Path(f"/proc/{self.pid}/stat").read_bytes().rpartition(b")")[2].split()
+            return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+        except (OSError, IndexError):
+            return None
+
+    def when_ended(self, call: Callable[[], None]) -> None:
+        """Call this when it has ended, before whoever waits for that goes on."""
+        self._listener.ended.add_done_callback(lambda _: call())
 
     async def wait(self, timeout: float | None = None) -> int | None:  # noqa: ASYNC109  # running out is no fault here
         """Its exit code as soon as it ends; None when it has not ended after so many seconds."""
