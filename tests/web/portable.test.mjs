@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { conversation } from '../../src/standpipe/web/js/chat/conversation.js';
 import { fromFragment, fromJson, fromPrompt, toFragment, toJson, toMarkdown } from '../../src/standpipe/web/js/chat/portable.js';
-import { add, EMPTY, path } from '../../src/standpipe/web/js/chat/tree.js';
+import { add, EMPTY, grown, path } from '../../src/standpipe/web/js/chat/tree.js';
 
 let ids = 0;
 const newId = () => `new${(ids += 1)}`;
@@ -65,7 +65,37 @@ test('a damaged link is refused in words', async () => {
 test('a link that unpacks to very much is refused', async () => {
   const bomb = new Blob(['0'.repeat(5_000_000)]).stream().pipeThrough(new CompressionStream('deflate-raw'));
   const packed = Buffer.from(await new Response(bomb).arrayBuffer()).toString('base64url');
-  await assert.rejects(fromFragment(`#talk=${packed}`, newId, 1), /link is damaged/);
+  await assert.rejects(fromFragment(`#talk=${packed}`, newId, 1), /cannot be opened: it holds more than 2 MB/);
+});
+
+test('a short link with very many messages is refused, and one with many opens in linear time', async () => {
+  const link = async (count) => {
+    const json = JSON.stringify({ m: Array.from({ length: count }, (_, index) => [index % 2, '']) });
+    const packed = new Blob([json]).stream().pipeThrough(new CompressionStream('deflate-raw'));
+    return `#talk=${Buffer.from(await new Response(packed).arrayBuffer()).toString('base64url')}`;
+  };
+  const bomb = await link(5000);
+  assert.ok(bomb.length < 300);
+  let made = 0;
+  await assert.rejects(fromFragment(bomb, () => String((made += 1)), 1), /more than 2000 messages/);
+  assert.equal(made, 0);
+  const talk = await fromFragment(await link(2000), newId, 1000);
+  assert.equal(path(talk.tree).length, 2000);
+  assert.equal(talk.shared, true);
+});
+
+test('a conversation that no link could hold is not made into one', async () => {
+  const nodes = Array.from({ length: 2001 }, (_, index) => ({ id: `n${index}`, parent: index ? `n${index - 1}` : '', role: 'user', text: 'x', at: 1 }));
+  await assert.rejects(toFragment({ ...TALK, tree: grown(nodes) }), /as a file instead/);
+});
+
+test('what was attached travels along', async () => {
+  const said = { id: 'a', parent: '', role: 'user', text: 'Look', at: 1, attached: [{ name: 'a.txt', text: 'inside' }] };
+  const talk = { ...TALK, tree: grown([said]) };
+  const [back] = fromJson(toJson([talk]), newId, 1000);
+  assert.deepEqual(path(back.tree)[0].attached, said.attached);
+  const [shared] = path((await fromFragment(`#${await toFragment(talk)}`, newId, 1000)).tree);
+  assert.match(shared.text, /^Look[\s\S]*a\.txt:[\s\S]*inside/);
 });
 
 test('a link may ask for a prompt and a temperature', () => {

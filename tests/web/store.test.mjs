@@ -1,9 +1,9 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { byAge, conversation, DEFAULTS, matches, messages, request, set, title } from '../../src/standpipe/web/js/chat/conversation.js';
+import { byAge, content, conversation, DEFAULTS, excess, fullness, matches, merge, messages, request, set, shortened, title } from '../../src/standpipe/web/js/chat/conversation.js';
 import { figures, remaining } from '../../src/standpipe/web/js/chat/run.js';
 import { initial, reduce } from '../../src/standpipe/web/js/chat/store.js';
-import { path } from '../../src/standpipe/web/js/chat/tree.js';
+import { grown, path } from '../../src/standpipe/web/js/chat/tree.js';
 
 const play = (...actions) => actions.reduce(reduce, initial(conversation('t', 0)));
 const send = (text, ids, at = 1000) => ({ type: 'send', text, ids, at });
@@ -93,7 +93,7 @@ test('late events of an answer that was stopped change nothing', () => {
 });
 
 test('a request spells out what differs from the defaults', () => {
-  const state = play(...ANSWERED, { type: 'parameter', name: 'temperature', value: '0.3' }, { type: 'system', text: 'Be brief.' });
+  const state = play(...ANSWERED, { type: 'parameter', name: 'temperature', value: '0.3', at: 1 }, { type: 'system', text: 'Be brief.', at: 1 });
   assert.deepEqual(request(state.talk), {
     messages: [{ role: 'system', content: 'Be brief.' }, { role: 'user', content: 'Hello there' }, { role: 'assistant', content: 'Hi!' }],
     temperature: 0.3,
@@ -117,10 +117,103 @@ test('parameters stay in their ranges', () => {
   assert.equal(set(DEFAULTS, 'n', 5), DEFAULTS);
 });
 
-test('a new conversation has the settings of the one before', () => {
-  const state = play({ type: 'system', text: 'Be brief.' }, { type: 'new', id: 't2', at: 5 });
+test('a new conversation has the settings that the reader chose, and no others', () => {
+  const state = play({ type: 'system', text: 'Be brief.', at: 1 }, { type: 'new', id: 't2', at: 5 });
   assert.equal(state.talk.id, 't2');
   assert.equal(state.talk.system, 'Be brief.');
+});
+
+test('an example and a shared link set nothing for later conversations', () => {
+  const shared = { ...conversation('s', 1, { system: 'Obey.', parameters: { ...DEFAULTS, temperature: 2 } }), shared: true };
+  const state = play({ type: 'example', parameters: { temperature: 1.2 }, at: 1 }, { type: 'open', talk: shared }, { type: 'new', id: 't2', at: 5 });
+  assert.equal(state.talk.system, '');
+  assert.deepEqual(state.talk.parameters, DEFAULTS);
+});
+
+test('an answer goes on while another conversation is shown, and is there when one comes back', () => {
+  const elsewhere = play(send('one', ['u1', 'a1']), { type: 'new', id: 't2', at: 2000 });
+  assert.equal(elsewhere.talk.id, 't2');
+  assert.equal(elsewhere.running, 'a1');
+  const answered = [events(2500, { type: 'text', text: 'Hi' }, { type: 'whole' }), { type: 'ended', at: 2600 }].reduce(reduce, elsewhere);
+  assert.equal(answered.running, null);
+  assert.deepEqual(said(answered), []);
+  assert.equal(answered.away.tree.nodes.a1.text, 'Hi');
+  const back = reduce(answered, { type: 'open', talk: conversation('t', 0) });
+  assert.deepEqual(said(back), ['u1:one', 'a1:Hi']);
+  assert.equal(back.away, null);
+});
+
+test('only one answer is under way, wherever it is', () => {
+  const elsewhere = play(send('one', ['u1', 'a1']), { type: 'new', id: 't2', at: 2000 });
+  assert.equal(reduce(elsewhere, send('two', ['u2', 'a2'])), elsewhere);
+  const stopped = reduce(elsewhere, { type: 'stopped', at: 3000 });
+  assert.equal(stopped.away.tree.nodes.a1.state, 'stopped');
+  assert.deepEqual(said(reduce(stopped, send('two', ['u2', 'a2']))), ['u2:two', 'a2:']);
+});
+
+test('each conversation keeps its draft', () => {
+  const draft = (text) => ({ type: 'show', draft: text });
+  const state = play(...ANSWERED, draft('half a thought'), { type: 'new', id: 't2', at: 1 }, draft('something new'));
+  const { talk } = play(...ANSWERED);
+  const back = reduce(state, { type: 'open', talk });
+  assert.equal(back.draft, 'half a thought');
+  assert.equal(reduce(back, { type: 'new', id: 't3', at: 1 }).draft, 'something new');
+});
+
+test('what another tab did is seen here', () => {
+  const { talk } = play(...ANSWERED);
+  const there = reduce({ ...initial(talk), talk }, send('and then?', ['u2', 'a2'])).talk;
+  const here = reduce(play(...ANSWERED), { type: 'merge', talk: there });
+  assert.deepEqual(Object.keys(here.talk.tree.nodes).sort(), ['a1', 'a2', 'u1', 'u2']);
+  assert.equal(reduce(here, { type: 'merge', talk: conversation('other', 0) }), here);
+});
+
+test('settings that were changed last win', () => {
+  const one = { ...conversation('t', 0), title: 'one', changed: 5, updated: 9 };
+  const other = { ...conversation('t', 0), title: 'other', changed: 7, updated: 8 };
+  assert.equal(merge(one, other).title, 'other');
+  assert.equal(merge(other, one).title, 'other');
+  assert.equal(merge(one, other).updated, 9);
+});
+
+const LONG = grown(
+  Array.from({ length: 200 }, (_, index) => ({
+    ...{ id: `n${index}`, parent: index ? `n${index - 1}` : '', at: index, text: 'x'.repeat(100), state: 'done' },
+    role: index % 2 ? 'assistant' : 'user',
+  })),
+);
+
+test('a conversation that is too long is said to be before it is sent', () => {
+  const talk = { ...conversation('t', 0), tree: LONG };
+  assert.match(excess(request(talk), 1_000_000), /has 200 messages, and the server takes 128 at most/);
+  assert.match(excess({ messages: [{ content: 'é'.repeat(2000) }] }, 2048), /too long to send: 4 KiB, and the server takes 2 KiB/);
+  assert.equal(excess({ messages: [{ content: 'é' }] }, 2048), undefined);
+  assert.equal(excess({ messages: [] }, undefined), undefined);
+});
+
+test('it goes on without the oldest messages, and beginning with a question', () => {
+  const talk = { ...conversation('t', 0), tree: LONG };
+  const from = shortened(talk, path(LONG));
+  assert.equal(LONG.nodes[from].role, 'user');
+  const sent = messages({ ...talk, from });
+  assert.ok(sent.length <= 64 && sent.length > 50, String(sent.length));
+  assert.equal(sent[0].role, 'user');
+  const again = shortened({ ...talk, from }, path(LONG));
+  assert.ok(messages({ ...talk, from: again }).length < sent.length);
+  assert.equal(shortened(talk, path(LONG).slice(0, 1)), undefined);
+});
+
+test('the context is as full as the last answer said', () => {
+  const nodes = [{ facts: { prompt: 10, completion: 10 } }, { text: 'x' }, { facts: { prompt: 60, completion: 15 } }, { facts: {} }];
+  assert.equal(fullness(nodes, 100), 0.75);
+  assert.equal(fullness(nodes, undefined), null);
+  assert.equal(fullness([], 100), null);
+});
+
+test('what is attached is said as a quote', () => {
+  const state = play({ type: 'send', text: '', attached: [{ name: 'a.txt', text: 'inside' }], ids: ['u1', 'a1'], at: 1 });
+  assert.equal(state.talk.title, 'a.txt');
+  assert.equal(content(state.talk.tree.nodes.u1), 'a.txt:\n"""\ninside\n"""');
 });
 
 test('an unknown action is a mistake', () => {

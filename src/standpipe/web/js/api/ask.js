@@ -1,5 +1,6 @@
 // One ask over fetch: sends, reads, tells. The only module that talks to POST /api.
 
+import { api } from '../page/live.js';
 import { Frames, events, refusal, whole } from './stream.js';
 
 /** The server refused, before any answer. Carries what `refusal` found. */
@@ -18,8 +19,8 @@ export class Refused extends Error {
  * @param {{signal?: AbortSignal, onHead?: Function, onRaw?: Function, onEvents: Function, path?: string}} how
  *   `onHead(response)` once, `onRaw(text)` for every piece of the body, `onEvents(list)` for every batch
  */
-export async function ask(request, { signal, onHead, onRaw, onEvents, path = '/api' }) {
-  const response = await fetch(path, {
+export async function ask(request, { signal, onHead, onRaw, onEvents, path = 'api' }) {
+  const response = await fetch(api(path), {
     method: 'POST',
     headers: { 'Content-Type': 'application/json' },
     body: JSON.stringify(request),

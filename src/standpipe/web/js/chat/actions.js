@@ -3,21 +3,42 @@
 
 import { copy, remember } from '../page/live.js';
 import { DEFAULTS } from './conversation.js';
-import { fromJson, toFragment, toJson, toMarkdown } from './portable.js';
+import { isHere, runningTalk } from './store.js';
 import { path } from './tree.js';
 
-export const newId = () => crypto.randomUUID();
+const LONG = 4000; // characters of a paste from which on it becomes an attachment
+const MOST_FILE = 1_000_000; // bytes of a file
 
-/** `page` is {state, dispatch, run, runner, keeper, open, notify, fetchProse, follow}: see `main`. */
-export function actions({ state, dispatch, run, runner, keeper, open, notify, fetchProse, follow }) {
+/** An id that nobody else has. `crypto.randomUUID` is there in secure contexts only. */
+export const newId = () => Array.from(crypto.getRandomValues(new Uint32Array(4)), (part) => part.toString(36)).join('-');
+
+const portable = () => import('./portable.js');
+
+/** `page` is {state, dispatch, run, runner, keeper, open, notify, fetchProse, follow, panels}: see `main`. */
+export function actions({ state, dispatch, run, runner, keeper, open, notify, fetchProse, follow, panels }) {
   const box = () => document.getElementById('draft');
   const show = (fields) => dispatch({ type: 'show', ...fields });
-  let discarded = null;
+  const now = () => Date.now();
+
+  /** Runs an action that asks for an answer, once no other answer is under way. */
+  function ask(action) {
+    if (!state().running) return run(action);
+    if (isHere(state())) return undefined;
+    const title = runningTalk(state())?.title || 'another conversation';
+    const go = () => {
+      runner.stop();
+      run(action);
+    };
+    return notify(`An answer is still coming in “${title}”.`, { action: { label: 'Stop it and send', act: go } });
+  }
 
   const act = {
     show,
     copy,
-    panel: (name) => show({ panel: state().panel === name ? null : name }),
+    async panel(name) {
+      if (name) await panels();
+      show({ panel: state().panel === name ? null : name });
+    },
     current: (name) => state().talk.parameters[name],
     stop: () => runner.stop(),
     retryNow: () => runner.retry(),
@@ -29,16 +50,57 @@ export function actions({ state, dispatch, run, runner, keeper, open, notify, fe
     },
     submit(event) {
       event.preventDefault();
-      if (state().running || !state().draft.trim()) return;
-      run({ type: 'send', text: state().draft, ids: [newId(), newId()], at: Date.now() });
+      const { draft: text, attached } = state();
+      if (isHere(state()) || (!text.trim() && !attached.length)) return;
+      ask({ type: 'send', text, attached, ids: [newId(), newId()], at: now() });
       requestAnimationFrame(() => fit(box()));
     },
     suggest(text, temperature) {
-      dispatch({ type: 'parameter', name: 'temperature', value: temperature });
-      run({ type: 'send', text, ids: [newId(), newId()], at: Date.now() });
+      if (state().running) return void ask({ type: 'send', text, ids: [newId(), newId()], at: now() });
+      dispatch({ type: 'example', parameters: { temperature }, at: now() });
+      run({ type: 'send', text, ids: [newId(), newId()], at: now() });
       box().focus();
     },
-    regenerate: (node) => run({ type: 'regenerate', id: node.id, newId: newId(), at: Date.now() }),
+    regenerate: (node) => ask({ type: 'regenerate', id: node.id, newId: newId(), at: now() }),
+    shorten(node) {
+      if (state().running) return;
+      dispatch({ type: 'shorten', id: node.id, at: now() });
+      act.regenerate(node);
+    },
+    lengthen() {
+      dispatch({ type: 'lengthen', at: now() });
+      keeper.saveSoon();
+    },
+
+    /** A long paste becomes an attachment, so that the box stays a box. */
+    pasted(event) {
+      const text = event.clipboardData?.getData('text/plain') ?? '';
+      if (text.length < LONG) return;
+      event.preventDefault();
+      act.attach('Pasted text', text);
+    },
+    attach(name, text) {
+      fetchProse();
+      show({ attached: [...state().attached, { name, text }] });
+    },
+    detach: (index) => show({ attached: state().attached.filter((_, at) => at !== index) }),
+    async attachFiles(files) {
+      for (const file of files) {
+        if (file.size > MOST_FILE) {
+          notify(`“${file.name}” is too large: ${MOST_FILE / 1_000_000} MB at most.`, { bad: true });
+          continue;
+        }
+        const text = await file.text();
+        if (/[\0\ufffd]/.test(text)) notify(`“${file.name}” is not a text file.`, { bad: true });
+        else if (text.trim()) act.attach(file.name, text);
+      }
+      box().focus();
+    },
+    async dropped(event) {
+      if (!event.dataTransfer?.files.length) return;
+      event.preventDefault();
+      await act.attachFiles(event.dataTransfer.files);
+    },
 
     edit(node) {
       dispatch({ type: 'editing', id: node.id, text: node.text });
@@ -46,7 +108,7 @@ export function actions({ state, dispatch, run, runner, keeper, open, notify, fe
     },
     editLast() {
       const last = path(state().talk.tree).findLast((node) => node.role === 'user');
-      if (last && !state().running) act.edit(last);
+      if (last && !isHere(state())) act.edit(last);
     },
     cancelEdit() {
       dispatch({ type: 'editing', id: null });
@@ -54,7 +116,7 @@ export function actions({ state, dispatch, run, runner, keeper, open, notify, fe
     },
     finishEdit(text, event) {
       event?.preventDefault();
-      run({ type: 'edit', id: state().editing.id, text, ids: [newId(), newId()], at: Date.now() });
+      ask({ type: 'edit', id: state().editing.id, text, ids: [newId(), newId()], at: now() });
       box().focus();
     },
     step(node, by) {
@@ -62,70 +124,95 @@ export function actions({ state, dispatch, run, runner, keeper, open, notify, fe
       void keeper.save();
     },
     async remove(node) {
-      discarded = state().talk;
-      dispatch({ type: 'remove', id: node.id, at: Date.now() });
+      const before = state().talk;
+      dispatch({ type: 'remove', id: node.id, at: now() });
+      const undo = () => {
+        if (state().talk.id !== before.id) open(before);
+        dispatch({ type: 'restore', before: before.tree, id: node.id, at: now() });
+        show({ notice: null });
+        void keeper.save();
+      };
+      notify('Message deleted.', { action: { label: 'Undo', act: undo } });
       if (path(state().talk.tree).length) await keeper.save();
-      else await keeper.remove(discarded.id);
-      notify('Message deleted.', { undo: true });
+      else await keeper.remove(before.id);
     },
 
     fresh() {
-      if (state().running) runner.stop();
       follow();
-      dispatch({ type: 'new', id: newId(), at: Date.now() });
+      dispatch({ type: 'new', id: newId(), at: now() });
       keeper.leave();
       afterDraw(() => box().focus());
     },
     async open(id) {
-      const talk = await keeper.get(id);
+      const { away } = state();
+      const talk = away?.id === id ? away : await keeper.get(id);
       if (talk) open(talk);
     },
-    async discard(talk) {
-      discarded = talk;
-      if (talk.id === state().talk.id) act.fresh();
-      await keeper.remove(talk.id);
-      notify('Conversation deleted.', { undo: true });
-    },
-    async undo() {
-      await keeper.put(discarded);
-      open(discarded);
+    async discard({ id }) {
+      if (state().running && runningTalk(state())?.id === id) runner.stop();
+      const talk = await keeper.get(id);
+      if (state().away?.id === id) show({ away: null });
+      if (id === state().talk.id) act.fresh();
+      await keeper.remove(id);
+      const undo = async () => {
+        const back = { ...talk, updated: now() + 1 }; // later than its removal
+        await keeper.put(back);
+        open(back);
+      };
+      notify('Conversation deleted.', talk ? { action: { label: 'Undo', act: undo } } : {});
     },
     async clear() {
+      if (state().running) runner.stop();
       act.fresh();
+      show({ away: null });
       await keeper.clear();
     },
 
     parameter(name, value) {
-      dispatch({ type: 'parameter', name, value });
+      dispatch({ type: 'parameter', name, value, at: now() });
       keeper.saveSoon();
     },
     defaults() {
-      dispatch({ type: 'parameters', parameters: DEFAULTS });
+      dispatch({ type: 'parameters', parameters: DEFAULTS, at: now() });
       keeper.saveSoon();
     },
     system(text) {
-      dispatch({ type: 'system', text });
+      dispatch({ type: 'system', text, at: now() });
       keeper.saveSoon();
     },
     language(id) {
       remember('localStorage', 'standpipe.language', id);
       show({ language: id });
     },
+    search: (text) => keeper.search(text),
 
     async share() {
-      const link = `${location.origin}/chat#${await toFragment(state().talk)}`;
-      await copy(link);
-      const long = link.length > 8000;
-      notify(long ? 'Link copied. It is very long, so some programs may cut it off.' : 'Link copied. Anyone who has it can read this conversation.');
+      try {
+        const { toFragment } = await portable();
+        const link = `${location.origin}${location.pathname}#${await toFragment(state().talk)}`;
+        await copy(link);
+        const long = link.length > 8000;
+        notify(long ? 'Link copied. It is very long, so some programs may cut it off.' : 'Link copied. Anyone who has it can read this conversation.');
+      } catch (error) {
+        notify(error.message, { bad: true });
+      }
     },
-    exportOne: () => download(fileName(state().talk, 'json'), toJson([state().talk]), 'application/json'),
-    exportMarkdown: () => download(fileName(state().talk, 'md'), toMarkdown(state().talk), 'text/markdown'),
-    exportAll: async () => download('conversations.json', toJson(await keeper.all()), 'application/json'),
+    async exportOne() {
+      download(fileName(state().talk, 'json'), (await portable()).toJson([state().talk]), 'application/json');
+    },
+    async exportMarkdown() {
+      download(fileName(state().talk, 'md'), (await portable()).toMarkdown(state().talk), 'text/markdown');
+    },
+    async exportAll() {
+      await keeper.save();
+      download('conversations.json', (await portable()).toJson(await keeper.all()), 'application/json');
+    },
     async import({ target }) {
       const [file] = target.files;
       if (!file) return;
       try {
-        const talks = fromJson(await file.text(), newId, Date.now());
+        const { fromJson } = await portable();
+        const talks = fromJson(await file.text(), newId, now());
         for (const talk of talks) await keeper.put(talk);
         if (talks.length) open(talks[0]);
         notify(`${talks.length} conversation${talks.length === 1 ? '' : 's'} imported.`);

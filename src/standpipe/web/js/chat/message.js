@@ -4,32 +4,44 @@ import { html, nothing } from '../../vendor/lit-html/lit-html.js';
 import { icon } from '../page/icons.js';
 import { count, decimal, seconds } from '../page/words.js';
 import { figures, remaining } from './run.js';
-import { place } from './tree.js';
+import { pathTo, place } from './tree.js';
 
-/** `context` is {state, act, last}: the page's state, what can be done, and whether this is the last message. */
+const LONG = 1500; // characters of a message of the reader's from which on it is folded
+
+/** `context` is {state, act, here}: the page's state, what can be done, and whether an answer of this page is under way. */
 export function message(node, context) {
   return node.role === 'user' ? mine(node, context) : answer(node, context);
 }
 
-function mine(node, { state, act }) {
+function mine(node, { state, act, here }) {
   if (state.editing?.id === node.id) return editor(node, state.editing, act);
   return html`<article class="message mine" aria-label="You">
-    <div class="bubble">${node.text}</div>
-    ${tools(node, state, act, html`${tool('edit', 'Edit', () => act.edit(node))}${copy(node, act)}`)}
+    ${node.text.length > LONG ? folded(node.text) : node.text ? html`<div class="bubble" dir="auto">${node.text}</div>` : nothing}
+    ${(node.attached ?? []).map(quoted)}
+    ${tools(node, state, act, here, html`${tool('edit', 'Edit', () => act.edit(node))}${copy(node, act)}`)}
   </article>`;
+}
+
+function folded(text) {
+  return html`<details class="bubble folded" dir="auto">
+    <summary><span class="begin">${text.slice(0, 400)}…</span><span class="more">Show all ${count(text.length)} characters</span><span class="less">Show less</span></summary>${text}</details>`;
+}
+
+function quoted({ name, text }) {
+  return html`<details class="quoted-file"><summary dir="auto">${name} <small>${count(text.length)} characters</small></summary><pre tabindex="0" dir="auto">${text}</pre></details>`;
 }
 
 function editor(node, editing, act) {
   const keys = (event) => {
     if (event.key === 'Escape') act.cancelEdit();
-    else if (event.key === 'Enter' && !event.shiftKey && !event.isComposing) {
+    else if (event.key === 'Enter' && !event.shiftKey && !event.isComposing && event.keyCode !== 229 && !matchMedia('(pointer: coarse)').matches) {
       event.preventDefault();
       act.finishEdit(event.target.value);
     }
   };
   return html`<form class="message mine editing" @submit=${(event) => act.finishEdit(event.target.elements.text.value, event)}>
     <label class="hidden" for="edited">Edit your message</label>
-    <textarea id="edited" name="text" rows="3" .value=${editing.text} @keydown=${keys}></textarea>
+    <textarea id="edited" name="text" rows="3" dir="auto" .value=${editing.text} @keydown=${keys}></textarea>
     <div class="row end">
       <button type="button" class="quiet" @click=${act.cancelEdit}>Cancel</button>
       <button class="primary">Send</button>
@@ -38,17 +50,17 @@ function editor(node, editing, act) {
 }
 
 function answer(node, context) {
-  const { state, act } = context;
+  const { state, act, here } = context;
   const busy = node.state === 'waiting' || node.state === 'answering';
   const again = tool('again', 'Regenerate', () => act.regenerate(node));
   return html`<article class="message answer" aria-label="Answer" aria-busy=${busy}>
     ${node.reasoning ? thinking(node) : nothing}
     ${node.text || !busy ? html`<standpipe-prose .source=${[node.text, !busy]}></standpipe-prose>` : nothing}
     ${node.state === 'waiting' ? waiting(node, state.now) : nothing}
-    ${node.error ? trouble(node, state, act) : nothing}
+    ${node.error ? trouble(node, state, act, here) : nothing}
     ${node.state === 'stopped' ? html`<p class="note">Stopped.</p>` : nothing}
     ${node.facts.finish === 'length' ? html`<p class="note">The answer hit the length limit.</p>` : nothing}
-    ${busy ? nothing : tools(node, state, act, html`${node.text ? copy(node, act) : nothing}${again}`, facts(node))}
+    ${busy ? nothing : tools(node, state, act, here, html`${node.text ? copy(node, act) : nothing}${again}`, facts(node))}
   </article>`;
 }
 
@@ -74,17 +86,21 @@ function waiting({ queue, facts }, now) {
   return html`<p class="waiting"><span class="drop" aria-hidden="true"></span><span>${place}</span></p>`;
 }
 
-function trouble(node, state, act) {
-  const { message: text, retryAt } = node.error;
+const TOO_LONG = ['context_length_exceeded', 'too_large'];
+
+function trouble(node, state, act, here) {
+  const { message: text, retryAt, code } = node.error;
+  const shorter = TOO_LONG.includes(code) && pathTo(state.talk.tree, node.parent).length > 1;
   const counting = retryAt != null && state.running === node.id;
   return html`<div class="trouble">
-    <p>${text}</p>
+    <p>${code === 'context_length_exceeded' ? html`This conversation has become too long for the model. <small>${text}</small>` : text}</p>
     <div class="row">
       ${counting
         ? html`<span class="countdown">Retrying in ${seconds(Math.max(0, retryAt - state.now))}</span>
             <button type="button" class="quiet" @click=${act.retryNow}>Retry now</button>
             <button type="button" class="quiet" @click=${act.stop}>Cancel</button>`
-        : html`<button type="button" class="quiet" ?disabled=${state.running} @click=${() => act.regenerate(node)}>Try again</button>`}
+        : html`${shorter ? html`<button type="button" class="primary" ?disabled=${here} @click=${() => act.shorten(node)}>Continue without the oldest messages</button>` : nothing}
+            <button type="button" class="quiet" ?disabled=${here} @click=${() => act.regenerate(node)}>Try again</button>`}
     </div>
   </div>`;
 }
@@ -102,9 +118,9 @@ function facts(node) {
     ${node.model ? html`<span class="facts model">${node.model}</span>` : nothing}`;
 }
 
-function tools(node, state, act, buttons, more = nothing) {
+function tools(node, state, act, here, buttons, more = nothing) {
   const { index, count: among } = place(state.talk.tree, node.id);
-  return html`<div class="tools" ?inert=${Boolean(state.running)}>
+  return html`<div class="tools" ?inert=${here}>
     ${among > 1 ? branches(node, index, among, act) : nothing}
     ${buttons} ${tool('bin', 'Delete this and everything below', () => act.remove(node))} ${more}
   </div>`;

@@ -27,7 +27,7 @@ function settings(state, act) {
   return html`
     <label class="field">
       <span class="name">System prompt</span>
-      <textarea rows="4" .value=${system} placeholder="None. Example: Answer in one sentence." @input=${(event) => act.system(event.target.value)}></textarea>
+      <textarea rows="4" dir="auto" .value=${system} placeholder="None. Example: Answer in one sentence." @input=${(event) => act.system(event.target.value)}></textarea>
     </label>
     ${slider('temperature', 'Temperature', 'Low is focused, high is creative.', parameters, act)}
     ${slider('top_p', 'Top p', 'Sample only from the most likely words that add up to this probability.', parameters, act)}

@@ -3,12 +3,13 @@
 // What comes in was written by anybody: it is taken apart and built anew, and anything that does not fit is an error in
 // words. A link carries its conversation in the fragment, which browsers send to no server.
 
-import { conversation, DEFAULTS, messages, set, title } from './conversation.js';
-import { add, EMPTY, path } from './tree.js';
+import { content, conversation, DEFAULTS, messages, set, title } from './conversation.js';
+import { grown, path } from './tree.js';
 
 const FORMAT = 'standpipe.conversations';
 const MOST_TEXT = 1_000_000; // characters of one text
 const MOST_NODES = 10_000;
+const MOST_SENT = 2000; // messages in a link
 const MOST_BYTES = 2_000_000; // of a link, unpacked
 
 /** Conversations as the text of a file. */
@@ -18,7 +19,8 @@ export function toJson(talks) {
 
 /** A conversation as Markdown, as it is shown. */
 export function toMarkdown(talk) {
-  const parts = messages(talk).map(({ role, content }) => `## ${role[0].toUpperCase()}${role.slice(1)}\n\n${content.trim()}`);
+  const said = messages({ ...talk, from: undefined });
+  const parts = said.map(({ role, content: text }) => `## ${role[0].toUpperCase()}${role.slice(1)}\n\n${text.trim()}`);
   return `# ${talk.title || 'Conversation'}\n\n${parts.join('\n\n')}\n`;
 }
 
@@ -47,17 +49,17 @@ function rebuilt(sent, newId, now) {
   const nodes = sent.tree?.nodes ?? {};
   if (Object.keys(nodes).length > MOST_NODES) throw new Error('it has too many messages');
   const names = new Map([['', '']]);
-  let tree = EMPTY;
-  const grow = (parent) => {
+  const found = [];
+  for (const open = ['']; open.length; ) {
+    const parent = open.pop();
     for (const id of list(sent.tree.children?.[parent])) {
       if (names.has(id) || !Object.hasOwn(nodes, id)) throw new Error('its messages are not connected');
       names.set(id, newId());
-      tree = add(tree, message(nodes[id], names.get(id), names.get(parent), now));
+      found.push(message(nodes[id], names.get(id), names.get(parent), now));
       open.push(id);
     }
-  };
-  const open = [''];
-  while (open.length) grow(open.shift());
+  }
+  const tree = grown(found);
   const chosen = { ...tree.chosen };
   for (const [parent, id] of Object.entries(sent.tree?.chosen ?? {})) {
     if (names.has(parent) && names.has(id) && tree.children[names.get(parent)]?.includes(names.get(id))) {
@@ -70,6 +72,8 @@ function rebuilt(sent, newId, now) {
 function message(sent, id, parent, now) {
   if (!['user', 'assistant'].includes(sent?.role)) throw new Error('a message has an unknown role');
   const node = { id, parent, role: sent.role, text: texts(sent.text), at: instant(sent.at, now) };
+  const attached = list(sent.attached).map((one) => ({ name: texts(one?.name).slice(0, 200), text: texts(one?.text) }));
+  if (attached.length) node.attached = attached;
   if (sent.role === 'user') return node;
   const reasoning = texts(sent.reasoning ?? '');
   const model = typeof sent.model === 'string' ? sent.model.slice(0, 200) : null;
@@ -95,7 +99,8 @@ function parameters(sent) {
 
 /** The fragment of a link to a conversation, as it is shown: `talk=...`. */
 export async function toFragment(talk) {
-  const said = path(talk.tree).filter((node) => node.text !== '').map(({ role, text }) => [role === 'user' ? 0 : 1, text]);
+  const said = path(talk.tree).map((node) => [node.role === 'user' ? 0 : 1, content(node)]).filter(([, text]) => text !== '');
+  if (said.length > MOST_SENT) throw new Error(`A link holds ${MOST_SENT} messages at most. Save this conversation as a file instead.`);
   const json = JSON.stringify({ t: talk.title, s: talk.system, p: talk.parameters, m: said });
   const packed = new Blob([json]).stream().pipeThrough(new CompressionStream('deflate-raw'));
   const bytes = new Uint8Array(await new Response(packed).arrayBuffer());
@@ -104,26 +109,40 @@ export async function toFragment(talk) {
   return `talk=${btoa(binary).replaceAll('+', '-').replaceAll('/', '_').replace(/=+$/, '')}`;
 }
 
-/** The conversation in a link's fragment; undefined when it has none. Throws an Error in words when it is damaged. */
+/** The conversation in a link's fragment; undefined when it has none. Throws an Error in words when it cannot be read. */
 export async function fromFragment(fragment, newId, now) {
   const packed = new URLSearchParams(fragment.replace(/^#/, '')).get('talk');
   if (packed === null) return undefined;
+  let sent;
   try {
-    const sent = JSON.parse(await unpacked(packed));
+    sent = JSON.parse(await unpacked(packed));
+  } catch (error) {
+    throw error instanceof TooLarge ? error : new Error(DAMAGED);
+  }
+  if (list(sent?.m).length > MOST_SENT) throw new TooLarge(`it holds more than ${MOST_SENT} messages`);
+  try {
     let parent = '';
-    let tree = EMPTY;
-    for (const [who, text] of list(sent.m)) {
+    const nodes = list(sent.m).map(([who, text]) => {
       const node = message({ role: who === 0 ? 'user' : 'assistant', text }, newId(), parent, now);
-      tree = add(tree, node);
       parent = node.id;
-    }
+      return node;
+    });
     const talk = conversation(newId(), now, { system: texts(sent.s ?? ''), parameters: parameters(sent.p) });
-    return { ...talk, title: title(texts(sent.t ?? '')), tree };
+    return { ...talk, title: title(texts(sent.t ?? '')), tree: grown(nodes), shared: true };
   } catch {
-    throw new Error('This link is damaged: the conversation in it is incomplete.');
+    throw new Error(DAMAGED);
   }
 }
 
+const DAMAGED = 'This link is damaged: the conversation in it is incomplete.';
+
+class TooLarge extends Error {
+  constructor(why) {
+    super(`This link cannot be opened: ${why}.`);
+  }
+}
+
+/** A link's text. What it unpacks to is counted while it is unpacked: a short link may hold very much. */
 async function unpacked(text) {
   const binary = atob(text.replaceAll('-', '+').replaceAll('_', '/'));
   const bytes = Uint8Array.from(binary, (character) => character.charCodeAt(0));
@@ -134,7 +153,10 @@ async function unpacked(text) {
     const { done, value } = await reader.read();
     if (done) return found + decoder.decode();
     read += value.length;
-    if (read > MOST_BYTES) throw new Error('too large');
+    if (read > MOST_BYTES) {
+      void reader.cancel();
+      throw new TooLarge(`it holds more than ${MOST_BYTES / 1_000_000} MB`);
+    }
     found += decoder.decode(value, { stream: true });
   }
 }
@@ -147,6 +169,6 @@ export function fromPrompt(fragment) {
   const temperature = asked.get('temperature');
   return {
     text: text.slice(0, 10_000),
-    parameters: temperature === null ? DEFAULTS : set(DEFAULTS, 'temperature', temperature),
+    parameters: temperature === null ? {} : { temperature: set(DEFAULTS, 'temperature', temperature).temperature },
   };
 }

@@ -1,15 +1,17 @@
-// Runs asks for the page: sends, batches what comes into one dispatch per frame, looks up the place in line, retries
-// when a refusal says when. Owns what must be stopped: one fetch and its timers.
+// Runs requests for the page: sends, batches what comes into one dispatch per frame, looks up the place in the queue,
+// retries when a refusal says when. Owns what must be stopped: one fetch and its timers.
 
 import { ask } from '../api/ask.js';
 import { refusal } from '../api/stream.js';
-import { request } from './conversation.js';
+import { api } from '../page/live.js';
+import { excess, request } from './conversation.js';
+import { runningTalk } from './store.js';
 import { pathTo } from './tree.js';
 
-const TRIES = 6; // asks for one answer, the first included
 const HIDDEN = 250; // milliseconds between batches while nobody looks, for then there are no frames
 const LOOK = [1000, 2500, 4500, 7000]; // milliseconds after asking: when to look up the place, until the stream tells it
 const MOST_RAW = 200_000; // characters of a raw response that are shown
+const JITTER = 0.25; // of a wait, at most: those who were refused together do not come back together
 
 export class Runner {
   #state;
@@ -19,7 +21,7 @@ export class Runner {
   #timers = new Set();
   #retry = 0;
 
-  /** `state()` gives the page's state, `dispatch(action)` changes it, `ended()` is called when an answer is over. */
+  /** `state()` gives the page's state, `dispatch(action)` changes it, `ended(id)` is called when an answer is over. */
   constructor(state, dispatch, ended) {
     this.#state = state;
     this.#dispatch = dispatch;
@@ -28,10 +30,17 @@ export class Runner {
 
   /** Asks for the answer that is under way. Never rejects. */
   async start() {
-    const { talk, running } = this.#state();
+    const { running, tap } = this.#state();
     if (!running) return;
+    const talk = runningTalk(this.#state());
     const node = talk.tree.nodes[running];
     const body = request(talk, pathTo(talk.tree, node.parent));
+    const tooLong = excess(body, tap?.limits?.body_bytes);
+    if (tooLong) {
+      this.#refused({ status: 413, code: 'too_large', message: tooLong });
+      this.#ended(running);
+      return;
+    }
     const batches = new Batches((events) => this.#dispatch({ type: 'events', events, at: Date.now() }));
     const raw = new Raw((text) => this.#dispatch({ type: 'raw', raw: { body: text } }));
     const control = new AbortController();
@@ -52,21 +61,22 @@ export class Runner {
     } catch (error) {
       batches.flush();
       if (control.signal.aborted) return;
-      this.#refused(error, node.attempt ?? 1);
+      this.#refused(error);
     } finally {
       raw.flush();
       if (this.#control === control) this.#clear();
-      this.#ended();
+      this.#ended(running);
     }
   }
 
   /** Stops the answer, or the wait for the next try. */
   stop() {
+    const { running } = this.#state();
     clearTimeout(this.#retry);
     this.#control?.abort();
     this.#clear();
     this.#dispatch({ type: 'stopped', at: Date.now() });
-    this.#ended();
+    this.#ended(running);
   }
 
   /** Tries again at once, instead of at the time that was told. */
@@ -82,17 +92,18 @@ export class Runner {
     this.#dispatch({ type: 'head', waited: Number.isFinite(waited) ? waited : null, status: response.status, headers });
   }
 
-  #refused(error, attempt) {
+  /** A refusal that says when to come back is waited out, as often as it takes, until somebody cancels. */
+  #refused(error) {
     const known = error.status ? error : refusal(0, () => null, '');
     if (!error.status) known.message = 'Cannot reach the server. Are you online?';
-    const again = known.wait && attempt < TRIES;
     const at = Date.now();
     const { message, code, status } = known;
-    this.#dispatch({ type: 'refused', error: { message, code, status }, retryAt: again ? at + known.wait : null, at });
-    if (again) this.#retry = setTimeout(() => this.retry(), known.wait);
+    const wait = known.wait ? known.wait * (1 + JITTER * Math.random()) : null;
+    this.#dispatch({ type: 'refused', error: { message, code, status }, retryAt: wait && at + wait, at });
+    if (wait) this.#retry = setTimeout(() => this.retry(), wait);
   }
 
-  /** Headers come with the first event, up to seconds later; meanwhile another path tells the place in line. */
+  /** Headers come with the first event, up to seconds later; meanwhile another path tells the place in the queue. */
   #look() {
     for (const after of LOOK) {
       const timer = setTimeout(() => void this.#place(after), after);
@@ -102,7 +113,7 @@ export class Runner {
 
   async #place(after) {
     const signal = this.#control?.signal;
-    const answer = await fetch('/api/limits', { signal }).then((response) => response.json()).catch(() => null);
+    const answer = await fetch(api('api/limits'), { signal }).then((response) => response.json()).catch(() => null);
     const mine = answer?.requests?.toSorted?.((a, b) => Math.abs(a.waited_seconds - after / 1000) - Math.abs(b.waited_seconds - after / 1000));
     if (mine?.length && !signal?.aborted) {
       this.#dispatch({ type: 'queue', position: mine[0].position, eta: mine[0].eta_seconds, at: Date.now() });

@@ -1,26 +1,33 @@
 // The state of the chat page and everything that can happen to it: (state, action) to state. Pure: ids and instants
 // (milliseconds) are in the actions, and whatever must be done outside (asking, saving) is done by `main`.
 
-import { conversation, set, title } from './conversation.js';
+import { conversation, DEFAULTS, merge, set, shortened, title } from './conversation.js';
 import { after, asked, refused, stopped } from './run.js';
-import { add, change, leaf, remove, step } from './tree.js';
+import { add, change, leaf, path, pathTo, remove, restored, step } from './tree.js';
 
 /** The state at the start. */
 export function initial(talk) {
   return {
-    talk,
-    list: [], // {id, title, updated} of what is kept, newest first
+    talk, // the conversation that is shown
+    away: null, // the one whose answer came, or comes, while another is shown
+    own: { system: '', parameters: DEFAULTS }, // what the reader set last: new conversations begin with it
+    list: [], // {id, title, created, updated} of what is kept, newest first
     query: '',
+    found: null, // ids of the conversations that have the query; null: no query
     draft: '',
+    attached: [], // {name, text} that will be sent with the draft
+    drafts: {}, // {text, attached} of other conversations by id, and of a new one under ''
     editing: null, // {id, text} of the message that is being changed
     running: null, // the id of the answer that is under way or waits for its retry
     panel: null, // settings, api or null
     drawer: false, // whether the list covers a narrow page
     sheet: false, // whether the keys are shown
-    notice: null, // {text, kind}
+    notice: null, // {text, bad, action: {label, act}}
+    listed: 100, // how many of the list are drawn: more when it is scrolled to its end
+    keeping: 'kept', // how conversations are kept: kept, memory (not at all), full or failed
     now: 0,
-    raw: null, // {request, status, headers, body} of the last ask
-    tap: null, // what GET /api told
+    raw: null, // {request, status, headers, body} of the last request
+    tap: null, // what GET /api said
   };
 }
 
@@ -28,26 +35,46 @@ export function initial(talk) {
 export function reduce(state, action) {
   const handle = ACTIONS[action.type];
   if (!handle) throw new Error(`no such action: ${action.type}`);
-  return handle(state, action);
+  if (!RUN.has(action.type) || state.talk.tree.nodes[state.running] || !state.away) return handle(state, action);
+  const next = handle({ ...state, talk: state.away }, action);
+  return { ...next, talk: state.talk, away: next.talk };
 }
 
+/** Whether the answer that is under way belongs to the conversation that is shown. */
+export const isHere = (state) => state.running !== null && state.talk.tree.nodes[state.running] !== undefined;
+
+/** The conversation of the answer that is under way. */
+export const runningTalk = (state) => (isHere(state) ? state.talk : state.away);
+
+const RUN = new Set(['retry', 'head', 'queue', 'events', 'ended', 'stopped', 'refused']);
+
 const ACTIONS = {
-  send(state, { text, ids, at }) {
-    if (state.running || !text.trim()) return state;
+  send(state, { text, attached = [], ids, at }) {
+    if (state.running || (!text.trim() && !attached.length)) return state;
     const parent = leaf(state.talk.tree)?.id ?? '';
-    return said({ ...state, draft: '' }, parent, text, ids, at);
+    return said({ ...state, draft: '', attached: [] }, parent, { text, attached }, ids, at);
   },
 
   edit(state, { id, text, ids, at }) {
     const node = state.talk.tree.nodes[id];
     if (state.running || !node || !text.trim()) return state;
-    return said({ ...state, editing: null }, node.parent, text, ids, at);
+    return said({ ...state, editing: null }, node.parent, { text, attached: node.attached ?? [] }, ids, at);
   },
 
   regenerate(state, { id, newId, at }) {
     const node = state.talk.tree.nodes[id];
     if (state.running || node?.role !== 'assistant') return state;
     return answering(state, node.parent, newId, at);
+  },
+
+  /** The oldest messages before a refused answer are no longer sent. */
+  shorten(state, { id, at }) {
+    const from = shortened(state.talk, pathTo(state.talk.tree, state.talk.tree.nodes[id]?.parent));
+    return from ? onTalk(state, { from, changed: at }) : state;
+  },
+
+  lengthen(state, { at }) {
+    return onTalk(state, { from: undefined, changed: at });
   },
 
   retry(state, { at }) {
@@ -97,40 +124,52 @@ const ACTIONS = {
   },
 
   step(state, { id, by }) {
-    return state.running ? state : onTree(state, step(state.talk.tree, id, by));
+    return isHere(state) ? state : onTree(state, step(state.talk.tree, id, by));
   },
 
   remove(state, { id, at }) {
-    return state.running ? state : touched(onTree(state, remove(state.talk.tree, id)), at);
+    return isHere(state) ? state : touched(onTree(state, remove(state.talk.tree, id)), at);
+  },
+
+  /** Undoes a removal: `before` is the tree as it was. */
+  restore(state, { before, id, at }) {
+    return isHere(state) ? state : touched(onTree(state, restored(before, state.talk.tree, id)), at);
   },
 
   editing(state, { id, text }) {
-    return state.running ? state : { ...state, editing: id === null ? null : { id, text } };
+    return isHere(state) ? state : { ...state, editing: id === null ? null : { id, text } };
   },
 
-  parameter(state, { name, value }) {
-    return onTalk(state, { parameters: set(state.talk.parameters, name, value) });
+  parameter(state, { name, value, at }) {
+    return chosen(state, { parameters: set(state.talk.parameters, name, value) }, at);
   },
 
-  parameters(state, { parameters }) {
-    return onTalk(state, { parameters });
+  parameters(state, { parameters, at }) {
+    return chosen(state, { parameters }, at);
   },
 
-  system(state, { text }) {
-    return onTalk(state, { system: text });
+  /** Parameters that an example brings along: for this conversation alone. */
+  example(state, { parameters, at }) {
+    return onTalk(state, { parameters: { ...state.talk.parameters, ...parameters }, changed: at });
   },
 
-  rename(state, { text, at }) {
-    return touched(onTalk(state, { title: title(text) }), at);
+  system(state, { text, at }) {
+    return chosen(state, { system: text }, at);
   },
 
   new(state, { id, at }) {
-    const { system, parameters } = state.talk;
-    return fresh(state, conversation(id, at, { system, parameters }));
+    return fresh(state, conversation(id, at, state.own));
   },
 
   open(state, { talk }) {
     return fresh(state, talk);
+  },
+
+  /** What another tab made of a conversation that is shown here, or answered here. */
+  merge(state, { talk }) {
+    if (talk.id === state.talk.id) return { ...state, talk: merge(state.talk, talk) };
+    if (talk.id === state.away?.id) return { ...state, away: merge(state.away, talk) };
+    return state;
   },
 
   list(state, { list }) {
@@ -144,9 +183,11 @@ const ACTIONS = {
 };
 
 /** A message of the reader's, and an answer to come. */
-function said(state, parent, text, ids, at) {
+function said(state, parent, { text, attached }, ids, at) {
   const message = { id: ids[0], parent, role: 'user', text: text.trim(), at };
-  const talk = state.talk.title ? state.talk : { ...state.talk, title: title(text) };
+  if (attached.length) message.attached = attached;
+  const name = title(text) || attached[0]?.name;
+  const talk = state.talk.title ? state.talk : { ...state.talk, title: name, changed: at };
   return answering(onTree({ ...state, talk }, add(talk.tree, message)), message.id, ids[1], at);
 }
 
@@ -155,8 +196,26 @@ function answering(state, parent, id, at) {
   return touched({ ...onTree(state, add(state.talk.tree, answer)), running: id, notice: null }, at);
 }
 
+/** Shows another conversation. An answer that is under way goes on, and each conversation keeps its draft. */
 function fresh(state, talk) {
-  return state.running ? state : { ...state, talk, draft: '', editing: null, drawer: false, notice: null, raw: null };
+  const away = isHere(state) ? state.talk : state.away;
+  const back = away?.id === talk.id;
+  const kept = { ...state.drafts, [place(state.talk)]: { text: state.draft, attached: state.attached } };
+  const shown = back ? away : talk;
+  const { text, attached } = kept[place(shown)] ?? { text: '', attached: [] };
+  return {
+    ...state,
+    ...{ talk: shown, away: back ? null : away, drafts: kept, draft: text, attached },
+    ...{ editing: null, drawer: false, notice: null, raw: state.running ? state.raw : null },
+  };
+}
+
+/** The name of a conversation's draft: all that say nothing yet are the same new one. */
+export const place = (talk) => (path(talk.tree).length ? talk.id : '');
+
+/** A setting that the reader chose, for this conversation and those to come. */
+function chosen(state, fields, at) {
+  return { ...onTalk(state, { ...fields, changed: at }), own: { ...state.own, ...fields } };
 }
 
 function onNode(state, id, fields, at) {

@@ -1,19 +1,32 @@
 // A conversation as a tree: editing or asking again makes a sibling, nothing is overwritten. Pure and immutable.
 //
-// `nodes` maps an id to {id, parent, role, text, ...}; the first messages have the parent ''. `children` maps a parent
-// to its children in order of making, `chosen` to the one that is shown. The path is the chosen child of the chosen
-// child of ... of ''.
+// `nodes` maps an id to {id, parent, role, text, at, ...}; the first messages have the parent ''. `children` maps a
+// parent to its children in order of making, `chosen` to the one that is shown. The path is the chosen child of the
+// chosen child of ... of ''. `gone` counts how often a node was removed and brought back: odd is removed. So two tabs
+// that changed the same tree can put their changes together, and what one removed does not come back from the other.
 
-export const EMPTY = Object.freeze({ nodes: {}, children: {}, chosen: {} });
+export const EMPTY = Object.freeze({ nodes: {}, children: {}, chosen: {}, gone: {} });
 
 /** The tree with one more node, which is shown. */
 export function add(tree, node) {
   const siblings = tree.children[node.parent] ?? [];
   return {
+    ...tree,
     nodes: { ...tree.nodes, [node.id]: node },
     children: { ...tree.children, [node.parent]: [...siblings, node.id] },
     chosen: { ...tree.chosen, [node.parent]: node.id },
   };
+}
+
+/** The tree of many nodes, each of which comes after its parent. Linear, where `add` copies. */
+export function grown(nodes) {
+  const tree = { nodes: {}, children: {}, chosen: {}, gone: {} };
+  for (const node of nodes) {
+    tree.nodes[node.id] = node;
+    (tree.children[node.parent] ??= []).push(node.id);
+    tree.chosen[node.parent] = node.id;
+  }
+  return tree;
 }
 
 /** The tree with fields of one node changed; the same tree when there is no such node. */
@@ -32,8 +45,8 @@ export function path(tree) {
 /** The path down to a node, which is included, also if it is not shown; nothing when there is no such node. */
 export function pathTo(tree, id) {
   const found = [];
-  for (let node = tree.nodes[id]; node; node = tree.nodes[node.parent]) found.unshift(node);
-  return found;
+  for (let node = tree.nodes[id]; node; node = tree.nodes[node.parent]) found.push(node);
+  return found.reverse();
 }
 
 /** The last node that is shown, or undefined. */
@@ -59,22 +72,55 @@ export function step(tree, id, by) {
 export function remove(tree, id) {
   const node = tree.nodes[id];
   if (!node) return tree;
-  const gone = new Set();
-  for (const open = [id]; open.length; ) {
-    const next = open.pop();
-    gone.add(next);
-    open.push(...(tree.children[next] ?? []));
-  }
-  const kept = (table) => Object.fromEntries(Object.entries(table).filter(([key]) => !gone.has(key)));
   const siblings = tree.children[node.parent];
-  const rest = siblings.filter((sibling) => sibling !== id);
-  const neighbour = rest[Math.min(siblings.indexOf(id), rest.length - 1)];
-  const children = { ...kept(tree.children), [node.parent]: rest };
-  const chosen = kept(tree.chosen);
+  const at = siblings.indexOf(id);
+  const neighbour = siblings[at + 1] ?? siblings[at - 1];
+  const chosen = { ...tree.chosen };
   if (chosen[node.parent] === id) chosen[node.parent] = neighbour;
-  if (!rest.length) {
-    delete children[node.parent];
-    delete chosen[node.parent];
+  const gone = { ...tree.gone, [id]: (tree.gone[id] ?? 0) + 1 };
+  return connected(tree.nodes, Object.values(tree.children).flat(), chosen, gone);
+}
+
+/** `before` as it was, with what says that the node was brought back after its removal from `tree`. */
+export function restored(before, tree, id) {
+  return { ...before, gone: { ...before.gone, [id]: (tree.gone[id] ?? 1) + 1 } };
+}
+
+/** Two trees of one conversation put together: all that one of them has and none removed; what is shown is `mine`. */
+export function merged(mine, theirs) {
+  const gone = { ...theirs.gone };
+  for (const [id, times] of Object.entries(mine.gone ?? {})) gone[id] = Math.max(times, gone[id] ?? 0);
+  const nodes = { ...theirs.nodes };
+  for (const node of Object.values(mine.nodes)) nodes[node.id] = further(node, nodes[node.id]);
+  const ids = Object.keys(nodes).sort((one, other) => nodes[one].at - nodes[other].at);
+  return connected(nodes, ids, { ...theirs.chosen, ...mine.chosen }, gone);
+}
+
+const STATES = { waiting: 0, answering: 1, stopped: 2, refused: 2, failed: 3, done: 3 };
+
+/** Of two states of one node the one that happened later. */
+function further(one, other) {
+  if (!other) return one;
+  const later =
+    (one.attempt ?? 1) - (other.attempt ?? 1) ||
+    (STATES[one.state] ?? 0) - (STATES[other.state] ?? 0) ||
+    one.text.length + (one.reasoning ?? '').length - other.text.length - (other.reasoning ?? '').length;
+  return later < 0 ? other : one;
+}
+
+/** The tree of those nodes, in that order, that are not removed and hang on the root. */
+function connected(nodes, ids, wanted, gone) {
+  const below = {};
+  for (const id of ids) if (!((gone[id] ?? 0) % 2)) (below[nodes[id].parent] ??= []).push(id);
+  const tree = { nodes: {}, children: {}, chosen: {}, gone };
+  for (const open = ['']; open.length; ) {
+    const parent = open.pop();
+    const children = below[parent];
+    if (!children) continue;
+    tree.children[parent] = children;
+    tree.chosen[parent] = children.includes(wanted[parent]) ? wanted[parent] : children.at(-1);
+    for (const id of children) tree.nodes[id] = nodes[id];
+    open.push(...children);
   }
-  return { nodes: kept(tree.nodes), children, chosen };
+  return tree;
 }

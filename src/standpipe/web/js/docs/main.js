@@ -52,4 +52,4 @@ address();
 tabs(document.querySelectorAll('.samples'));
 copyButtons();
 contents();
-if (document.getElementById('state')) watch('/api', 10_000, state);
+if (document.getElementById('state')) watch('api', 10_000, state);

@@ -1,4 +1,4 @@
-// What every page does: says things to screen readers, copies texts, and asks the tap how it is.
+// What every page does: says things to screen readers, copies texts, and asks the server how it is.
 
 /** Has a screen reader say something, without moving anybody's focus. The page has one element for it. */
 export function announce(text) {
@@ -63,13 +63,18 @@ export function forget(storage, key) {
   }
 }
 
+/** The address of one of the server's paths, wherever a proxy put it: all pages lie beside them. */
+export function api(path) {
+  return new URL(path, document.baseURI).href;
+}
+
 /** Calls `take` with what `path` tells as JSON, now and every `every` milliseconds while somebody looks. null: no answer. */
 export function watch(path, every, take) {
   let timer = 0;
   const look = async () => {
     clearTimeout(timer);
     if (document.hidden) return;
-    take(await fetch(path).then((answer) => (answer.ok ? answer.json() : null)).catch(() => null));
+    take(await fetch(api(path)).then((answer) => (answer.ok ? answer.json() : null)).catch(() => null));
     timer = setTimeout(look, every);
   };
   document.addEventListener('visibilitychange', look);

@@ -16,6 +16,13 @@
     for (const button of document.querySelectorAll('[data-theme-toggle]')) button.setAttribute('aria-pressed', theme === 'dark');
   };
   root.dataset.script = '';
+  // A page whose scripts do not come, or fail before they drew anything, must not stay empty: styles show its sentence.
+  const failed = ({ target }) => {
+    if (target !== window && target?.localName !== 'script') return;
+    if (!('started' in root.dataset)) root.dataset.failed = '';
+  };
+  addEventListener('error', failed, true);
+  addEventListener('unhandledrejection', () => failed({ target: window }));
   show();
   dark.addEventListener('change', show);
   addEventListener('storage', show);

@@ -1,6 +1,6 @@
 // The status page, live: numbers and charts from a stream of events, or by asking where streams are not to be had.
 
-import { copyButtons, watch } from '../page/live.js';
+import { api, copyButtons, watch } from '../page/live.js';
 import { count, decimal, seconds } from '../page/words.js';
 import { bars, ceiling, curve, HEIGHT, WIDTH } from './chart.js';
 
@@ -115,11 +115,11 @@ function follow() {
   let polling = null;
   const open = () => {
     source?.close();
-    source = document.hidden ? null : new EventSource('/api/status/events');
+    source = document.hidden ? null : new EventSource(api('api/status/events'));
     if (!source) return;
     source.onmessage = ({ data }) => show(JSON.parse(data));
     source.onerror = () => {
-      if (source.readyState === EventSource.CLOSED && !polling) polling = watch('/api/status', 5000, show);
+      if (source.readyState === EventSource.CLOSED && !polling) polling = watch('api/status', 5000, show);
       else if (source.readyState !== EventSource.CLOSED) show(null);
     };
   };

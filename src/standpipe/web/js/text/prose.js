@@ -111,7 +111,8 @@ class Prose extends HTMLElement {
 /** Tokens to nodes that cannot do harm. */
 function fragment(tokens) {
   const made = purify.sanitize(html(tokens), ALLOWED);
-  for (const table of made.querySelectorAll('table')) wrap(table, 'scroll');
+  for (const table of made.querySelectorAll('table')) wrap(table, 'scroll').tabIndex = 0;
+  for (const block of made.querySelectorAll('p, h1, h2, h3, h4, h5, h6, li, th, td, blockquote, ul, ol')) block.dir = 'auto';
   return made;
 }
 
@@ -139,6 +140,7 @@ function frame(pre, language) {
   button.dataset.copy = '';
   button.textContent = 'Copy';
   bar.append(name, button);
+  pre.tabIndex = 0; // it may scroll, and keys must reach it
   wrap(pre, 'code').prepend(bar);
 }
 
