@@ -43,7 +43,7 @@ def test_pages_allow_only_what_is_ours(path):
         "require-trusted-types-for 'script'",
     ):
         assert rule in policy
-    assert policy.endswith("lit-html dompurify" if path == "/chat" else "trusted-types 'none'")
+    assert policy.endswith("lit-html dompurify standpipe" if path == "/chat" else "trusted-types 'none'")
     assert reply.headers["cache-control"] == "no-cache"
 
 

@@ -25,6 +25,7 @@ _FLAGS = (
     "--disable-background-networking",
     "--disable-component-update",
     "--disable-sync",
+    "--host-resolver-rules=MAP chat.test 127.0.0.1",  # a name that is not localhost, so no secure context
 )
 _TELL = """addEventListener('securitypolicyviolation', (event) =>
     console.error(`violation of ${event.violatedDirective}: ${event.blockedURI} ${event.sample}`));"""

@@ -54,7 +54,7 @@ def test_escape_stops_the_answer_here_and_there(visit, slow):
     answer.get_by_text("Stopped.").wait_for()
     kept = text(page)
     assert kept
-    one.until("fetch('/api').then(r => r.json()).then(a => a.line.running === 0)")
+    one.until("fetch('/api').then(r => r.json()).then(a => a.queue.running === 0)")
     assert text(page) == kept
 
 
@@ -251,7 +251,9 @@ def test_a_wrong_question_is_told_in_words(visit, serving):
     one = visit(serving("--engine", "scripted:?tokens=5", "--pace-interval", "0", "--body-limit", "2048"))
     one.open()
     answer = one.ask("x" * 3000)
-    expect(answer.locator(".trouble").get_by_text(re.compile("larger than the 2048 bytes"))).to_be_visible()
+    expect(
+        answer.locator(".trouble").get_by_text(re.compile("too long to send: 3 KiB, and the server takes 2 KiB"))
+    ).to_be_visible()
 
 
 def test_dark_is_chosen_and_remembered(visit, quick):
@@ -270,7 +272,12 @@ def test_dark_is_chosen_and_remembered(visit, quick):
 def test_a_phone_shows_one_thing_at_a_time(visit, quick):
     one = visit(quick, viewport={"width": 390, "height": 844}, has_touch=True, is_mobile=True)
     page = one.open()
-    one.ask("About " + "w" * 200)
+    page.fill("#draft", "About")
+    page.press("#draft", "Enter")
+    assert page.input_value("#draft") == "About\n"
+    page.fill("#draft", "About " + "w" * 200)
+    page.tap("[aria-label=Send]")
+    one.answered()
     assert page.evaluate("document.documentElement.scrollWidth") == 390
     history = page.locator(".history")
     expect(history).to_be_hidden()

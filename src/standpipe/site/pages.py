@@ -30,7 +30,7 @@ _POLICY = (
 """Only scripts of ours, none inline; and of texts, only the two libraries that are trusted to may make HTML."""
 
 POLICY = _POLICY.format("'none'").encode()
-CHAT_POLICY = _POLICY.format("lit-html dompurify").encode()
+CHAT_POLICY = _POLICY.format("lit-html dompurify standpipe").encode()
 
 
 def page_headers(policy: bytes = POLICY) -> tuple[Header, ...]:

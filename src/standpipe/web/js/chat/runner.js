@@ -35,7 +35,7 @@ export class Runner {
     const talk = runningTalk(this.#state());
     const node = talk.tree.nodes[running];
     const body = request(talk, pathTo(talk.tree, node.parent));
-    const tooLong = excess(body, tap?.limits?.body_bytes);
+    const tooLong = excess(body, tap?.limits?.body_limit);
     if (tooLong) {
       this.#refused({ status: 413, code: 'too_large', message: tooLong });
       this.#ended(running);

@@ -20,7 +20,7 @@ export function view(state, act, page) {
       <main class="talk" id="talk" tabindex="-1" @scroll=${act.scrolled}>${conversation(state, act, page)}</main>
       ${composer(state, act)}
     </div>
-    ${page.panel?.(state, act) ?? nothing} ${toast(state, act)} ${sheet(state, act)} ${question(state, act)}`;
+    ${page.panel?.(state, act) ?? nothing} ${sheet(state, act)} ${question(state, act)}`;
 }
 
 function history(state, act, page) {
@@ -182,6 +182,7 @@ function composer(state, act) {
   const running = isHere(state);
   const nothingSaid = !state.draft.trim() && !state.attached.length;
   return html`<footer class="dock" @dragover=${(event) => event.preventDefault()} @drop=${act.dropped}>
+    ${toast(state, act)}
     <button type="button" class="tool jump" ?hidden=${state.stuck !== false} aria-label="Scroll to the end" title="Scroll to the end" @click=${act.toEnd}>${icon('down')}</button>
     ${state.attached.length ? html`<ul class="attached" aria-label="Attached">${state.attached.map((one, index) => chip(one, index, act))}</ul>` : nothing}
     <form class="composer" @submit=${act.submit}>
