@@ -1,6 +1,9 @@
+import re
+import tomllib
+
 import pytest
 
-from standpipe.settings import Settings, SettingsError, fields, load
+from standpipe.settings import Settings, SettingsError, fields, load, template, unknown_variables
 
 
 def test_a_flag_beats_a_variable_beats_the_file_beats_the_default(tmp_path):
@@ -86,3 +89,53 @@ def test_every_default_is_allowed():
     for field in fields():
         value = list(field.default) if field.many else str(field.default)
         assert getattr(load({field.name: value}), field.name) == field.default
+
+
+def test_a_key_that_is_nearly_right_is_recognised(tmp_path):
+    file = tmp_path / "a.toml"
+    file.write_text("pace_intervall = 1")
+    with pytest.raises(SettingsError, match=r"did you mean pace_interval\?"):
+        load({}, {}, file)
+
+
+def test_a_mistyped_variable_is_told_and_ends_nothing():
+    environ = {
+        "STANDPIPE_PACE_INTERVALL": "1",
+        "STANDPIPE_PORT": "1",
+        "STANDPIPE": "x",
+        "STANDPIPE_ZZZ": "",
+        "HOME": "/",
+    }
+    assert load({}, environ).port == 1
+    assert unknown_variables(environ) == [
+        "STANDPIPE_PACE_INTERVALL is no setting: did you mean STANDPIPE_PACE_INTERVAL?",
+        "STANDPIPE_ZZZ is no setting",
+    ]
+
+
+def test_a_service_of_kubernetes_that_has_our_name_is_no_setting():
+    environ = {
+        "STANDPIPE_PORT": "tcp://10.0.0.1:80",
+        "STANDPIPE_SERVICE_HOST": "10.0.0.1",
+        "STANDPIPE_SERVICE_PORT_HTTP": "80",
+        "STANDPIPE_PORT_80_TCP": "tcp://10.0.0.1:80",
+        "STANDPIPE_PORT_80_TCP_ADDR": "10.0.0.1",
+        "STANDPIPE_ADMIN_SERVICE_HOST": "10.0.0.1",
+    }
+    assert load({}, environ).port == Settings().port
+    assert unknown_variables(environ) == []
+
+
+def test_the_template_changes_nothing_as_it_stands_and_shows_every_default(tmp_path):
+    text = template()
+    assert tomllib.loads(text) == {}
+    assert max(map(len, text.splitlines())) <= 120
+    file = tmp_path / "all.toml"
+    file.write_text(re.sub(r"(?m)^#(?=\w)", "", text))
+    assert set(tomllib.loads(file.read_text())) == {field.name for field in fields()}
+    assert load({}, {}, file) == Settings()
+
+
+def test_every_setting_is_in_a_group():
+    assert all(field.group for field in fields())
+    assert len({field.group for field in fields()}) == 8

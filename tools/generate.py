@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import groupby
 from pathlib import Path
 
 from standpipe.settings import fields
@@ -12,26 +13,24 @@ FOLDER = Path(__file__).resolve().parent.parent / "docs"
 
 def settings() -> str:
     """docs/settings.md."""
-    rows = []
-    for field in fields():
-        default = " ".join(field.default) if field.many else field.default
-        shown = "nothing" if default == "" else f"`{str(default).lower() if field.type is bool else default}`"
-        unit = f" {field.unit}" if field.unit else ""
-        rows.append(f"| `{field.name}` | {shown}{unit} | {field.allowed} | {field.help} |")
-    return "\n".join(
-        [
-            "# Settings",
-            "",
-            "Every setting is a flag (`--pace-interval 1`), a variable (`STANDPIPE_PACE_INTERVAL=1`) and a key of",
-            "the TOML file that `--config` names (`pace_interval = 1`). A flag beats a variable, a variable beats the",
-            "file. Lists are repeated flags, texts separated by spaces in a variable, and arrays in TOML.",
-            "",
-            "| name | default | allowed | what it does |",
-            "|---|---|---|---|",
-            *rows,
-            "",
-        ]
-    )
+    lines = [
+        "# Settings",
+        "",
+        "Every setting is a flag (`--pace-interval 1`), a variable (`STANDPIPE_PACE_INTERVAL=1`) and a key of",
+        "the TOML file that `--config` names (`pace_interval = 1`). A flag beats a variable, a variable beats the",
+        "file. Lists are repeated flags, texts separated by spaces in a variable, and arrays in TOML. `standpipe init`",
+        "writes a file that shows them all.",
+        "",
+    ]
+    for title, group in groupby(fields(), lambda field: field.group):
+        lines += [f"## {title}", "", "| name | default | allowed | what it does |", "|---|---|---|---|"]
+        for field in group:
+            default = " ".join(field.default) if field.many else field.default
+            shown = "nothing" if default == "" else f"`{str(default).lower() if field.type is bool else default}`"
+            unit = f" {field.unit}" if field.unit else ""
+            lines.append(f"| `{field.name}` | {shown}{unit} | {field.allowed} | {field.help} |")
+        lines.append("")
+    return "\n".join(lines)
 
 
 PAGES = {"settings.md": settings, "compatibility.md": compatibility.page}

@@ -1,4 +1,4 @@
-"""The command line: serve, check, models, top, chat. Parses words and prints sentences; every action lives elsewhere.
+"""The command line: serve, check, init, models, top, chat. Parses words; every action lives elsewhere.
 
 Heavy imports wait inside the commands, so that `standpipe --help` is quick and `chat` needs no server parts.
 """
@@ -9,11 +9,12 @@ import argparse
 import os
 import sys
 from collections.abc import Sequence
+from itertools import groupby
 from pathlib import Path
 from typing import NoReturn
 
 from standpipe import __version__
-from standpipe.settings import Field, Settings, SettingsError, fields, load
+from standpipe.settings import Field, Settings, SettingsError, fields, load, template
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -47,8 +48,16 @@ def _parser() -> argparse.ArgumentParser:
     for command, name in ((serve, "serve"), (check, "check")):
         command.usage = f"standpipe {name} [--config FILE] [--SETTING VALUE ...]"
         command.add_argument("--config", type=Path, metavar="FILE", help="TOML file of settings")
-        for field in fields():
-            _add_flag(command, field)
+        for title, group in groupby(fields(), lambda field: field.group):
+            section = command.add_argument_group(title)
+            for field in group:
+                _add_flag(section, field)
+
+    init = commands.add_parser(
+        "init", help="write a settings file", description="Write a TOML file that shows every setting and its default."
+    )
+    init.add_argument("file", nargs="?", default="standpipe.toml", help="where to write it; - prints it")
+    init.set_defaults(run=_init)
 
     models = commands.add_parser("models", help="list the model catalog", description="What there is, what is cached.")
     models.add_argument("--cache-dir", default="", help="where downloaded models are kept")
@@ -66,7 +75,7 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _add_flag(command: argparse.ArgumentParser, field: Field) -> None:
+def _add_flag(section: argparse._ArgumentGroup, field: Field) -> None:
     default = " ".join(field.default) if field.many else field.default
     shown = f"; default {default}{field.unit and ' ' + field.unit}" if default not in {"", None} else ""
     options: dict[str, object] = {
@@ -78,7 +87,7 @@ def _add_flag(command: argparse.ArgumentParser, field: Field) -> None:
         options["action"] = "append"
     elif field.type is bool:
         options |= {"nargs": "?", "const": "true"}
-    command.add_argument(field.flag, **options)  # type: ignore[arg-type] # built from the table, seen by its tests
+    section.add_argument(field.flag, **options)  # type: ignore[arg-type] # built from the table, seen by its tests
 
 
 def _settings(arguments: argparse.Namespace) -> Settings:
@@ -98,6 +107,20 @@ def _check(arguments: argparse.Namespace) -> int:
     from standpipe.app.check import check  # noqa: PLC0415
 
     return check(settings)
+
+
+def _init(arguments: argparse.Namespace) -> int:
+    if arguments.file == "-":
+        print(template(), end="")
+        return 0
+    try:
+        with Path(arguments.file).open("x", encoding="utf-8") as file:
+            file.write(template())
+    except OSError as error:
+        print(f"standpipe: cannot write {arguments.file}: {error.strerror}", file=sys.stderr)
+        return 1
+    print(f"{arguments.file} shows every setting. Start with: standpipe serve --config {arguments.file}")
+    return 0
 
 
 def _models(arguments: argparse.Namespace) -> int:

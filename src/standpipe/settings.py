@@ -8,8 +8,11 @@ is allowed. This module knows no component; components get plain values from `ap
 
 from __future__ import annotations
 
+import difflib
+import re
+import textwrap
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
@@ -32,7 +35,6 @@ Seconds = float
 class Settings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """Everything an operator can set. The order here is the order of `--help` and of the documentation."""
 
-    # Where it listens
     host: Annotated[str, _meta("address to listen on; 0.0.0.0 or :: opens it to the network")] = "127.0.0.1"
     port: Annotated[int, _meta("port of the public API; 0 lets the system choose", ge=0, le=65535)] = 8080
     unix_socket: Annotated[str, _meta("path of a UNIX socket to listen on instead of host and port")] = ""
@@ -48,7 +50,6 @@ class Settings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     tls_key: Annotated[str, _meta("path of the certificate's PEM key")] = ""
     reuse_port: Annotated[bool, _meta("share the port with another Standpipe (SO_REUSEPORT), for restarts")] = False
 
-    # Who answers
     engine: Annotated[
         tuple[str, ...],
         _meta(
@@ -80,7 +81,6 @@ class Settings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
         _meta("prepend: before the client's own; default: only if the client sends none; off: never"),
     ] = "prepend"
 
-    # How fast, how many, how long
     pace_interval: Annotated[
         Seconds,
         _meta(
@@ -120,7 +120,6 @@ class Settings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     ] = 2048
     body_limit: Annotated[int, _meta("largest request body", "B", ge=1024, le=67_108_864)] = 262_144
 
-    # What is remembered
     keep_responses: Annotated[
         Seconds,
         _meta(
@@ -132,7 +131,6 @@ class Settings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
         ),
     ] = 0.0
 
-    # The stream
     first_token_timeout: Annotated[Seconds, _meta("longest wait for an engine's first token", "s", gt=0, le=86_400)] = (
         120.0
     )
@@ -143,7 +141,6 @@ class Settings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
         Seconds, _meta("how long running streams may finish after SIGTERM or Ctrl-C", "s", ge=0, le=86_400)
     ] = 30.0
 
-    # The wire
     header_timeout: Annotated[
         Seconds, _meta("longest time for a request's headers to arrive", "s", gt=0, le=86_400)
     ] = 10.0
@@ -161,7 +158,6 @@ class Settings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     connections_per_client: Annotated[int, _meta("open connections of one client", ge=1, le=1_000_000)] = 32
     connections_per_block: Annotated[int, _meta("open connections of one network block", ge=1, le=1_000_000)] = 128
 
-    # Who asks
     trusted_proxies: Annotated[
         tuple[str, ...],
         _meta("addresses or networks of proxies whose forwarding headers count; `unix` trusts a UNIX socket's peer"),
@@ -183,7 +179,6 @@ class Settings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
         bool, _meta("offer POST /api/share, by which people behind one router are fair to each other")
     ] = False
 
-    # What is seen
     name: Annotated[str, _meta("what the operator calls this server, on its pages", max_length=80)] = "Standpipe"
     public_url: Annotated[
         str,
@@ -219,9 +214,23 @@ class Settings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
         return {name: getattr(self, name) for name in kind.__struct_fields__ if name in self.__struct_fields__}
 
 
+_GROUPS = {
+    "host": "Where it listens",
+    "engine": "Engines",
+    "pace_interval": "Rate limit, queue and sizes",
+    "keep_responses": "Stored responses",
+    "first_token_timeout": "Engine timeouts and shutdown",
+    "header_timeout": "Connections",
+    "trusted_proxies": "Clients",
+    "name": "Pages and log",
+}
+"""The settings that begin a group, and what it is about."""
+
+
 class Field(Struct, frozen=True):
     """One row of the table, as flags, pages and tests read it."""
 
+    group: str
     name: str
     type: Any
     default: Any
@@ -271,9 +280,11 @@ def fields() -> tuple[Field, ...]:
     """The table, in order."""
     defaults = {field.name: field.default for field in msgspec.structs.fields(Settings)}
     rows = []
+    group = ""
     for name, hint in _hints().items():
         base, meta = get_args(hint)
-        rows.append(Field(name, base, defaults[name], (meta.extra or {})["unit"], meta.description or ""))
+        group = _GROUPS.get(name, group)
+        rows.append(Field(group, name, base, defaults[name], (meta.extra or {})["unit"], meta.description or ""))
     return tuple(rows)
 
 
@@ -291,7 +302,8 @@ def load(
     if file is not None:
         merged.update({key: (value, str(file)) for key, value in _read(file, known).items()})
     for field in known.values():
-        if environ and (text := environ.get(field.variable)) is not None:
+        text = (environ or {}).get(field.variable)
+        if text is not None and not (field.name == "port" and text.startswith("tcp://")):  # a service link's
             merged[field.name] = (tuple(text.split()) if field.many else text, field.variable)
     for name, value in (flags or {}).items():
         if value is not None:
@@ -305,6 +317,42 @@ def load(
     return settings
 
 
+def unknown_variables(environ: Mapping[str, str]) -> list[str]:
+    """Variables that look like settings and are none, each in a sentence. Not an error: others may set such names."""
+    known = [field.variable for field in fields()]
+    return [
+        f"{name} is no setting{_meant(name, known)}"
+        for name in sorted(environ)
+        if name.startswith("STANDPIPE_") and name not in known and not _SERVICE_LINK.match(name)
+    ]
+
+
+_SERVICE_LINK = re.compile(r"STANDPIPE_\w*(SERVICE_(HOST|PORT)|PORT_\d+_(TCP|UDP))|STANDPIPE_PORT$")
+"""What Kubernetes sets in every pod beside a service that is called `standpipe`; see `load`, too."""
+
+
+def _meant(name: str, known: Iterable[str]) -> str:
+    similar = difflib.get_close_matches(name, known, n=1, cutoff=0.8)
+    return f": did you mean {similar[0]}?" if similar else ""
+
+
+def template() -> str:
+    """A TOML file that sets nothing and shows everything: each setting with its help and its default."""
+    lines = ["# Settings of Standpipe. What is commented out has its default; remove the `#` in front to change it."]
+    group = ""
+    for field in fields():
+        if field.group != group:
+            group = field.group
+            lines += ["", f"# {group} ".ljust(100, "-")]
+        unit = f" ({field.unit})" if field.unit else ""
+        lines += [
+            "",
+            *textwrap.wrap(f"{field.help}{unit}; {field.allowed}", 98, initial_indent="# ", subsequent_indent="# "),
+        ]
+        lines.append(f"#{field.name} = {msgspec.json.encode(field.default).decode()}")
+    return "\n".join([*lines, ""])
+
+
 def _read(file: Path, known: Mapping[str, Field]) -> dict[str, Any]:
     try:
         table = tomllib.loads(file.read_text(encoding="utf-8"))
@@ -314,7 +362,8 @@ def _read(file: Path, known: Mapping[str, Field]) -> dict[str, Any]:
         raise SettingsError(f"the settings file {file} is not TOML: {error}") from error
     for key in table:
         if key not in known:
-            raise SettingsError(f"{file} sets {key}, which is no setting (`standpipe serve --help` lists them)")
+            meant = _meant(key, known) or " (`standpipe serve --help` lists them)"
+            raise SettingsError(f"{file} sets {key}, which is no setting{meant}")
     return table
 
 

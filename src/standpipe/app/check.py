@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Callable
 from functools import partial
 
@@ -15,7 +16,7 @@ from standpipe.engines.guard.control_tokens import Handling
 from standpipe.engines.llama.llama import LlamaFailed
 from standpipe.models.catalog import ModelUnavailable
 from standpipe.policy.identity import Trust
-from standpipe.settings import Settings, SettingsError
+from standpipe.settings import Settings, SettingsError, unknown_variables
 from standpipe.terminal import weights
 
 Say = Callable[[str], None]
@@ -40,6 +41,8 @@ async def _check(settings: Settings, console: Console) -> int:
     bad = partial(_line, console, "[red]wrong[/]")
     warn = partial(_line, console, "[yellow]mind[/] ")
     good("settings: every value is allowed")
+    for sentence in unknown_variables(os.environ):
+        warn(sentence)
     try:
         trust = Trust.parse(settings.trusted_proxies, settings.client_header)
     except ValueError as error:

@@ -30,7 +30,7 @@ from standpipe.observe import log as logs
 from standpipe.observe.log import Logger
 from standpipe.observe.outlet import Outlet
 from standpipe.policy.identity import Trust
-from standpipe.settings import Settings, SettingsError
+from standpipe.settings import Settings, SettingsError, unknown_variables
 from standpipe.terminal import banner, weights
 
 _OTHER_DESCRIPTORS = 512
@@ -42,6 +42,8 @@ def serve(settings: Settings) -> int:
     """Serve until told to stop. Gives the process's exit status: 0, or 1 when it could not start."""
     _occupy()
     log = logs.build(settings.log_format, settings.log_level, sys.stderr)
+    for sentence in unknown_variables(os.environ):
+        log.warning(sentence)
     try:
         with asyncio.Runner(loop_factory=_loop_factory()) as runner:
             return runner.run(_serve(settings, log))
