@@ -112,7 +112,7 @@ class Tap:
         self.app = App(
             self.settings,
             self.engines,
-            log.build("json", "info", self.log),
+            log.build("json", self.settings.log_level, self.log),
             address="http://127.0.0.1:8080",
             local=local,
             attempts=attempts,

@@ -110,6 +110,7 @@ class App:
             hash_client=hash_client,
             timeouts=timeouts or StreamTimeouts(),
             hooks=hooks,
+            log=log,
             wall_clock=time.time,
         )
         # Whoever names hosts or a proxy means to be reached from elsewhere, though the socket may be on loopback.

@@ -10,6 +10,7 @@ retries.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from types import TracebackType
 from typing import Any
 
@@ -26,12 +27,14 @@ class Report(Struct):
     """What the pool tells its caller about an ask while it works on it; it only ever grows truer.
 
     `attempts` counts the one that runs. `engine` and `model` are those of the latest attempt; `model` is the name that
-    the engine is asked for until it has said its own, and is settled before the sink gets its first event.
+    the engine is asked for until it has said its own, and is settled before the sink gets its first event. `on_attempt`
+    is called with the loop's time when an attempt begins.
     """
 
     attempts: int = 0
     engine: str | None = None
     model: str | None = None
+    on_attempt: Callable[[float], None] | None = None
 
 
 class Silence(Struct, frozen=True):

@@ -198,6 +198,8 @@ class Pool:
         model = self._model_at(member, name)
         report.attempts += 1
         report.engine, report.model = member.engine.name, model or member.engine.name
+        if report.on_attempt is not None:
+            report.on_attempt(loop.time())
         probe = member.take(loop.time())
         try:
             yield model

@@ -91,6 +91,11 @@ class Logger:
     def debug(self, event: str, **fields: Any) -> None:
         self._write(Level.DEBUG, event, fields)
 
+    @property
+    def tracing(self) -> Callable[..., None] | None:
+        """`debug`, where debug lines are written."""
+        return self.debug if self.least <= Level.DEBUG else None
+
     def info(self, event: str, **fields: Any) -> None:
         self._write(Level.INFO, event, fields)
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 from collections.abc import Callable, Iterable
+from functools import partial
 from types import TracebackType
 from typing import Self
 
@@ -203,7 +204,9 @@ class Ticket:
         self._client = trace.client
         self._preferences = preferences
         self._weight = weight
-        self.meter = TokenMeter(weight.cap, self._charge)
+        # Without somebody who listens, an ask leaves no cycle of references behind.
+        first = partial(trace.step, "first token") if trace.tell is not None else None
+        self.meter = TokenMeter(weight.cap, self._charge, first)
         self._place: QueuedAsk | None = None
         self._until: int | None = None
         self._granted: asyncio.Future[None] | None = None
@@ -235,6 +238,7 @@ class Ticket:
             retake=line.recall(self._client, weight.fingerprint, now) if self._preferences.retry else None,
         )
         self._place = place
+        self._trace.step("queued", now, eligible_in=round(eligible_at - now, 4), tokens=weight.cap)
         admission.enter(place, self)
         if place.stage is Stage.WAITING:
             self._judge(place, now)
@@ -297,6 +301,7 @@ class Ticket:
                 message = f"No slot became free within {self._longest_wait:g} s. Please try again."
                 raise WaitTooLong(message, retry_after=5.0) from None
         self._trace.granted_at = loop.time()
+        self._trace.step("granted", self._trace.granted_at)
 
     def grant(self) -> None:
         if self._granted is not None and not self._granted.done():
@@ -336,6 +341,7 @@ class Ticket:
         """
         admission, usage, tokens = self._admission, self.meter.usage, self.meter.tokens
         now = asyncio.get_running_loop().time()
+        self._trace.step("settled", now, tokens=tokens, counted=usage is not None, failed=failed)
         if usage is not None:
             admission.prompts.learn(self._weight.sizes, usage.prompt_tokens)
             admission.line.settle(

@@ -6,6 +6,7 @@ Decides nothing and waits for nothing. Must not know how an ask is admitted or a
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Protocol
 
 from standpipe.chat.errors import Failure
 from standpipe.chat.events import (
@@ -31,13 +32,16 @@ class TokenMeter:
     although the engine goes on.
     """
 
-    __slots__ = ("_cap", "_charge", "first_token_at", "full", "tokens", "usage")
+    __slots__ = ("_cap", "_charge", "_first", "first_token_at", "full", "tokens", "usage")
 
-    def __init__(self, cap: int, charge: Callable[[int, float], None]) -> None:
+    def __init__(
+        self, cap: int, charge: Callable[[int, float], None], first: Callable[[float], None] | None = None
+    ) -> None:
         """`cap` is the most output tokens that may pass. `charge` is told of every batch's tokens, and of the instant,
-        in the loop's seconds."""
+        in the loop's seconds; `first` of the first token's instant."""
         self._cap = cap
         self._charge = charge
+        self._first = first
         self.tokens = 0
         self.first_token_at: float | None = None
         self.usage: Usage | None = None
@@ -68,17 +72,26 @@ class TokenMeter:
             self._charge(self.tokens - before, now)
             if self.first_token_at is None:
                 self.first_token_at = now
+                if self._first is not None:
+                    self._first(now)
         return events
 
 
+class Tell(Protocol):
+    """Writes one line about a step, as `observe.log.Logger.debug` does."""
+
+    def __call__(self, event: str, /, **fields: object) -> None: ...
+
+
 class Trace:
-    """One ask. Instants are the loop's time, in seconds."""
+    """One ask. Instants are the loop's time, in seconds. Its steps are told as they come, where somebody listens."""
 
     __slots__ = (
         "arrived", "client", "dialect", "dropped", "failure", "granted_at", "id", "left", "meter", "report", "stream",
+        "tell",
     )  # fmt: skip
 
-    def __init__(self, request_id: str, dialect: str, now: float) -> None:
+    def __init__(self, request_id: str, dialect: str, now: float, tell: Tell | None = None) -> None:
         self.id = request_id
         self.dialect = dialect
         self.arrived = now
@@ -94,6 +107,18 @@ class Trace:
         self.failure: Failure | None = None
         self.left = False
         """The client left before the answer was whole."""
+        self.tell = tell
+        if tell is not None:
+            self.report.on_attempt = self._attempted
+
+    def step(self, name: str, now: float, **fields: object) -> None:
+        """Something has happened to the ask."""
+        if self.tell is not None:
+            self.tell(f"request {name}", id=self.id, at=round(now - self.arrived, 4), **fields)
+
+    def _attempted(self, now: float) -> None:
+        report = self.report
+        self.step("attempt", now, number=report.attempts, engine=report.engine, model=report.model)
 
     def waited(self, now: float) -> float:
         """Seconds from the complete request to the slot, or until now where there is none yet."""

@@ -19,6 +19,7 @@ from standpipe.dialects.dialect import Dialect, Parsed, ResponseMeta
 from standpipe.dialects.openai import embeddings as openai_embeddings
 from standpipe.engines.pool import Pool
 from standpipe.observe.hooks import Hook
+from standpipe.observe.log import Logger
 from standpipe.policy.estimate import texts
 from standpipe.policy.identity import Identity
 from standpipe.policy.terms import Mode, clamp, join
@@ -44,6 +45,7 @@ class Services(Struct, frozen=True):
     body_limit: int
     timeouts: StreamTimeouts
     hooks: Sequence[Hook]
+    log: Logger
     wall_clock: Callable[[], float]
     """Unix seconds, for `created` and nothing else: every duration is the loop's."""
 
@@ -59,7 +61,8 @@ class _Walk:
     async def __call__(self, exchange: Exchange) -> None:
         services = self._services
         clock = asyncio.get_running_loop().time
-        trace = Trace(exchange.id, self._name, clock())
+        trace = Trace(exchange.id, self._name, clock(), services.log.tracing)
+        trace.step("arrived", trace.arrived, dialect=self._name)
         exchange.learned = lambda: answer_headers(trace, services.limits.headers(trace.client, clock()), clock())
         try:
             await self._answer(exchange, trace)
