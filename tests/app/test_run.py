@@ -1,31 +1,34 @@
 import asyncio
 import errno
 import io
+import json
 import os
 import signal
 
 import pytest
 
-from standpipe.app.run import _raise_descriptors, _Signals, _unexpected
+from standpipe.app.run import _dump, _raise_descriptors, _Signals, _unexpected
+from standpipe.engines.scripted.script import Script
 from standpipe.observe.log import build
 from standpipe.settings import Settings
+from tests.serve.driver import Reply, scene
 
 
-@pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGUSR1, signal.SIGTERM])
 def test_a_signal_that_comes_early_ends_nothing(number):
     async def scene():
         signals = _Signals()
         came = asyncio.Event()
         os.kill(os.getpid(), signal.SIGHUP)
         await asyncio.sleep(0.01)
-        signals.on_hang_up = came.set
+        signals.on[signal.SIGHUP] = came.set
         os.kill(os.getpid(), signal.SIGHUP)
         os.kill(os.getpid(), number)
         await came.wait()
         assert signals.drain.is_set() == (number == signal.SIGTERM)
         signals.end()
 
-    before = {each: signal.getsignal(each) for each in (signal.SIGHUP, signal.SIGINT, signal.SIGTERM)}
+    before = {each: signal.getsignal(each) for each in (signal.SIGHUP, signal.SIGUSR1, signal.SIGINT, signal.SIGTERM)}
     try:
         asyncio.run(scene())
     finally:
@@ -47,3 +50,27 @@ def test_too_few_descriptors_are_told_at_the_start(monkeypatch, granted, warned)
     out = io.StringIO()
     _raise_descriptors(Settings(), build("human", "info", out))
     assert ("open files" in out.getvalue()) == warned
+
+
+@scene(Script(tokens=100, rate=1, slots=1), pace_interval=0)
+async def test_an_operator_can_see_inside_and_no_address(tap):
+    asks = [tap.leaving(Reply(), said="a secret", peer="203.0.113.9") for _ in range(3)]
+    await asyncio.sleep(0.5)
+    out = io.StringIO()
+    _dump(tap.app, build("json", "info", out))
+    lines = [json.loads(line) for line in out.getvalue().splitlines()]
+    (queue,) = [line for line in lines if line["event"] == "dump queue"]
+    assert (queue["waiting"], queue["running"], queue["slots"]) == (2, 1, 1)
+    (engine,) = [line for line in lines if line["event"] == "dump engine"]
+    assert (engine["name"], engine["busy"]) == ("scripted", 1)
+    (client,) = [line for line in lines if line["event"] == "dump client"]
+    assert (client["waiting"], client["running"]) == (2, 1)
+    tasks = {line["where"]: line["count"] for line in lines if line["event"] == "dump tasks"}
+    (place,) = [place for place in tasks if "Ticket.granted" in place]
+    assert tasks[place] == 2
+    assert "Pool.answer" in " ".join(tasks)
+    assert "203.0.113" not in out.getvalue()
+    assert "secret" not in out.getvalue()
+    for ask in asks:
+        ask.cancel()
+    await asyncio.gather(*asks, return_exceptions=True)

@@ -1,7 +1,8 @@
 """`standpipe serve`: the loop, the sockets, the signals, and an orderly end.
 
 The first Ctrl-C or SIGTERM drains: no new client is let in, queued requests are told to come back, running streams may
-finish within `grace`. A second one ends at once. SIGHUP reloads the TLS certificate.
+finish within `grace`. A second one ends at once. SIGHUP reloads the TLS certificate, SIGUSR1 writes to the
+log what goes on inside.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from standpipe.edge.listen import ListenError, Tls, inherited, local_only, open_
 from standpipe.edge.server import Server
 from standpipe.engines.llama.llama import LlamaFailed
 from standpipe.models.catalog import ModelUnavailable
+from standpipe.observe import dump
 from standpipe.observe import log as logs
 from standpipe.observe.log import Logger
 from standpipe.observe.outlet import Outlet
@@ -35,6 +37,8 @@ from standpipe.terminal import banner, weights
 
 _OTHER_DESCRIPTORS = 512
 """What a process needs besides connections: files, pipes, listening sockets."""
+_STOP = (signal.SIGINT, signal.SIGTERM)
+_CALLS = (signal.SIGHUP, signal.SIGUSR1)
 _NO_DESCRIPTOR = {errno.EMFILE, errno.ENFILE}
 
 
@@ -73,29 +77,30 @@ def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
 
 
 class _Signals:
-    """Ctrl-C and SIGTERM as two events: the first asks to drain, the second to leave at once. SIGHUP as a call of
-    `on_hang_up`, which does nothing until there is something to do."""
+    """Ctrl-C and SIGTERM as two events: the first asks to drain, the second to leave at once. SIGHUP and SIGUSR1 as
+    calls of what is in `on`, which do nothing until there is something to do."""
 
     def __init__(self) -> None:
         self.drain = asyncio.Event()
         self.leave = asyncio.Event()
-        self.on_hang_up: Callable[[], None] | None = None
+        self.on: dict[int, Callable[[], None]] = {}
         loop = asyncio.get_running_loop()
-        for number in (signal.SIGINT, signal.SIGTERM):
-            loop.add_signal_handler(number, self._come)
-        loop.add_signal_handler(signal.SIGHUP, self._hang_up)
+        for number in _STOP:
+            loop.add_signal_handler(number, self._stop)
+        for number in _CALLS:
+            loop.add_signal_handler(number, self._call, number)
 
-    def _come(self) -> None:
+    def _stop(self) -> None:
         (self.leave if self.drain.is_set() else self.drain).set()
 
-    def _hang_up(self) -> None:
-        if self.on_hang_up is not None:
-            self.on_hang_up()
+    def _call(self, number: int) -> None:
+        if number in self.on:
+            self.on[number]()
 
     def end(self) -> None:
         """From now on there is nothing left to stop: a late signal must not spoil the exit status."""
         loop = asyncio.get_running_loop()
-        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        for number in (*_STOP, *_CALLS):
             loop.remove_signal_handler(number)
             signal.signal(number, signal.SIG_IGN)
 
@@ -148,8 +153,8 @@ async def _answer(
     tls = Tls(Path(settings.tls_cert), Path(settings.tls_key)) if settings.tls_cert else None
     server.start(doors.public, tls)
     admin.start(doors.admin)
-    signals.on_hang_up = partial(_reload, server, log)
     app.edge = server.statistics
+    signals.on = {signal.SIGHUP: partial(_reload, server, log), signal.SIGUSR1: partial(_dump, app, log)}
     _calm_collector()
     Outlet(sys.stdout).write(banner.text(settings, app.pool.resolve(None), doors.public[0], reasons))
     log.info("serving", address=banner.address(settings, doors.public[0]))
@@ -230,6 +235,12 @@ def _unexpected(log: Logger, _loop: asyncio.AbstractEventLoop, context: dict[str
 
 def _say(log: Logger, level: str, sentence: str) -> None:
     getattr(log, level)(sentence)
+
+
+def _dump(app: App, log: Logger) -> None:
+    edge = None if app.edge is None else app.edge()
+    for what, fields in dump.lines(app.board.for_operator(), app.pool.statistics().engines, edge):
+        log.info(what, **fields)
 
 
 def _reload(server: Server, log: Logger) -> None:
