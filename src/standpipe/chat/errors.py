@@ -112,6 +112,13 @@ class TooLarge(_ClientFault):
     code = "too_large"
 
 
+class Compressed(_ClientFault):
+    """The body has a content coding; none is decoded here. `Accept-Encoding: identity` goes with it."""
+
+    status = 415
+    code = "unsupported_encoding"
+
+
 class TooSlow(_ClientFault):
     """The client did not send its request in time."""
 

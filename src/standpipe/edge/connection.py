@@ -278,7 +278,7 @@ class Connection(asyncio.Protocol):
         if reader.whole:
             intake.end()
             self._hold_ahead()
-        elif intake.behind > self._shared.config.read_ahead and self._transport is not None:
+        elif intake.full and self._transport is not None:
             self._transport.pause_reading()
 
     def _hold_ahead(self) -> None:

@@ -1,7 +1,7 @@
 """A request, its body on its way in: what has come, how much of it is taken, and how long to wait for the rest.
 
 A connection puts bytes in as they come; one handler waits for the whole. Knows no socket. Nothing is kept beyond what
-the handler takes, and what comes before a handler wants it is the connection's to hold back (`behind`).
+the handler takes, and what comes before a handler wants it is the connection's to hold back (`full`).
 """
 
 from __future__ import annotations
@@ -32,9 +32,10 @@ class Intake:
         self._arrival: asyncio.Future[None] | None = None
 
     @property
-    def behind(self) -> int:
-        """Bytes that are kept for a handler that has not asked for them."""
-        return self._received if self._limit is None else 0
+    def full(self) -> bool:
+        """Whether more has come than a handler takes, or than is kept for one that has not asked. To read on then would
+        keep the loop from letting the handler say so."""
+        return self._received > (self._config.read_ahead if self._limit is None else self._limit)
 
     def take(self, data: bytes, received: int) -> None:
         """More of the body; `received` bytes of the wire brought it."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 
-from standpipe.chat.errors import Failure, Internal, MethodNotAllowed, TooLarge, TooSlow
+from standpipe.chat.errors import Compressed, Failure, Internal, MethodNotAllowed, TooLarge, TooSlow
 from standpipe.dialects.dialect import Dialect
 from standpipe.dialects.openai.faults import failure_body
 from standpipe.edge.seam import BodyTooLarge, BodyTooSlow, Reply, Request
@@ -40,7 +40,10 @@ class Exchange:
         """Gives the headers that whatever answer comes owes to what was learned on the way; set by the walk."""
 
     async def body(self, limit: int) -> bytes:
-        """The whole body, of at most `limit` bytes. Raises TooLarge, TooSlow."""
+        """The whole body, of at most `limit` bytes. Raises Compressed, TooLarge, TooSlow."""
+        coding = self.request.headers.get(b"content-encoding")
+        if coding is not None and coding.lower() not in {"", "identity"}:
+            raise Compressed("Compressed request bodies are not supported. Send the body without Content-Encoding.")
         try:
             return await self.request.body(limit)
         except BodyTooLarge:
@@ -96,6 +99,8 @@ def failure_headers(failure: Failure) -> list[Header]:
         found.append((b"retry-after-ms", str(math.ceil(wait * 1000)).encode()))
     if not failure.may_retry and failure.status != 500:  # a bug of ours may pass
         found.append((b"x-should-retry", b"false"))
+    if isinstance(failure, Compressed):
+        found.append((b"accept-encoding", b"identity"))  # RFC 9110, 15.5.16
     if isinstance(failure, MethodNotAllowed):
         found.append((b"allow", ", ".join(failure.allowed).encode()))
     return found

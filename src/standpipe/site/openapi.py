@@ -274,6 +274,7 @@ _FAILURES = {
     "400": "The request is invalid, or not supported here; `param` names the field.",
     "404": "No such model.",
     "413": "The request is too large.",
+    "415": "The request body is compressed.",
     "429": "You have reached your own limit: wait as long as `retry-after` says.",
     "500": "A bug in this server.",
     "502": "The engine failed on every attempt.",
