@@ -69,14 +69,13 @@ def check_sse(data: bytes, cuts: list[int]) -> None:
         line = ended.rstrip(b"\r\n")
         low, high = low + len(line), high + len(ended)
         least, most = max(least, low), max(most, high)
-        if line == ended:
-            break  # never ended
         text = line.removeprefix(b"\xef\xbb\xbf") if place == 0 else line
         if text == b"data" or text.startswith(b"data:"):
             kept.append(text[5:].removeprefix(b" "))
         elif not text:
             frames += [b"\n".join(kept)] if kept else []
             kept, low, high = [], 0, 0
+    frames += [last] if (last := b"\n".join(kept)) else []
     framed(SseFrames, data, cuts, frames, least=least, most=most)
 
 
@@ -104,8 +103,7 @@ def framed(
                 for piece in pieces:
                     found += frames.feed(piece)
                     assert sum(map(len, [*frames._line, *getattr(frames, "_data", ())])) <= LIMIT
-                if hasattr(frames, "end"):
-                    found += frames.end()
+                found += frames.end()
             except FrameTooLarge:
                 too_large = True
         if too_large:
@@ -128,23 +126,17 @@ class Decoder(Protocol):
 
 
 def check_openai(data: bytes, cuts: list[int]) -> None:
-    heard = list[Any]()
-    for frame in _sse(data):
-        if frame == b"[DONE]":
-            break
-        heard.append(_json(frame))
-    failed = any(
-        frame.get("error") is not None or (frame.get("object") == "error" and frame.get("choices") is None)
-        for frame in heard
-        if isinstance(frame, dict)
-    )
-    whole = any(
-        choice.get("finish_reason")
-        for frame in heard
-        if isinstance(frame, dict)
-        for choice in _list(frame.get("choices"))
-        if isinstance(choice, dict) and not choice.get("index")
-    )
+    whole = failed = False
+    heard = [data.removeprefix(b"\xef\xbb\xbf")] if data.lstrip(b"\xef\xbb\xbf \t\r\n").startswith(b"{") else _sse(data)
+    for frame in map(_json, heard):
+        if not isinstance(frame, dict):
+            continue
+        error = frame.get("error")
+        failed |= any(error.values()) if isinstance(error, dict) else bool(error)
+        failed |= frame.get("object") == "error" and frame.get("choices") is None
+        whole = any(choice.get("finish_reason") for choice in _list(frame.get("choices")) if isinstance(choice, dict))
+        if whole or failed:
+            break  # what comes later changes nothing
     decoded(OpenAIDecoder, data, cuts, may_finish=whole and not failed)
 
 
@@ -153,8 +145,8 @@ def check_ollama(data: bytes, cuts: list[int]) -> None:
     for line in data.split(b"\n"):
         heard = _json(line)
         if isinstance(heard, dict):
-            failed |= heard.get("error") is not None
-            whole = heard.get("done") is True
+            failed |= bool(heard.get("error"))
+            whole = heard.get("done") in (True, "true", 1)
             if whole:
                 break
     decoded(lambda: OllamaDecoder("m", failure_in_stream), data, cuts, may_finish=whole and not failed)
@@ -196,7 +188,8 @@ def heard(decoder: Decoder, pieces: Iterable[bytes]) -> tuple[list[Event], Failu
 
 def _sse(data: bytes) -> list[bytes]:
     """Frames, by the framing that is held against the format elsewhere."""
-    return SseFrames().feed(data)
+    frames = SseFrames()
+    return [*frames.feed(data), *frames.end()]
 
 
 def _json(data: bytes) -> Any:
@@ -265,7 +258,7 @@ def check_ask(data: bytes, _cuts: list[int]) -> None:
     for dialect in DIALECTS:
         fault = None
         try:
-            assert dialect.parse(data).ask.messages
+            assert dialect.parse(data).ask.messages or dialect in {ollama.CHAT, ollama.GENERATE}
         except Failure as failure:
             fault = failure
         if fault is not None:

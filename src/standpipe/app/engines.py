@@ -115,10 +115,11 @@ async def _open(name: Named, settings: Settings, progress: Progress, say: Say) -
                     settings,
                     slots or (_AUTO_SLOTS if settings.slots == "auto" else _SLOTS),
                     settings.model or None,
+                    say,
                 )
                 return _guarded(engine), f"{engine.name}, {engine.slots} asks at a time"
             case Kind.OLLAMA:
-                engine = _ollama(name.target, settings, slots or (_AUTO_SLOTS if settings.slots == "auto" else 1))
+                engine = _ollama(name.target, settings, slots or (_AUTO_SLOTS if settings.slots == "auto" else 1), say)
                 return _guarded(engine), f"{engine.name}, a native Ollama, {engine.slots} asks at a time"
             case Kind.EMBEDDED:
                 return await _embedded(name.target, slots, settings, progress, say)
@@ -126,17 +127,17 @@ async def _open(name: Named, settings: Settings, progress: Progress, say: Say) -
         raise SettingsError(f"engine: {error}") from error
 
 
-def _upstream(url: str, settings: Settings, slots: int, model: str | None) -> Upstream:
+def _upstream(url: str, settings: Settings, slots: int, model: str | None, say: Say) -> Upstream:
     client = Client(url, key=settings.api_key or None)
-    return Upstream(describe_url(url), client, slots=slots, model=model)
+    return Upstream(describe_url(url), client, slots=slots, model=model, log=say)
 
 
-def _ollama(url: str, settings: Settings, slots: int) -> Ollama:
+def _ollama(url: str, settings: Settings, slots: int, say: Say) -> Ollama:
     """Unless told otherwise, an Ollama works on one ask at a time."""
     place = http_url(url)
     client = Client(place, key=settings.api_key or None)
     name = describe_url(place).replace("http://", "ollama://")
-    return Ollama(name, client, slots=slots, model=settings.model or None)
+    return Ollama(name, client, slots=slots, model=settings.model or None, log=say)
 
 
 async def _embedded(target: str, slots: int, settings: Settings, progress: Progress, say: Say) -> tuple[Engine, str]:
@@ -148,7 +149,7 @@ async def _embedded(target: str, slots: int, settings: Settings, progress: Progr
 async def _found(settings: Settings, progress: Progress, say: Say) -> Opened:
     model = await _ollama_model()
     if model is not None:
-        engine = _upstream(f"{OLLAMA}/v1", settings, _wanted_slots(settings) or 1, model)
+        engine = _upstream(f"{OLLAMA}/v1", settings, _wanted_slots(settings) or 1, model, say)
         reason = f"{model} of the Ollama on this machine, because no engine was named and it is there"
         return Opened((_guarded(engine),), (reason,))
     starter, reason = await _embedded("", _wanted_slots(settings), settings, progress, say)

@@ -135,6 +135,7 @@ class Sampling(Struct, frozen=True):
 
     `max_tokens` counts output tokens, reasoning included; None means no limit of the client's own. -1 is a spelling
     of that in some dialects and never gets here. `logit_bias` maps token ids, as decimal text, to -100..100.
+    `tell_stop` wants to know which of `stop` ended the answer. `top_logprobs` counts the rivals of each token.
     """
 
     temperature: float | None = None
@@ -143,6 +144,7 @@ class Sampling(Struct, frozen=True):
     min_p: float | None = None
     max_tokens: int | None = None
     stop: tuple[str, ...] = ()
+    tell_stop: bool = False
     seed: int | None = None
     frequency_penalty: float | None = None
     presence_penalty: float | None = None

@@ -1,20 +1,22 @@
 """What engines and models put out, made fit for every format.
 
 Here lies what the readers of engines' answers and the writers of ours share, whatever the dialect: counts that can be
-true, a model's name that may be shown, arguments of calls that are objects, and stop strings. Knows no format.
+true, a model's name that may be shown, why an answer ended, text in parts, and arguments of calls that are objects.
+Engines are read kindly: what an answer does not need is left out where it cannot be read. Knows no format.
 """
 
 from __future__ import annotations
 
+import math
 import re
-from collections.abc import Sequence
-from typing import Final
+from collections.abc import Iterator
+from typing import Any, Final
 
 import msgspec
 from msgspec import Raw
 
 from standpipe.chat.errors import EngineFailed
-from standpipe.chat.events import Timings, Usage
+from standpipe.chat.events import FinishReason, ReasoningDelta, TextDelta, Timings, Usage
 
 MOST_TOKENS: Final = 1 << 30
 """More than any context holds."""
@@ -54,6 +56,120 @@ def shown_model(name: str) -> str:
     return _FOLDERS.sub("", name) or name
 
 
+def count(told: Any) -> int | None:
+    """A whole number in whatever type it came: some engines count in floats, or in text. None where it is none."""
+    if isinstance(told, str):
+        try:
+            told = float(told)
+        except ValueError:
+            return None
+    if isinstance(told, float) and math.isfinite(told):
+        return round(told)
+    return told if isinstance(told, int) and not isinstance(told, bool) else None
+
+
+def is_error(told: Any) -> bool:
+    """Whether an engine's `error` says anything: some engines send an empty one in every frame."""
+    if isinstance(told, dict):
+        return any(told.values())
+    return bool(told)
+
+
+# Why an answer ended -------------------------------------------------------------------------------------------------
+
+_WORDS: Final = {
+    FinishReason.STOP: "stop stop_sequence stop_string stop_strings stop_token end end_turn end_of_sequence "
+    "end_of_text eos eos_token complete completed done finish finished natural normal pause_turn success turn_complete",
+    FinishReason.LENGTH: "length length_limit max_length max_len max_tokens max_new_tokens max_output_tokens "
+    "max_completion_tokens token_limit limit error_limit model_length context_length context_length_exceeded "
+    "context_window_exceeded model_context_window_exceeded incomplete repetition truncated",
+    FinishReason.TOOL_CALLS: "tool_calls tool_call tool_use function_call function_calls",
+    FinishReason.CONTENT_FILTER: "content_filter content_filtered content_filtering filtered blocked blocklist "
+    "error_toxic guardrail_intervened guardrails image_safety language moderation prohibited_content recitation "
+    "refusal refused safety sensitive spii",
+}
+"""The words of the public APIs, whose spellings differ in case and in prefixes as well."""
+_REASONS: Final = {word: reason for reason, words in _WORDS.items() for word in words.split()}
+_GAVE_UP: Final = frozenset({
+    "abort", "aborted", "cancel", "cancelled", "canceled", "crash", "error", "error_internal", "failed",
+    "failure", "insufficient_system_resource", "internal_error", "malformed_function_call",
+    "malformed_model_output", "malformed_tool_use", "network_error", "other", "server_error", "time_limit",
+    "timeout", "too_many_tool_calls", "unexpected_tool_call", "unspecified", "user_cancel",
+})  # fmt: skip
+_NOT_YET: Final = frozenset({"", "null", "none", "in_progress", "not_finished"})
+
+
+def reason_word(told: Any) -> str:
+    """Why an answer ended, as the table spells it; empty while an engine has told no reason."""
+    if not isinstance(told, str):
+        return ""
+    word = told.strip().lower().replace("-", "_").replace(" ", "_")
+    word = word.removeprefix("finish_reason_").removeprefix("reason_")
+    return "" if word in _NOT_YET else word
+
+
+def is_known(word: str) -> bool:
+    """Whether this reason is one of the table."""
+    return word in _REASONS or word in _GAVE_UP
+
+
+def ending(word: str, *, spoke: bool, called: bool) -> FinishReason:
+    """What a reason comes to for an answer that gave text, or called a tool, or did neither.
+
+    Several engines do not tell of calls, and some tell of calls that they never made. A reason that nobody knows is no
+    success for an answer that is none. Raises EngineFailed.
+    """
+    if word in _GAVE_UP:
+        raise EngineFailed("The engine gave up on this answer.")
+    reason = _REASONS.get(word)
+    if not (spoke or called):
+        if reason is None:  # an Ollama that has only loaded its model says `load`
+            raise EngineFailed("The engine ended without an answer.")
+        if reason is FinishReason.TOOL_CALLS:
+            raise EngineFailed("The engine told of a tool call and made none.")
+    if reason in {None, FinishReason.STOP, FinishReason.TOOL_CALLS}:
+        return FinishReason.TOOL_CALLS if called else FinishReason.STOP
+    assert reason is not None
+    return reason
+
+
+# What was said -------------------------------------------------------------------------------------------------------
+
+
+def said(content: Any) -> Iterator[TextDelta | ReasoningDelta]:
+    """Text and reasoning in a content of any of the shapes that engines use: a text, or parts, parts in parts.
+
+    Parts of other kinds (references, pictures) are passed over. Raises ValueError for what is no content at all.
+    """
+    match content:
+        case None:
+            return
+        case str():
+            yield TextDelta(content)
+        case bool():
+            raise ValueError("no content")
+        case int() | float():
+            yield TextDelta(str(content))
+        case list():
+            for part in content:
+                yield from said(part)
+        case dict():
+            kind = str(content.get("type", "text"))
+            for name in ("text", "content", "summary", kind):
+                if content.get(name) is not None:
+                    for delta in said(content[name]):
+                        yield ReasoningDelta(delta.text) if kind in _THINKS else delta
+                    return
+        case _:
+            raise ValueError("no content")
+
+
+_THINKS: Final = frozenset({"thinking", "reasoning", "reasoning_text", "summary_text"})
+
+
+# Calls ---------------------------------------------------------------------------------------------------------------
+
+
 def is_object(arguments: str) -> bool:
     """Whether this is a whole JSON object."""
     try:
@@ -75,45 +191,17 @@ def as_object(arguments: str) -> Raw:
     return Raw(msgspec.json.format(text.encode(), indent=-1))
 
 
+def earlier_arguments(arguments: str) -> str:
+    """The arguments of a call in the history as a JSON object, for engines, of which most read nothing else.
+
+    None at all is an empty object. What a model wrote that is none stands in one: a conversation with a call that went
+    wrong can go on, and is read the same by every engine.
+    """
+    if is_object(arguments):
+        return arguments
+    return msgspec.json.encode({"arguments": arguments}).decode() if arguments.strip() else "{}"
+
+
 def no_object() -> EngineFailed:
     """What a call is that no client could read."""
     return EngineFailed("The model called a tool with arguments that are not a JSON object. Please try again.")
-
-
-class StopText:
-    """Stop strings, found by us in one answer's text, for engines whose raw output is more than the answer.
-
-    Such an engine would look for them in headers and in reasoning, too: a blank line for a stop string would end the
-    turn before the answer began. Text is given as soon as it cannot become a stop string; the string itself is not. Of
-    several, the one counts that is whole first. `done` once one has come: nothing after it is given.
-    """
-
-    __slots__ = ("_kept", "_stops", "done")
-
-    def __init__(self, stops: Sequence[str]) -> None:
-        self._stops = tuple(stop for stop in stops if stop)
-        self._kept = ""
-        self.done = False
-
-    def take(self, piece: str) -> str:
-        """Take a piece; give what is decided."""
-        if self.done or not self._stops:
-            return "" if self.done else piece
-        text = self._kept + piece
-        found = [(at + len(stop), at) for stop in self._stops if (at := text.find(stop)) >= 0]
-        if found:
-            self.done, self._kept = True, ""
-            return text[: min(found)[1]]
-        longest = max(map(len, self._stops)) - 1
-        start = max(0, len(text) - longest)
-        at = next((n for n in range(start, len(text)) if self._may_begin(text[n:])), len(text))
-        self._kept = text[at:]
-        return text[:at]
-
-    def flush(self) -> str:
-        """What was kept back, now that no more text comes."""
-        kept, self._kept = self._kept, ""
-        return kept
-
-    def _may_begin(self, tail: str) -> bool:
-        return any(stop.startswith(tail) for stop in self._stops)

@@ -6,8 +6,8 @@ socket, and nothing here knows what its frames mean.
 
 Server-sent events follow the event stream format of the WHATWG HTML standard: lines end with LF, CR or CRLF, a blank
 line ends an event, lines that start with a colon are comments, several `data` lines are joined by LF, one leading byte
-order mark is skipped, and an event that is cut off by the end of the stream is dropped. Event names and ids are not
-reported: none of the formats spoken here needs them, as their payloads name themselves.
+order mark is skipped. An event that is cut off by the end of the stream is given by `end` alone. Event names and ids
+are not reported: none of the formats spoken here needs them, as their payloads name themselves.
 
 Of newline-delimited JSON, a line ends with LF; a CR before it and blank lines are dropped. The last line may lack its
 LF, which only the end of the stream can tell.
@@ -81,6 +81,16 @@ class SseFrames:
                 self._first = False
                 return found
         return self._feed_lines(read)
+
+    def end(self) -> list[bytes]:
+        """The last event, if the stream ended without the blank line that ends an event. The standard drops it; who
+        needs to know whether it came whole looks into it."""
+        found: list[bytes] = []
+        if self._line:
+            self._end_line(found)
+        last = b"\n".join(self._data)
+        self._data.clear()
+        return [*found, last] if last else found
 
     def _feed_lines(self, read: bytes) -> list[bytes]:
         if self._after_cr and read:

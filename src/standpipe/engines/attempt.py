@@ -156,6 +156,8 @@ class Attempt:
 
     def take(self, events: list[Event]) -> None:
         self._watch.heard = self._loop.time()
+        if not events:
+            return  # it lives, and has nothing to say
         if type(events[-1]) is Finished:
             self.whole = True
         if self._held is not None:

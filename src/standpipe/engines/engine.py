@@ -28,8 +28,9 @@ class Sink(Protocol):
         ...
 
     def take(self, events: list[Event]) -> None:
-        """Take one batch, never empty, in the legal order of `chat.events`. Called on the event loop, must not
-        block. Raising ends the answer: the engine stops its work and lets the exception through."""
+        """Take one batch, in the legal order of `chat.events`. An empty one tells that the engine lives, and nothing
+        else. Called on the event loop, must not block. Raising ends the answer: the engine stops its work and lets
+        the exception through."""
         ...
 
 

@@ -19,13 +19,12 @@ from standpipe.chat.ask import Ask, EmbedAsk, JsonObject, Vectors
 from standpipe.chat.errors import EngineFailed, EngineTimeout, Failure
 from standpipe.chat.events import Event
 from standpipe.dialects.engine_output import shown_model
-from standpipe.dialects.framing import sse_frame
 from standpipe.dialects.ollama import to_engine as ollama_to_engine
 from standpipe.dialects.ollama.from_engine import Decoder as OllamaDecoder
 from standpipe.dialects.openai import embeddings as openai_embeddings
-from standpipe.dialects.openai.faults import failure_from, failure_in_stream
+from standpipe.dialects.openai.faults import failure_from, failure_in_stream, refused_fields
 from standpipe.dialects.openai.from_engine import Decoder
-from standpipe.dialects.openai.to_engine import LLAMA, Extras, request_body
+from standpipe.dialects.openai.to_engine import LLAMA, OPTIONAL, Extras, request_body
 from standpipe.engines.engine import Health, Sink
 from standpipe.engines.guard.control_tokens import harmless_body
 from standpipe.flow import Flow
@@ -36,12 +35,15 @@ HEALTH_PATIENCE = 3.0
 """Seconds within which an engine that is up lists its models."""
 ERROR_LIMIT = 65_536
 """Bytes of an error's body that are read."""
-WHOLE_LIMIT = 1_048_576
-"""Bytes of an answer that came whole although a stream was asked for, and of a list of models."""
+MODELS_LIMIT = 1_048_576
+"""Bytes of a list of models."""
 EMBEDDINGS_LIMIT = 16_777_216
 """Bytes of an answer with embeddings: 128 vectors of 4096 numbers, spelled out, are some 11 MB."""
 EMBEDDINGS_PATIENCE = 60.0
 """Seconds within which all embeddings of one ask must have come."""
+
+Log = Callable[[str, str], None]
+"""Takes a level (debug, info) and a sentence for the operator."""
 
 _LISTS_NOTHING = frozenset({404, 405, 501})
 
@@ -66,6 +68,9 @@ class StreamDecoder(Protocol):
 
     done: bool
 
+    @property
+    def over(self) -> bool: ...
+
     def feed(self, read: bytes) -> list[Event]: ...
 
     def end(self) -> list[Event]: ...
@@ -89,6 +94,7 @@ class Upstream:
         slots: int,
         model: str | None = None,
         capabilities: Capabilities = PLAIN,
+        log: Log = lambda _level, _text: None,
     ) -> None:
         """`name` is shown to the public (`url.describe_url` makes one). `model` is the server's own name of the
         model that stands for any name it does not know; None means the first that it lists.
@@ -98,26 +104,47 @@ class Upstream:
         self._client = client
         self._model = model
         self._capabilities = capabilities
+        self._log = log
+        self._without: frozenset[str] = frozenset()
+        """Optional fields that it refuses."""
+        self._oddities: set[str] = set()
         self._served: dict[str, str] = {}
         """The models as last listed, the default first: the name that is shown, and the server's own."""
 
     async def answer(self, ask: Ask, sink: Sink) -> None:
         model = self._named(ask.model) or await self._model_for(ask)
-        answer = _Answer(sink, self._decoder(), self._as_stream)
-        try:
-            await self._client.request(
-                "POST",
-                self.CHAT,
-                on_head=answer.head,
-                on_body=answer.body,
-                body=harmless_body(self._document(ask, model), ask.operator_prompt),
-                keep=self._capabilities.reuse_after_stream,
-            )
-        except HttpFault as fault:
-            raise _renamed(fault) from fault
-        finally:
-            sink.connect(None)
+        without = self._without
+        while True:
+            answer = _Answer(sink, self._decoder(ask))
+            document = {name: value for name, value in self._document(ask, model).items() if name not in without}
+            try:
+                await self._client.request(
+                    "POST",
+                    self.CHAT,
+                    on_head=answer.head,
+                    on_body=answer.body,
+                    body=harmless_body(document, ask.operator_prompt),
+                    keep=self._capabilities.reuse_after_stream,
+                )
+            except HttpFault as fault:
+                if not answer.over:
+                    raise _renamed(fault) from fault
+            finally:
+                sink.connect(None)
+            refused = refused_fields(answer.status, answer.collected, OPTIONAL & document.keys())
+            if not refused:
+                break
+            without |= refused  # it is asked once more, without what it does not take
+        if answer.succeeded and without != self._without:
+            self._without = without
+            self._log("info", f"{self.name} refuses {', '.join(sorted(without))}: it is asked without from now on")
         answer.end()
+
+    def _odd(self, what: str) -> None:
+        """Something in an answer could not be read, and was not needed: told once."""
+        if what not in self._oddities:
+            self._oddities.add(what)
+            self._log("debug", f"{self.name} sends a `{what}` that is left out because it cannot be read")
 
     async def embed(self, ask: EmbedAsk) -> Vectors:
         model = await self._model_for(ask)
@@ -131,7 +158,7 @@ class Upstream:
             )
         except HttpFault as fault:
             raise _renamed(fault) from fault
-        if answer.status != 200:
+        if not 200 <= answer.status < 300:
             retry_after = answer.headers.get(b"retry-after", b"").decode("latin-1") or None
             raise openai_embeddings.refusal_from(answer.status, answer.body, retry_after)
         return openai_embeddings.vectors_from(answer.body, len(ask.texts))
@@ -155,19 +182,8 @@ class Upstream:
     def _document(self, ask: Ask, model: str) -> JsonObject:
         return request_body(ask, model, extras=self._capabilities.extras)
 
-    def _decoder(self) -> StreamDecoder:
-        return Decoder(_mark())
-
-    @staticmethod
-    def _as_stream(body: bytes) -> bytes:
-        """A whole completion as the stream of one frame that it would have been."""
-        try:
-            completion = msgspec.json.decode(body)
-            for choice in completion.get("choices") or ():
-                choice["delta"] = choice.pop("message", None)
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, AttributeError, TypeError):
-            raise EngineFailed("The engine sent an answer that cannot be read.") from None
-        return sse_frame(msgspec.json.encode(completion))
+    def _decoder(self, ask: Ask) -> StreamDecoder:
+        return Decoder(_mark(), ask.sampling, self._odd)
 
     async def _model_for(self, ask: Ask | EmbedAsk) -> str:
         """The name to ask the server for. Asks it for its list when there is nothing else to go by."""
@@ -188,11 +204,11 @@ class Upstream:
     async def _list(self, *, within: float) -> tuple[str, ...]:
         """The models, the default first. A server without a list is up all the same if its model was named."""
         try:
-            answer = await self._client.fetch("GET", self.MODELS, limit=WHOLE_LIMIT, within=within)
+            answer = await self._client.fetch("GET", self.MODELS, limit=MODELS_LIMIT, within=within)
         except HttpFault as fault:
             raise _renamed(fault) from fault
         served = {} if self._model is None else {shown_model(self._model): self._model}
-        if answer.status == 200:
+        if 200 <= answer.status < 300:
             served.update((shown_model(name), name) for name in _names(answer.body))
         elif answer.status not in _LISTS_NOTHING:
             raise _refused(failure_from(answer.status, answer.body), answer.status)
@@ -216,79 +232,63 @@ class Ollama(Upstream):
     def _document(self, ask: Ask, model: str) -> JsonObject:
         return ollama_to_engine.request_body(ask, model)
 
-    def _decoder(self) -> StreamDecoder:
-        return OllamaDecoder(_mark(), failure_in_stream)
-
-    @staticmethod
-    def _as_stream(body: bytes) -> bytes:
-        return body  # a whole answer is the last line of a stream
+    def _decoder(self, ask: Ask) -> StreamDecoder:
+        return OllamaDecoder(_mark(), failure_in_stream, ask.sampling, self._odd)
 
 
 class _Answer:
-    """Receives one answer: a stream goes into the sink as it comes, anything else is collected within bounds."""
+    """Receives one answer: what is one goes into the sink as it comes, an error is collected within bounds.
 
-    __slots__ = (
-        "_as_stream",
-        "_collected",
-        "_decoder",
-        "_limit",
-        "_retry_after",
-        "_sink",
-        "_size",
-        "_status",
-        "_streams",
-    )
+    Which status it has decides, and then what it says, never how it is labelled.
+    """
 
-    def __init__(self, sink: Sink, decoder: StreamDecoder, as_stream: Callable[[bytes], bytes]) -> None:
+    __slots__ = ("_decoder", "_pieces", "_retry_after", "_sink", "status")
+
+    def __init__(self, sink: Sink, decoder: StreamDecoder) -> None:
         self._sink = sink
         self._decoder = decoder
-        self._as_stream = as_stream
-        self._status = 0
-        self._streams = False
         self._retry_after: str | None = None
-        self._collected: list[bytes] = []
-        self._size = 0
-        self._limit = ERROR_LIMIT
+        self._pieces: list[bytes] = []
+        self.status = 0
+
+    @property
+    def over(self) -> bool:
+        """The engine has told why its answer ended; how its connection ends says nothing any more."""
+        return self._decoder.over
+
+    @property
+    def collected(self) -> bytes:
+        """As much of an error's body as is read."""
+        return b"".join(self._pieces)[:ERROR_LIMIT]
 
     def head(self, status: int, headers: Headers, flow: Flow) -> None:
-        self._status = status
-        if status != 200:
+        self.status = status
+        if not self.succeeded:
             retry_after = headers.get(b"retry-after")
             self._retry_after = None if retry_after is None else retry_after.decode("latin-1")
             return
         if b"content-encoding" in headers and headers[b"content-encoding"].lower() not in {b"identity", b""}:
             raise EngineFailed("The engine compressed its answer, which it was not asked to do.")
-        if headers.get(b"content-type", b"").lower().startswith(b"application/json"):
-            self._limit = WHOLE_LIMIT
-            return
-        self._streams = True
         self._sink.connect(flow)
 
     def body(self, data: bytes) -> bool:
-        if self._streams:
-            events = self._decoder.feed(data)
-            if events:
-                self._sink.take(events)
+        if self.succeeded:
+            # Without events it tells that the engine lives: a comment, an empty delta, a part of a whole answer.
+            self._sink.take(self._decoder.feed(data))
             return self._decoder.done
-        self._collected.append(data)
-        self._size += len(data)
-        return self._size > self._limit
+        self._pieces.append(data)
+        return sum(map(len, self._pieces)) > ERROR_LIMIT
 
     def end(self) -> None:
         """The answer has ended. Raises what it was instead of a whole one."""
-        if self._streams:
-            self._push(self._decoder.end())
-            return
-        body = b"".join(self._collected)
-        if self._status != 200:
-            raise failure_from(self._status, body[: self._limit], self._retry_after)
-        if self._size > self._limit:
-            raise EngineFailed("The engine sent an answer that is too large.")
-        self._push(self._decoder.feed(self._as_stream(body)) + self._decoder.end())
-
-    def _push(self, events: list[Event]) -> None:
-        if events:
+        if not self.succeeded:
+            raise failure_from(self.status, self.collected, self._retry_after)
+        if events := self._decoder.end():
             self._sink.take(events)
+
+    @property
+    def succeeded(self) -> bool:
+        return 200 <= self.status < 300
 
 
 def _names(body: bytes) -> list[str]:

@@ -64,7 +64,8 @@ def test_what_changes_no_answer_is_ignored_and_what_is_unknown_is_named():
 
 def test_sampling_is_read_whole():
     parsed = parse(temperature=1, top_p=0.5, top_k=40, stop_sequences=["a", "b"], stream=True, model="gpt-oss")
-    assert parsed.ask.sampling == Sampling(temperature=1, top_p=0.5, top_k=40, max_tokens=100, stop=("a", "b"))
+    sampled = Sampling(temperature=1, top_p=0.5, top_k=40, max_tokens=100, stop=("a", "b"), tell_stop=True)
+    assert parsed.ask.sampling == sampled
     assert parsed.ask.model == "gpt-oss"
     assert parsed.stream
 

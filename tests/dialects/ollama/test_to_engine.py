@@ -22,7 +22,7 @@ from standpipe.chat.ask import (
     ToolMode,
     ToolResult,
 )
-from standpipe.chat.errors import InvalidAsk, Unsupported
+from standpipe.chat.errors import Unsupported
 from standpipe.dialects.ollama.request import CHAT
 from standpipe.dialects.ollama.to_engine import request_body
 from tests import golden
@@ -130,13 +130,6 @@ def test_biased_tokens_are_refused():
     with pytest.raises(Unsupported) as caught:
         request_body(Ask((user(),), sampling=Sampling(logit_bias={"5": -100})), "m")
     assert caught.value.param == "logit_bias"
-
-
-def test_arguments_that_are_no_object_are_the_clients_fault():
-    turn = Message(Role.ASSISTANT, (ToolCall("c", "f", "city=Oslo"),))
-    with pytest.raises(InvalidAsk) as caught:
-        request_body(Ask((user(), turn)), "m")
-    assert caught.value.param == "messages"
 
 
 SAID = TEXT.filter(bool)

@@ -5,6 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from standpipe.chat.ask import Sampling
 from standpipe.chat.errors import ContextTooLong, EngineFailed, Failure
 from standpipe.chat.events import (
     Event,
@@ -23,6 +24,7 @@ from standpipe.dialects.openai.from_engine import Decoder
 from tests import golden
 from tests.streams import cut
 
+EVERYTHING = Sampling(logprobs=True, top_logprobs=20, stop=("\n\n",))
 ENGINES = ["llama", "llama_emoji_first", "llama_gpt_oss_tool", "vllm", "ollama_tools"]
 
 
@@ -38,8 +40,8 @@ STOP = frame(choices=[{"index": 0, "delta": {}, "finish_reason": "stop"}])
 DONE = b"data: [DONE]\n\n"
 
 
-def decoded(*reads: bytes) -> list[Event]:
-    decoder = Decoder()
+def decoded(*reads: bytes, sampling: Sampling = EVERYTHING) -> list[Event]:
+    decoder = Decoder(sampling=sampling)
     events = [event for read in reads for event in decoder.feed(read)]
     events += decoder.end()
     assert decoder.done
@@ -91,7 +93,9 @@ def test_the_end_of_the_body_finishes_an_answer_as_well():
 @pytest.mark.parametrize(("told", "stop"), [("END", "END"), (200012, None), (None, None)])
 def test_the_stop_string_that_ended_it_is_kept_where_an_engine_tells(told, stop):
     end = frame(choices=[{"index": 0, "delta": {}, "finish_reason": "stop", "stop_reason": told}])
-    assert decoded(said(content="Hi"), end, DONE)[-1] == Finished(FinishReason.STOP, stop=stop)
+    assert decoded(said(content="Hi"), end, DONE, sampling=Sampling(stop=("END",)))[-1] == Finished(
+        FinishReason.STOP, stop=stop
+    )
 
 
 @pytest.mark.parametrize(
@@ -129,7 +133,6 @@ def test_reasoning_under_any_name_is_taken_once(delta):
         ("length", FinishReason.LENGTH),
         ("max_tokens", FinishReason.LENGTH),
         ("content_filter", FinishReason.CONTENT_FILTER),
-        ("tool_calls", FinishReason.TOOL_CALLS),
         ("eos_token", FinishReason.STOP),
     ],
 )

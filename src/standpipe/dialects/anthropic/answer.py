@@ -99,13 +99,17 @@ class _Block:
 
 
 class Blocks:
-    """The Encoder of one reply. With `thinking` false, reasoning is not told."""
+    """The Encoder of one reply. With `thinking` false, reasoning is not told.
 
-    __slots__ = ("_calls", "_delta", "_index", "_meta", "_row", "_thinking")
+    The message starts with the first event, also when that only fills a silence: clients go by it.
+    """
+
+    __slots__ = ("_begun", "_calls", "_delta", "_index", "_meta", "_row", "_thinking")
 
     def __init__(self, meta: ResponseMeta, *, thinking: bool) -> None:
         self._meta = meta
         self._thinking = thinking
+        self._begun = False
         self._row: list[_Block] = []  # the open block, and those that wait behind it
         self._calls: dict[int, _Block] = {}
         self._index = -1  # of the open block
@@ -123,9 +127,9 @@ class Blocks:
                 case ToolCallDelta():
                     self._call(event, pieces)
                 case Waiting():
-                    pieces.append(_waiting(event))
+                    pieces += (self._start(), _waiting(event))
                 case Started():
-                    pieces += (self._started(), _PING)
+                    pieces += (self._start(), _PING)
                 case Finished():
                     self._finish(event, pieces)
                 case Failed():
@@ -192,7 +196,11 @@ class Blocks:
         if held := "".join(block.held):
             pieces += (self._delta, quote(held), _END)
 
-    def _started(self) -> bytes:
+    def _start(self) -> bytes:
+        """The start of the message, once."""
+        if self._begun:
+            return b""
+        self._begun = True
         message = wire.WrittenMessage(
             f"msg_{self._meta.id}", "assistant", self._meta.model, (), None, None, wire.message_usage(None)
         )

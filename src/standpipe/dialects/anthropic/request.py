@@ -107,7 +107,8 @@ def _sampling(request: wire.Request) -> Sampling:
         top_p=request.top_p,
         top_k=request.top_k,
         max_tokens=request.max_tokens,
-        stop=stops(request.stop_sequences, "stop_sequences"),
+        stop=(stop := stops(request.stop_sequences, "stop_sequences")),
+        tell_stop=bool(stop),
     )
 
 

@@ -18,8 +18,8 @@ from msgspec.structs import replace
 
 from standpipe.chat.ask import Ask
 from standpipe.chat.events import Delta, Event, Finished, FinishReason, TextDelta
-from standpipe.dialects.engine_output import StopText
 from standpipe.dialects.harmony.parser import HarmonyParser, TurnOutcome
+from standpipe.dialects.text_pieces import StopText
 
 
 def parser_for(ask: Ask, stem: str) -> HarmonyParser:
@@ -85,6 +85,7 @@ class HarmonyReader:
         assert self.turn is not None
         if self._stop.done:
             self.turn = TurnOutcome(FinishReason.STOP)
+            return [*out, replace(finished, reason=FinishReason.STOP, stop=self._stop.found)]
         return [*out, finished if self.turn.reason is finished.reason else replace(finished, reason=self.turn.reason)]
 
 

@@ -28,15 +28,15 @@ from standpipe.chat.ask import (
     ToolMode,
     ToolResult,
 )
-from standpipe.chat.errors import InvalidAsk, Unsupported
-from standpipe.dialects.engine_output import is_object
+from standpipe.chat.errors import Unsupported
+from standpipe.dialects.engine_output import earlier_arguments
 from standpipe.dialects.ollama.wire import is_gpt_oss
 
 _LEVELS = {Effort.MINIMAL: "low", Effort.LOW: "low", Effort.MEDIUM: "medium", Effort.HIGH: "high"}
 
 
 def request_body(ask: Ask, model: str) -> JsonObject:
-    """The body of POST /api/chat, for the engine's model of this name. Raises InvalidAsk, Unsupported."""
+    """The body of POST /api/chat, for the engine's model of this name. Raises Unsupported."""
     sampling = ask.sampling
     body: JsonObject = {
         "model": model,
@@ -73,7 +73,7 @@ def _options(sampling: Sampling) -> JsonObject:
         "top_k": sampling.top_k,
         "min_p": sampling.min_p,
         "num_predict": sampling.max_tokens,
-        "stop": list(sampling.stop) or None,
+        "stop": None if sampling.tell_stop else list(sampling.stop) or None,
         "seed": sampling.seed,
         "repeat_penalty": sampling.repeat_penalty,
         "presence_penalty": sampling.presence_penalty,
@@ -132,10 +132,8 @@ def _assistant(message: Message) -> JsonObject:
 
 
 def _call(call: ToolCall) -> JsonObject:
-    arguments = call.arguments or "{}"
-    if not is_object(arguments):
-        raise InvalidAsk("A tool call in `messages` has arguments that are not a JSON object.", param="messages")
-    return {"id": call.id, "function": {"name": call.name, "arguments": Raw(arguments.encode())}}
+    arguments = Raw(earlier_arguments(call.arguments).encode())
+    return {"id": call.id, "function": {"name": call.name, "arguments": arguments}}
 
 
 def _content(message: Message) -> str:

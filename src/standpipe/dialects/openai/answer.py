@@ -74,11 +74,11 @@ def _logprobs(answer: Answer) -> wire.Logprobs | None:
 class Chunks:
     """The Encoder of one reply.
 
-    With `include_usage`, every chunk has a `usage` of null but an extra last one, which has no choices and the usage,
-    if the engine told it.
+    The first chunk carries the role, also when it only fills a silence: clients go by it. With `include_usage`, every
+    chunk has a `usage` of null but an extra last one, which has no choices and the usage, if the engine told it.
     """
 
-    __slots__ = ("_content", "_content_end", "_delta", "_delta_end", "_head", "_id", "_include_usage", "_tail")
+    __slots__ = ("_content", "_content_end", "_delta", "_delta_end", "_head", "_id", "_include_usage", "_role", "_tail")
 
     def __init__(self, meta: ResponseMeta, *, include_usage: bool) -> None:
         self._id = meta.id
@@ -93,6 +93,7 @@ class Chunks:
         self._delta_end = b',"finish_reason":null}]' + self._tail
         self._content = self._delta + b'{"content":'
         self._content_end = b"}" + self._delta_end
+        self._role = b'"role":"assistant",'  # until it has been told
 
     def encode(self, events: Sequence[Event]) -> bytes:
         """One frame for each event, and what closes the stream."""
@@ -112,7 +113,7 @@ class Chunks:
                 case Waiting():
                     pieces.append(self._waiting(event))
                 case Started():
-                    pieces += (self._delta, b'{"role":"assistant","content":""', self._content_end)
+                    pieces += (self._empty(), self._content_end)
                 case Finished():
                     pieces.append(self._finished(event))
                 case Failed():
@@ -129,8 +130,12 @@ class Chunks:
     def _waiting(self, event: Waiting) -> bytes:
         """A chunk that every client takes for an empty piece of text; whoever knows looks at its `queue`."""
         if event.queue is None:
-            return self._content + b'""' + self._content_end
-        return b'%b""},"finish_reason":null}],"queue":%b%b' % (self._content, quote(event.queue), self._tail)
+            return self._empty() + self._content_end
+        return b'%b},"finish_reason":null}],"queue":%b%b' % (self._empty(), quote(event.queue), self._tail)
+
+    def _empty(self) -> bytes:
+        role, self._role = self._role, b""
+        return b'%b{%b"content":""' % (self._delta, role)
 
     def _finished(self, event: Finished) -> bytes:
         chunks = b'%b{},"finish_reason":"%b"}]%b' % (self._delta, event.reason.encode(), self._tail)

@@ -73,9 +73,15 @@ class Calls:
         """The piece as it should be, or None when it says nothing yet."""
         function = piece.function or PieceFunction()
         arguments = _text(function.arguments)
-        call = self._continued(piece, function.name, arguments) or self._begin(piece)
+        call = self._continued(piece, function.name, arguments)
+        if call is None:
+            if not (function.name or arguments or piece.id):
+                return None  # it says nothing at all
+            call = self._begin(piece)
         if piece.index is not None:
             self._by_index[piece.index] = call
+        if not call.pieces and arguments.strip() == "null":
+            arguments = ""  # no object begins so
         if arguments:
             call.pieces.append(arguments)
         if call.name:
@@ -90,6 +96,10 @@ class Calls:
         if self._calls and not all(call.name for call in self._calls):
             raise EngineFailed("The engine sent a tool call without a name.")
         return bool(self._calls)
+
+    def without_arguments(self) -> list[ToolCallDelta]:
+        """What is missing from calls that came without a word: no arguments are an empty object."""
+        return [ToolCallDelta(call.index, "{}") for call in self._calls if not "".join(call.pieces).strip()]
 
     def _continued(self, piece: Piece, name: str | None, arguments: str) -> _Call | None:
         by_id = self._by_id.get(piece.id) if piece.id else None

@@ -18,6 +18,7 @@ from msgspec.json import Decoder
 from standpipe.chat.ask import EmbedAsk, JsonObject, Vectors
 from standpipe.chat.errors import EngineFailed, Failure, InvalidAsk, Unsupported
 from standpipe.dialects.bounds import check_count, check_range
+from standpipe.dialects.engine_output import count, usage
 from standpipe.dialects.openai.faults import EMBEDDINGS as WORDS
 from standpipe.dialects.openai.faults import failure_from, renamed
 from standpipe.dialects.reading import decode, fields, unknown
@@ -122,19 +123,17 @@ def in_our_words(failure: Failure) -> Failure:
 # Towards an engine --------------------------------------------------------------------------------------------------
 
 
-class _Vector(Struct, gc=False):
-    embedding: tuple[float, ...]
-    index: int | None = None
+class _Vector(Struct):
+    """Some engines give base64 although numbers were asked for."""
 
-
-class _Counted(Struct, gc=False):
-    prompt_tokens: int | None = None
+    embedding: tuple[float, ...] | str
+    index: Any = None
 
 
 class _EngineAnswer(Struct):
     data: list[_Vector]
-    model: str | None = None
-    usage: _Counted | None = None
+    model: Any = None
+    usage: Any = None
 
 
 NONE_HERE = "No engine here makes embeddings."
@@ -165,8 +164,21 @@ def vectors_from(body: bytes, texts: int) -> Vectors:
         found = _ENGINE_ANSWER.decode(body)
     except (msgspec.DecodeError, UnicodeDecodeError):
         raise EngineFailed("The engine sent embeddings that cannot be read.") from None
-    ordered = sorted(found.data, key=lambda vector: vector.index or 0)
-    if len(ordered) != texts or len({len(vector.embedding) for vector in ordered}) > 1:
+    ordered = sorted(found.data, key=lambda vector: count(vector.index) or 0)
+    vectors = tuple(_numbers(vector.embedding) for vector in ordered)
+    if len(vectors) != texts or len(set(map(len, vectors))) > 1:
         raise EngineFailed("The engine sent embeddings that do not fit what it was sent.")
-    tokens = None if found.usage is None else found.usage.prompt_tokens
-    return Vectors(tuple(vector.embedding for vector in ordered), found.model, tokens)
+    counted = usage(count(found.usage.get("prompt_tokens")), 0) if isinstance(found.usage, dict) else None
+    model = found.model if isinstance(found.model, str) else None
+    return Vectors(vectors, model, counted.prompt_tokens if counted and counted.prompt_tokens else None)
+
+
+def _numbers(vector: tuple[float, ...] | str) -> tuple[float, ...]:
+    """Raises EngineFailed for base64 that is no row of little-endian 32-bit floats."""
+    if not isinstance(vector, str):
+        return vector
+    try:
+        packed = base64.b64decode(vector, validate=True)
+        return struct.unpack(f"<{len(packed) // 4}f", packed)
+    except (ValueError, struct.error):
+        raise EngineFailed("The engine sent embeddings that cannot be read.") from None

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import msgspec
@@ -150,6 +150,7 @@ _MESSAGES = {
     504: "The engine waited in vain for an answer.",
 }
 _READ = 64 * 1024
+_SENTENCE = 300  # characters that name a field, before anything is quoted
 _LOOKED_AT = 1000  # characters of a message: what comes later quotes the request
 
 
@@ -178,6 +179,21 @@ def failure_from(status: int, body: bytes, retry_after: str | None = None) -> Fa
         upstream_status=status,
         retry_after=_seconds(retry_after),
     )
+
+
+_REFUSES = re.compile(
+    r"unrecogni|unknown|unsupported|unexpected|not (permitted|supported|allowed|recognized|valid)|extra|forbid|invalid"
+    r"|does not support",
+    re.IGNORECASE,
+)
+
+
+def refused_fields(status: int, body: bytes, sent: Iterable[str]) -> frozenset[str]:
+    """The fields, among those that were sent, whose mere presence this HTTP error seems to be about."""
+    text = _message(body[:_READ])[:_SENTENCE]
+    if status not in {400, 422} or not _REFUSES.search(text):
+        return frozenset()
+    return frozenset(name for name in sent if re.search(rf"(?<!\w){re.escape(name)}(?!\w)", text))
 
 
 def failure_in_stream(frame: bytes) -> Failure:

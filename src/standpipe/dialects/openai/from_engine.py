@@ -1,8 +1,12 @@
-"""An OpenAI-compatible engine's stream to events, one decoder for each answer.
+"""An OpenAI-compatible engine's answer to events, one decoder for each.
 
-It takes what engines really send: a first frame without content, or none at all; reasoning under either name or both;
-frames of progress without text; usage in any frame; comments; an error in the middle. It is strict in one thing: an
-answer is whole only if the engine gave a reason for its end.
+It takes what engines really send: a stream or a whole completion, whatever it is labelled; a first frame without
+content, or none at all; reasoning under either name or both; frames of progress without text; usage in any frame;
+comments; an error in the middle. It is strict in one thing: an answer is whole only if the engine gave a reason for
+its end. Once it has, nothing that follows takes anything away from it.
+
+Frames are read as the format says. What does not fit is read a second time, kindly: side fields that cannot be read
+are left out (and told by name), and only what can be no content ends an answer.
 
 `Started` comes with the first delta that says something, not with the first frame: as long as nothing was said,
 another attempt may take this one's place. `Finished` comes with the end of the stream, because usage follows the
@@ -14,71 +18,31 @@ from __future__ import annotations
 from typing import Any
 
 import msgspec
-from msgspec import Struct, json
+from msgspec import Struct
 
+import standpipe.chat.events as chat
+from standpipe.chat.ask import Sampling
 from standpipe.chat.errors import EngineFailed
-from standpipe.chat.events import (
-    Event,
-    Finished,
-    FinishReason,
-    ReasoningDelta,
-    Started,
-    TextDelta,
-    Timings,
-    TokenLogprob,
-    Usage,
-)
-from standpipe.dialects.engine_output import shown_model, timings, usage
+from standpipe.chat.events import Event, Finished, FinishReason, ReasoningDelta, Started, TextDelta, TokenLogprob
+from standpipe.dialects.engine_output import ending, is_error, is_known, reason_word, shown_model, timings, usage
 from standpipe.dialects.framing import LIMIT, FrameTooLarge, SseFrames
-from standpipe.dialects.openai.calls import Calls, Piece
+from standpipe.dialects.openai.calls import Calls, Piece, PieceFunction
+from standpipe.dialects.openai.engine_frames import (
+    FRAME,
+    Choice,
+    CompletionDetails,
+    Delta,
+    Frame,
+    Odd,
+    PromptDetails,
+    Timings,
+    Usage,
+    read_kindly,
+)
 from standpipe.dialects.openai.faults import failure_in_stream
+from standpipe.dialects.text_pieces import Halves, StopText
 
-
-class _Delta(Struct, gc=False):
-    content: str | None = None
-    reasoning_content: str | None = None
-    reasoning: str | None = None
-    refusal: str | None = None
-    tool_calls: list[Piece] | None = None
-
-
-class _PromptDetails(Struct, gc=False):
-    cached_tokens: int | None = None
-
-
-class _CompletionDetails(Struct, gc=False):
-    reasoning_tokens: int | None = None
-
-
-class _Usage(Struct, gc=False):
-    prompt_tokens: int | None = None
-    completion_tokens: int | None = None
-    prompt_tokens_details: _PromptDetails | None = None
-    completion_tokens_details: _CompletionDetails | None = None
-
-
-class _Timings(Struct, gc=False):
-    """llama.cpp's."""
-
-    prompt_ms: float | None = None
-    predicted_ms: float | None = None
-
-
-class _Choice(Struct):
-    index: int = 0
-    delta: _Delta | None = None
-    finish_reason: str | None = None
-    stop_reason: Any = None  # vLLM's: the stop string, or the id of a token
-    logprobs: Any = None
-    usage: _Usage | None = None
-
-
-class _Frame(Struct):
-    choices: list[_Choice] | None = None
-    model: str | None = None
-    usage: _Usage | None = None
-    timings: _Timings | None = None
-    error: Any = None
+_ANY = Sampling()
 
 
 class _TopLogprob(Struct):
@@ -93,63 +57,93 @@ class _Logprobs(Struct):
     refusal: tuple[_TopLogprob, ...] | None = None
 
 
-_FRAME = json.Decoder(_Frame)
-
-_REASONS = {
-    "stop": FinishReason.STOP,
-    "length": FinishReason.LENGTH,
-    "max_tokens": FinishReason.LENGTH,
-    "tool_calls": FinishReason.TOOL_CALLS,
-    "function_call": FinishReason.TOOL_CALLS,
-    "content_filter": FinishReason.CONTENT_FILTER,
-}
-_BROKEN = frozenset({"abort", "aborted", "cancelled", "error"})
-
-
 class Decoder:
-    """One answer's stream. `feed` it every read, in order, then `end` it.
+    """One answer. `feed` it every read, in order, then `end` it.
 
-    Both raise the failure that the engine reported, or EngineFailed for a stream that is nonsense or not whole. After
-    that the decoder must not be used.
+    Both raise the failure that the engine reported, or EngineFailed for what is nonsense or not whole. After that the
+    decoder must not be used.
 
     Args:
         mark: letters and digits that tell this answer's made-up tool call ids from those of other answers.
+        sampling: what was asked for: log-probabilities, and stop strings. Where the client wants to know which of
+            these it was, they are found here, and must not be sent to the engine.
+        odd: is told the name of whatever had to be left out.
     """
 
-    __slots__ = ("_calls", "_frames", "_mark", "_model", "_reason", "_started", "_stop", "_timings", "_usage", "done")
+    __slots__ = (
+        "_calls", "_frames", "_halves", "_mark", "_model", "_odd", "_sampling", "_spoke", "_started", "_stop",
+        "_stop_text", "_streams", "_timings", "_usage", "_whole", "_word", "done",
+    )  # fmt: skip
 
-    def __init__(self, mark: str = "") -> None:
+    def __init__(self, mark: str = "", sampling: Sampling = _ANY, odd: Odd = lambda _: None) -> None:
         self.done = False
         """Whether Finished has come out: the engine's connection is not needed any more."""
         self._frames = SseFrames()
+        self._streams: bool | None = None  # or is it one whole completion? None before the first byte
+        self._whole: list[bytes] = []
         self._mark = mark
+        self._odd = odd
+        self._sampling = sampling
+        self._stop_text = StopText(sampling.stop) if sampling.tell_stop else None
         self._calls: Calls | None = None  # most answers call nothing
-        self._started = False
+        self._halves: dict[object, Halves] | None = None  # most engines cut no characters
+        self._started = self._spoke = False
         self._model: str | None = None
-        self._reason: str | None = None
+        self._word = ""  # why it ended
         self._stop: str | None = None
-        self._usage: Usage | None = None
-        self._timings: _Timings | None = None
+        self._usage: chat.Usage | None = None
+        self._timings: Timings | None = None
+
+    @property
+    def over(self) -> bool:
+        """Whether the engine has told why it ended: what it does from now on takes nothing away."""
+        return bool(self._word)
 
     def feed(self, read: bytes) -> list[Event]:
         """The events in these bytes, in legal order."""
+        if self._streams is None:
+            start = (b"".join(self._whole) + read).lstrip(b"\xef\xbb\xbf \t\r\n")
+            if start:
+                self._streams = not start.startswith(b"{")
+            if self._streams:
+                read = b"".join(self._whole) + read
+                self._whole.clear()
+        if not self._streams:
+            self._collect(read)
+            return []
         try:
             frames = self._frames.feed(read)
         except FrameTooLarge:
-            raise EngineFailed(f"The engine sent a frame of more than {LIMIT} bytes.") from None
+            raise _too_large() from None
+        return self._events(frames)
+
+    def end(self) -> list[Event]:
+        """The engine's body has ended: what had to wait for that. An engine need not send `[DONE]`."""
+        if self.done:
+            return []
+        whole = b"".join(self._whole).removeprefix(b"\xef\xbb\xbf")
+        events = self._events([whole] if whole else self._frames.end())
+        if not self.done:
+            self._finish(events)
+        return self._begun(events)
+
+    def _collect(self, read: bytes) -> None:
+        self._whole.append(read)
+        if sum(map(len, self._whole)) > LIMIT:
+            raise _too_large()
+
+    def _events(self, frames: list[bytes]) -> list[Event]:
         events: list[Event] = []
         for frame in frames:
             if self.done:
                 break
-            if frame == b"[DONE]":
-                events.append(self._finished())
-            else:
-                self._take(frame, events)
+            if frame.startswith(b"[DONE]"):
+                self._finish(events)
+                break
+            self._take(frame, events)
+            if self._stop_text is not None and self._stop_text.done:
+                self._finish(events)
         return events if self._started else self._begun(events)
-
-    def end(self) -> list[Event]:
-        """The engine's body has ended: what had to wait for that. An engine need not send `[DONE]`."""
-        return [] if self.done else self._begun([self._finished()])
 
     def _begun(self, events: list[Event]) -> list[Event]:
         if events and not self._started:
@@ -159,85 +153,165 @@ class Decoder:
 
     def _take(self, data: bytes, events: list[Event]) -> None:
         try:
-            frame = _FRAME.decode(data)
+            frame = FRAME.decode(data)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-            if b'"error"' in data:
-                raise failure_in_stream(data) from None
-            raise EngineFailed("The engine sent a frame that cannot be read.") from None
-        if frame.error is not None or (frame.choices is None and b'"object":"error"' in data.replace(b" ", b"")):
-            raise failure_in_stream(data)
+            found = self._read_kindly(data)
+            if found is None:
+                return
+            frame = found
+        if frame.error or (frame.choices is None and b'"object":"error"' in data.replace(b" ", b"")):
+            self._fail(frame, data)
         for choice in frame.choices or ():
-            if choice.index:
-                continue  # one answer was asked for
-            if choice.delta is not None:
-                self._say(choice.delta, choice.logprobs, events)
-            self._reason = choice.finish_reason or self._reason
-            if isinstance(choice.stop_reason, str):
-                self._stop = choice.stop_reason
-            if choice.usage is not None:
-                self._count(choice.usage)
+            if not choice.index:  # one answer was asked for
+                self._choose(choice, events)
         if frame.usage is not None:
             self._count(frame.usage)
         self._timings = frame.timings or self._timings
         if self._model is None and frame.model:
             self._model = shown_model(frame.model)
 
-    def _say(self, delta: _Delta, logprobs: Any, events: list[Event]) -> None:
+    def _read_kindly(self, data: bytes) -> Frame | None:
+        """None for what is to be passed over: keep-alives at any time, and everything once the answer is over."""
+        if data.strip() in {b"", b"null"}:
+            return None
+        frame = read_kindly(data, self._odd)
+        if frame is not None:
+            self._halves = {} if self._halves is None else self._halves
+        elif self._word:
+            self._odd("frame")
+        elif b'"error"' in data:
+            raise failure_in_stream(data)
+        else:
+            raise EngineFailed("The engine sent a frame that cannot be read.")
+        return frame
+
+    def _fail(self, frame: Frame, data: bytes) -> None:
+        """Raises what the engine reports, but not when the answer is over, nor when it reports nothing."""
+        if not self._word and (not frame.error or is_error(frame.error)):
+            raise failure_in_stream(data)
+
+    def _choose(self, choice: Choice, events: list[Event]) -> None:
+        delta = choice.delta
+        if delta is None and not self._spoke:
+            delta = choice.message or (Delta(content=choice.text) if choice.text else None)
+        if delta is not None:
+            self._say(delta, choice.logprobs, events)
+        if choice.finish_reason and not self._word:
+            self._word = reason_word(choice.finish_reason)
+            if self._word and not is_known(self._word):
+                self._odd("finish_reason")
+        if choice.stop_reason in self._sampling.stop:
+            self._stop = choice.stop_reason
+        if choice.usage is not None:
+            self._count(choice.usage)
+
+    def _say(self, delta: Delta, logprobs: Any, events: list[Event]) -> None:
+        if self._halves is not None:
+            self._join(delta)
         if reasoning := delta.reasoning_content or delta.reasoning:
             events.append(ReasoningDelta(reasoning))
-        if delta.content or (logprobs and delta.content is not None):
-            events.append(TextDelta(delta.content, _tokens(logprobs).content if logprobs else ()))
+        wanted = logprobs if logprobs and self._sampling.logprobs else None
+        if delta.content or (wanted and delta.content is not None):
+            self._speak(TextDelta(delta.content, self._tokens(wanted, "content") if wanted else ()), events)
         if delta.refusal:
-            events.append(TextDelta(delta.refusal, _tokens(logprobs).refusal if logprobs else (), refusal=True))
+            refused = self._tokens(wanted, "refusal") if wanted else ()
+            self._speak(TextDelta(delta.refusal, refused, refusal=True), events)
         if delta.tool_calls:
-            calls = self._calls = self._calls or Calls(self._mark)
-            events.extend(call for piece in delta.tool_calls if (call := calls.take(piece)))
+            self._call(delta.tool_calls, events)
+        elif delta.function_call is not None:
+            self._call([Piece(0, function=delta.function_call)], events)
 
-    def _count(self, told: _Usage) -> None:
+    def _speak(self, event: TextDelta, events: list[Event]) -> None:
+        if event.text:
+            self._spoke = True
+        if self._stop_text is None or event.refusal:
+            events.append(event)
+            return
+        text = self._stop_text.take(event.text)
+        if text or not event.text:
+            events.append(event if text == event.text else TextDelta(text))
+
+    def _call(self, pieces: list[Piece], events: list[Event]) -> None:
+        calls = self._calls = self._calls or Calls(self._mark)
+        events.extend(call for piece in pieces if (call := calls.take(piece)))
+
+    def _join(self, delta: Delta, *, last: bool = False) -> None:
+        """Put halves of characters together, each text by itself."""
+        assert self._halves is not None
+        for name in ("content", "reasoning_content", "reasoning", "refusal"):
+            if (text := getattr(delta, name)) is not None:
+                setattr(delta, name, self._halves.setdefault(name, Halves()).take(text, last=last))
+        for piece in delta.tool_calls or ():
+            if piece.function and isinstance(piece.function.arguments, str):
+                halves = self._halves.setdefault(piece.index or 0, Halves())
+                piece.function.arguments = halves.take(piece.function.arguments, last=last)
+
+    def _count(self, told: Usage) -> None:
         """Keep the latest usage that can be. Zeros come from engines that have not counted, or never do."""
         if not (told.prompt_tokens or told.completion_tokens):
             return
         counted = usage(
             told.prompt_tokens,
             told.completion_tokens,
-            reasoning=(told.completion_tokens_details or _CompletionDetails()).reasoning_tokens,
-            cached=(told.prompt_tokens_details or _PromptDetails()).cached_tokens,
+            reasoning=(told.completion_tokens_details or CompletionDetails()).reasoning_tokens,
+            cached=(told.prompt_tokens_details or PromptDetails()).cached_tokens,
         )
         self._usage = counted or self._usage
 
-    def _finished(self) -> Finished:
-        if self._reason is None:
+    def _finish(self, events: list[Event]) -> None:
+        if self._halves is not None:
+            self._say(self._last_halves(self._halves), None, events)
+        stop_text = self._stop_text
+        if stop_text is not None:
+            if stop_text.found is not None:
+                self._word, self._stop = "stop", stop_text.found
+            elif kept := stop_text.flush():
+                events.append(TextDelta(kept))
+        if not self._word:
             raise EngineFailed("The engine broke off: it ended its answer without a reason, so it is not whole.")
-        if self._reason in _BROKEN:
-            raise EngineFailed("The engine gave up on this answer.")
-        reason = _REASONS.get(self._reason, FinishReason.STOP)
-        if self._calls is not None and self._calls.finish() and reason is FinishReason.STOP:
-            reason = FinishReason.TOOL_CALLS  # several engines do not tell
+        called = self._calls is not None and self._calls.finish()
+        reason = ending(self._word, spoke=self._spoke, called=called)
+        if self._calls is not None and reason is FinishReason.TOOL_CALLS:
+            events += self._calls.without_arguments()
         self.done = True
-        return Finished(reason, self._usage, _seconds(self._timings), self._stop)
+        events.append(Finished(reason, self._usage or _counted(self._timings), _seconds(self._timings), self._stop))
+
+    def _last_halves(self, halves: dict[object, Halves]) -> Delta:
+        """What is left of characters that will not come any more."""
+        calls = [Piece(index, function=PieceFunction(arguments="")) for index in halves if isinstance(index, int)]
+        last = Delta("", "", "", "", calls)
+        self._join(last, last=True)
+        self._halves = None
+        return last
+
+    def _tokens(self, logprobs: Any, kind: str) -> tuple[TokenLogprob, ...]:
+        """Log-probabilities, with as many rivals as were asked for. In any shape but OpenAI's they are left out."""
+        try:
+            found = getattr(msgspec.convert(logprobs, _Logprobs), kind)
+        except msgspec.ValidationError:
+            self._odd("logprobs")
+            return ()
+        most = self._sampling.top_logprobs or 0
+        return tuple(_ours(token, tuple(map(_ours, (token.top_logprobs or ())[:most]))) for token in found or ())
 
 
-class _Tokens(Struct):
-    content: tuple[TokenLogprob, ...]
-    refusal: tuple[TokenLogprob, ...]
+def _ours(token: _TopLogprob, rivals: tuple[TokenLogprob, ...] = ()) -> TokenLogprob:
+    return TokenLogprob(token.token, token.logprob, token.bytes, rivals)
 
 
-def _tokens(logprobs: Any) -> _Tokens:
-    """Log-probabilities in OpenAI's shape; in any other they are dropped, as the answer is whole without them."""
-    try:
-        found = msgspec.convert(logprobs, _Logprobs)
-    except msgspec.ValidationError:
-        found = _Logprobs()
-    return _Tokens(_ours(found.content), _ours(found.refusal))
-
-
-def _ours(tokens: tuple[_TopLogprob, ...] | None) -> tuple[TokenLogprob, ...]:
-    return tuple(
-        TokenLogprob(token.token, token.logprob, token.bytes, _ours(token.top_logprobs)) for token in tokens or ()
-    )
-
-
-def _seconds(told: _Timings | None) -> Timings | None:
+def _seconds(told: Timings | None) -> chat.Timings | None:
     if told is None or told.prompt_ms is None or told.predicted_ms is None:
         return None
     return timings(told.prompt_ms / 1000, told.predicted_ms / 1000)
+
+
+def _counted(told: Timings | None) -> chat.Usage | None:
+    """llama.cpp counts in its timings as well, also of an answer that was stopped from here."""
+    if told is None or told.prompt_n is None or told.predicted_n is None:
+        return None
+    cached = told.cache_n or 0
+    return usage(told.prompt_n + cached, told.predicted_n, cached=cached)
+
+
+def _too_large() -> EngineFailed:
+    return EngineFailed(f"The engine sent a frame of more than {LIMIT} bytes.")

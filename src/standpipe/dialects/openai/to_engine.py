@@ -24,16 +24,19 @@ from standpipe.chat.ask import (
     ToolMode,
     ToolResult,
 )
+from standpipe.dialects.engine_output import earlier_arguments
 
 
 class Extras(Struct, frozen=True):
     """What an engine understands beyond the format, or under other names. None means: it is not sent.
 
     `fields` go into every body as they are, `{"return_progress": True}` for llama.cpp. `reasoning` is the field of an
-    earlier message that holds its reasoning, `max_tokens` that of the limit on output.
+    earlier message that holds its reasoning, `max_tokens` that of the limit on output. `counted` are fields that make
+    it count in every frame, for an answer that is stopped from here.
     """
 
     fields: JsonObject = {}
+    counted: JsonObject = {}
     reasoning: str | None = "reasoning_content"
     max_tokens: str = "max_tokens"
     top_k: str | None = None
@@ -41,7 +44,13 @@ class Extras(Struct, frozen=True):
     repeat_penalty: str | None = None
 
 
-LLAMA = Extras(fields={"return_progress": True}, top_k="top_k", min_p="min_p", repeat_penalty="repeat_penalty")
+LLAMA = Extras(
+    fields={"return_progress": True},
+    counted={"timings_per_token": True},
+    top_k="top_k",
+    min_p="min_p",
+    repeat_penalty="repeat_penalty",
+)
 """llama.cpp's server. Only with progress frames does it notice during the prefill that the caller has left."""
 VLLM = Extras(top_k="top_k", min_p="min_p", repeat_penalty="repetition_penalty")
 """vLLM and SGLang."""
@@ -49,6 +58,14 @@ VLLM = Extras(top_k="top_k", min_p="min_p", repeat_penalty="repetition_penalty")
 
 _WITH_USAGE = {"include_usage": True}
 _ANY = Sampling()
+
+
+OPTIONAL = frozenset({
+    "frequency_penalty", "min_p", "parallel_tool_calls", "presence_penalty", "reasoning_effort", "repeat_penalty",
+    "repetition_penalty", "return_progress", "seed", "stream_options", "temperature", "timings_per_token", "top_k",
+    "top_p",
+})  # fmt: skip
+"""Fields without which an answer is still one to what was asked: an engine that refuses them does without."""
 
 
 def request_body(ask: Ask, model: str, *, extras: Extras) -> JsonObject:
@@ -96,7 +113,11 @@ def _assistant(message: Message, extras: Extras) -> JsonObject:
     if reasoning and extras.reasoning is not None:
         written[extras.reasoning] = reasoning
     calls = [
-        {"id": part.id, "type": "function", "function": {"name": part.name, "arguments": part.arguments}}
+        {
+            "id": part.id,
+            "type": "function",
+            "function": {"name": part.name, "arguments": earlier_arguments(part.arguments)},
+        }
         for part in message.parts
         if isinstance(part, ToolCall)
     ]
@@ -114,6 +135,7 @@ def _content(message: Message) -> str:
 
 
 def _sampling(sampling: Sampling, extras: Extras) -> JsonObject:
+    """An engine that is asked for no rivals may give no log-probabilities at all, so it is asked for one at least."""
     values: tuple[tuple[str | None, object], ...] = (
         ("temperature", sampling.temperature),
         ("top_p", sampling.top_p),
@@ -121,15 +143,16 @@ def _sampling(sampling: Sampling, extras: Extras) -> JsonObject:
         (extras.min_p, sampling.min_p),
         (extras.repeat_penalty, sampling.repeat_penalty),
         (extras.max_tokens, sampling.max_tokens),
-        ("stop", sampling.stop or None),
+        ("stop", None if sampling.tell_stop else sampling.stop or None),
         ("seed", sampling.seed),
         ("frequency_penalty", sampling.frequency_penalty),
         ("presence_penalty", sampling.presence_penalty),
         ("logit_bias", sampling.logit_bias),
         ("logprobs", sampling.logprobs or None),
-        ("top_logprobs", sampling.top_logprobs),
+        ("top_logprobs", max(1, sampling.top_logprobs or 0) if sampling.logprobs else None),
     )
-    return {name: value for name, value in values if value is not None and name is not None}
+    body = {name: value for name, value in values if value is not None and name is not None}
+    return body | extras.counted if sampling.tell_stop else body
 
 
 def _tools(ask: Ask) -> JsonObject:

@@ -79,9 +79,10 @@ class _UntilCalled(SinkWrapper):
         if not self.called:
             self._held += events
             self.called = any(isinstance(event, ToolCallDelta) for event in events)
-            last = events[-1]
+            last = events[-1] if events else None
             self.cut = isinstance(last, Finished) and last.reason is FinishReason.LENGTH
             if not (self.called or self.cut):
+                self._sink.take([])
                 return
             events, self._held = self._held, []
         self._sink.take(events)
@@ -107,8 +108,7 @@ class _FromJson(SinkWrapper):
                     out += self._call(event)
                 case _:
                     pass  # an engine that was given no tools calls none
-        if out:
-            self._sink.take(out)
+        self._sink.take(out)
 
     def _call(self, finished: Finished) -> list[Event]:
         call = call_from("".join(self._text), self._ask, secrets.token_hex(6))

@@ -28,7 +28,7 @@ from standpipe.dialects.harmony.reader import HarmonyReader
 from standpipe.dialects.openai.to_engine import request_body
 from standpipe.engines.engine import Engine, EngineWrapper, Sink, SinkWrapper
 from standpipe.engines.guard.control_tokens import Handling, judge, probe_texts
-from standpipe.engines.upstream import Upstream
+from standpipe.engines.upstream import StreamDecoder, Upstream
 from standpipe.flow import Flow
 
 _HARMONY_TOKEN: Final = "<|start|>"  # noqa: S105 - no secret
@@ -92,6 +92,10 @@ class HarmonyUpstream(Upstream):
         extras = self._capabilities.extras
         return request_body(raw.ask, model, extras=replace(extras, fields=extras.fields | raw.fields))
 
+    def _decoder(self, ask: Ask) -> StreamDecoder:
+        # Of the raw text nothing is the answer yet: the reader finds stop strings in what it makes of it.
+        return super()._decoder(replace(ask, sampling=replace(ask.sampling, stop=(), tell_stop=False)))
+
     async def answer(self, ask: Ask, sink: Sink) -> None:
         reader = HarmonyReader(ask, secrets.token_hex(4))
         with suppress(_TurnOver):  # by its own words; the engine has been stopped
@@ -131,8 +135,7 @@ class _TurnSink(SinkWrapper):
         self._spoke = self._spoke or any(map(says_something, out))
         if turn is not None and turn.fault is not None and not self._spoke:
             out = [event for event in out if isinstance(event, Started | Finished)]
-        if out:
-            self._sink.take(out)
+        self._sink.take(out)
 
 
 class _PromptTokens:
