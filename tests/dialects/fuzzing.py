@@ -131,8 +131,7 @@ def check_openai(data: bytes, cuts: list[int]) -> None:
     for frame in map(_json, heard):
         if not isinstance(frame, dict):
             continue
-        error = frame.get("error")
-        failed |= any(error.values()) if isinstance(error, dict) else bool(error)
+        failed |= _says_error(frame)
         failed |= frame.get("object") == "error" and frame.get("choices") is None
         whole = any(choice.get("finish_reason") for choice in _list(frame.get("choices")) if isinstance(choice, dict))
         if whole or failed:
@@ -145,8 +144,8 @@ def check_ollama(data: bytes, cuts: list[int]) -> None:
     for line in data.split(b"\n"):
         heard = _json(line)
         if isinstance(heard, dict):
-            failed |= bool(heard.get("error"))
-            whole = heard.get("done") in (True, "true", 1)
+            failed |= _says_error(heard)
+            whole = str(heard.get("done")).lower() in {"true", "1"}
             if whole:
                 break
     decoded(lambda: OllamaDecoder("m", failure_in_stream), data, cuts, may_finish=whole and not failed)
@@ -194,9 +193,14 @@ def _sse(data: bytes) -> list[bytes]:
 
 def _json(data: bytes) -> Any:
     try:
-        return json.loads(data.decode(errors="replace"))  # what is not looked at need not be UTF-8
+        return json.loads(data.decode(errors="replace"), strict=False)  # what is not looked at need not be UTF-8
     except (ValueError, RecursionError):
         return None
+
+
+def _says_error(frame: dict[str, Any]) -> bool:
+    error = frame.get("error")
+    return any(error.values()) if isinstance(error, dict) else bool(error)
 
 
 def _list(value: Any) -> list[Any]:

@@ -200,7 +200,7 @@ class Decoder:
             model=self._name(found, "model"),
             message=self._message(message) if message else None,
             response=response if isinstance(response, str) else None,
-            done=found.get("done") in {True, "true"},
+            done=str(found.get("done")).lower() in {"true", "1"},
             done_reason=self._name(found, "done_reason") or "stop",
             error=found.get("error"),
             **counts,
