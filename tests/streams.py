@@ -92,7 +92,7 @@ def legal_streams(draw: st.DrawFn, *, failing: bool = True, objects: bool = Fals
     called = draw(st.booleans())
     if called:
         deltas += draw(whole_calls() if objects else calls())
-    failed = Failed(EngineFailed("The engine broke off."))
+    failed = Failed(EngineFailed("The connection to the engine was lost."))
     reasons = [reason for reason in FinishReason if called or reason is not FinishReason.TOOL_CALLS]
     finished: st.SearchStrategy[Event] = st.builds(Finished, st.sampled_from(reasons), st.none() | _USAGES)
     end: Event = draw(finished | st.just(failed)) if failing else draw(finished)

@@ -25,15 +25,15 @@ def test_a_variable_of_many_values_is_separated_by_spaces():
 @pytest.mark.parametrize(
     ("name", "value", "allowed"),
     [
-        ("port", "99999", "a whole number from 0 to 65535"),
-        ("port", "1.5", "a whole number from 0 to 65535"),
+        ("port", "99999", "an integer from 0 to 65535"),
+        ("port", "1.5", "an integer from 0 to 65535"),
         ("pace_interval", "-1", "a number from 0 to 3600"),
         ("pace_interval", "nan", "a number from 0 to 3600"),
         ("grace", "inf", "a number from 0 to 86400"),
         ("stall_timeout", "0", "a number above 0 to 86400"),
         ("system_prompt_mode", "append", "one of prepend, default, off"),
         ("reuse_port", "perhaps", "true or false"),
-        ("name", "x" * 81, "a text of at most 80 characters"),
+        ("name", "x" * 81, "a string of at most 80 characters"),
     ],
 )
 def test_a_wrong_value_names_the_setting_the_value_and_what_is_allowed(name, value, allowed):
@@ -108,8 +108,8 @@ def test_a_mistyped_variable_is_told_and_ends_nothing():
     }
     assert load({}, environ).port == 1
     assert unknown_variables(environ) == [
-        "STANDPIPE_PACE_INTERVALL is no setting: did you mean STANDPIPE_PACE_INTERVAL?",
-        "STANDPIPE_ZZZ is no setting",
+        "STANDPIPE_PACE_INTERVALL is not a setting: did you mean STANDPIPE_PACE_INTERVAL?",
+        "STANDPIPE_ZZZ is not a setting",
     ]
 
 

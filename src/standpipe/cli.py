@@ -43,7 +43,9 @@ def _parser() -> argparse.ArgumentParser:
 
     serve = commands.add_parser("serve", help="serve the API", description="Serve the API until Ctrl-C.")
     serve.set_defaults(run=_serve)
-    check = commands.add_parser("check", help="check settings and engines", description="Say in words what is wrong.")
+    check = commands.add_parser(
+        "check", help="check settings and engines", description="Check settings and engines, and explain what is wrong."
+    )
     check.set_defaults(run=_check)
     for command, name in ((serve, "serve"), (check, "check")):
         command.usage = f"standpipe {name} [--config FILE] [--SETTING VALUE ...]"
@@ -59,18 +61,24 @@ def _parser() -> argparse.ArgumentParser:
     init.add_argument("file", nargs="?", default="standpipe.toml", help="where to write it; - prints it")
     init.set_defaults(run=_init)
 
-    models = commands.add_parser("models", help="list the model catalog", description="What there is, what is cached.")
+    models = commands.add_parser(
+        "models",
+        help="list the model catalog",
+        description="List the models that can be downloaded, and those that are.",
+    )
     models.add_argument("--cache-dir", default="", help="where downloaded models are kept")
     models.set_defaults(run=_models)
 
-    top = commands.add_parser("top", help="watch a server live", description="What goes on, over the admin listener.")
+    top = commands.add_parser(
+        "top", help="watch a server live", description="Watch a server live, through its admin listener."
+    )
     top.add_argument("url", nargs="?", default="http://127.0.0.1:8081", help="address of the admin listener")
-    top.add_argument("--once", action="store_true", help="print one picture and end")
+    top.add_argument("--once", action="store_true", help="print once and exit")
     top.set_defaults(run=_top)
 
     chat = commands.add_parser("chat", help="chat in the terminal", description="Chat over the public API.")
     chat.add_argument("url", nargs="?", default="http://127.0.0.1:8080", help="address of a Standpipe")
-    chat.add_argument("--system", default="", help="a system message of your own")
+    chat.add_argument("--system", default="", help="a system prompt")
     chat.set_defaults(run=_chat)
     return parser
 

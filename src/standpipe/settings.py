@@ -60,14 +60,14 @@ class Settings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
         ),
     ] = ()
     model: Annotated[str, _meta("the default model, by the name an engine gives it; empty means its first")] = ""
-    api_key: Annotated[str, _meta("key to send to http engines, if they want one; never logged")] = ""
+    api_key: Annotated[str, _meta("key to send to http engines, if they require one; never logged")] = ""
     slots: Annotated[
         str,
         _meta(
             "requests that an engine works on at a time; 0 means its own number, or 4 if it has none; auto finds out "
             "by trying, up to that number or 64",
             pattern="^(auto|[0-9]{1,3}|[1-3][0-9]{3}|40[0-8][0-9]|409[0-6])$",
-            title="auto, or a whole number from 0 to 4096",
+            title="auto, or an integer from 0 to 4096",
         ),
     ] = "0"
     context: Annotated[
@@ -179,35 +179,33 @@ class Settings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
         bool, _meta("offer POST /api/share, by which people behind one router are fair to each other")
     ] = False
 
-    name: Annotated[str, _meta("what the operator calls this server, on its pages", max_length=80)] = "Standpipe"
+    name: Annotated[str, _meta("name of this server, shown on its pages", max_length=80)] = "Standpipe"
     public_url: Annotated[
         str,
         _meta(
-            "address at which people reach it, for the pages; empty means the first of hosts, or where it listens",
+            "public address, shown on the pages; empty means the first of hosts, or where it listens",
             pattern=r"^(https?://[^\s/<>\"']+/?)?$",
             title="an address such as https://chat.example.org",
         ),
     ] = ""
-    welcome: Annotated[str, _meta("what the empty chat page asks", max_length=200)] = "What would you like to know?"
-    links: Annotated[
-        tuple[str, ...], _meta("the operator's links at the foot of the pages, each as Label=https://...")
-    ] = ()
+    welcome: Annotated[str, _meta("question on the empty chat page", max_length=200)] = "What would you like to know?"
+    links: Annotated[tuple[str, ...], _meta("links in the footer of the pages, each as Label=https://...")] = ()
     accent: Annotated[
         str,
         _meta(
-            "the colour of the pages; made lighter or darker where it could not be read",
+            "accent colour of the pages; made lighter or darker where text would be unreadable",
             pattern="^#[0-9a-fA-F]{6}$",
             title="a colour such as #0b7494",
         ),
     ] = "#0b7494"
     contact: Annotated[
-        str, _meta("where questions about privacy go: a mail address, a link or a sentence", max_length=300)
+        str, _meta("contact for privacy questions: a mail address, a link or a sentence", max_length=300)
     ] = ""
-    privacy: Annotated[str, _meta("the operator's own words on the privacy page, in Markdown", max_length=10_000)] = ""
+    privacy: Annotated[str, _meta("the operator's text on the privacy page, in Markdown", max_length=10_000)] = ""
     log_format: Annotated[
-        Literal["auto", "human", "json"], _meta("auto: human on a terminal, JSON lines otherwise")
+        Literal["auto", "human", "json"], _meta("auto: human-readable on a terminal, JSON lines otherwise")
     ] = "auto"
-    log_level: Annotated[Literal["debug", "info", "warning", "error"], _meta("least severe lines to print")] = "info"
+    log_level: Annotated[Literal["debug", "info", "warning", "error"], _meta("lowest level that is logged")] = "info"
 
     def values(self, kind: type[Struct]) -> dict[str, Any]:
         """The settings that have the same names as fields of `kind`: to make one without copying each by hand."""
@@ -257,8 +255,8 @@ class Field(Struct, frozen=True):
         if get_origin(base) is Literal:
             return "one of " + ", ".join(str(choice) for choice in get_args(base))
         if self.many:
-            return "a list of texts"
-        word = {bool: "true or false", int: "a whole number", float: "a number", str: "a text"}[base]
+            return "a list of strings"
+        word = {bool: "true or false", int: "an integer", float: "a number", str: "a string"}[base]
         meta: Meta = get_args(_hints()[self.name])[1]
         if meta.title is not None:
             return meta.title
@@ -321,7 +319,7 @@ def unknown_variables(environ: Mapping[str, str]) -> list[str]:
     """Variables that look like settings and are none, each in a sentence. Not an error: others may set such names."""
     known = [field.variable for field in fields()]
     return [
-        f"{name} is no setting{_meant(name, known)}"
+        f"{name} is not a setting{_meant(name, known)}"
         for name in sorted(environ)
         if name.startswith("STANDPIPE_") and name not in known and not _SERVICE_LINK.match(name)
     ]
@@ -363,7 +361,7 @@ def _read(file: Path, known: Mapping[str, Field]) -> dict[str, Any]:
     for key in table:
         if key not in known:
             meant = _meant(key, known) or " (`standpipe serve --help` lists them)"
-            raise SettingsError(f"{file} sets {key}, which is no setting{meant}")
+            raise SettingsError(f"{file} sets {key}, which is not a setting{meant}")
     return table
 
 
@@ -373,4 +371,4 @@ def _convert(field: Field, value: Any, origin: str) -> Any:
     try:
         return msgspec.convert(value, _hints()[field.name], strict=False)
     except msgspec.ValidationError:
-        raise SettingsError(f"{field.name} (from {origin}) is {value!r}; allowed is {field.allowed}") from None
+        raise SettingsError(f"{field.name} (from {origin}) is {value!r}; allowed: {field.allowed}") from None

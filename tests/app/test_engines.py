@@ -22,8 +22,8 @@ def opened(settings: Settings):
 def test_named_engines_are_opened_in_order_and_say_what_they_are():
     found = opened(Settings(engine=("http://127.0.0.1:9/v1#slots=3", "scripted:?name=s&slots=2"), slots="7"))
     assert [(engine.name, engine.slots) for engine in found.engines] == [("http://127.0.0.1:9", 3), ("s", 7)]
-    assert "3 asks at a time" in found.reasons[0]
-    assert "pretends" in found.reasons[1]
+    assert "3 requests at a time" in found.reasons[0]
+    assert "fake answers" in found.reasons[1]
 
 
 @pytest.mark.parametrize("slots", ["0", "auto"])
@@ -89,4 +89,4 @@ def test_without_one_the_starter_is_used_and_said(monkeypatch, tags):
 
     monkeypatch.setattr(embedded, "start", start)
     found = asyncio.run(with_ollama(monkeypatch, tags))
-    assert found.reasons[0].startswith("the starter, because no engine was named")
+    assert found.reasons[0].startswith("the starter, because no engine was given")

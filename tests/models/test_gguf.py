@@ -83,8 +83,8 @@ def test_what_a_header_does_not_say_is_nothing(tmp_path):
 @pytest.mark.parametrize(
     ("data", "says"),
     [
-        (b"", "does not begin with GGUF"),
-        (b"PK\x03\x04 a zip", "does not begin with GGUF"),
+        (b"", "does not start with GGUF"),
+        (b"PK\x03\x04 a zip", "does not start with GGUF"),
         (b"GGUF\x03", "not a readable GGUF"),
         (header(version=9), "version 9"),
         (header(count=1 << 40), "metadata keys"),

@@ -86,7 +86,7 @@ async def test_it_is_recorded_like_any_ask(tap, engine):
 async def test_where_no_engine_embeds_it_is_a_clear_400(tap, engine):
     reply = await tap.send("POST", PATH, {"input": "a"})
     assert reply.status == 400
-    assert reply.json["error"]["message"] == "No engine here makes embeddings."
+    assert reply.json["error"]["message"] == "No engine on this server offers embeddings."
     assert reply.headers["x-should-retry"] == "false"
 
 

@@ -139,27 +139,27 @@ def test_limits_are_those_that_hold():
     page = body("/index.md", pace_interval=2.0, pace_waiting=3, max_tokens=777, body_limit=2048, wait_limit=9.0)
     for words in ("every 2 s", "up to 3 may be waiting", "777 tokens", "2 KiB", "more than 9 s"):
         assert words in page
-    assert "There is no rate limit here" in body("/index.md", pace_interval=0.0)
+    assert "There is no rate limit:" in body("/index.md", pace_interval=0.0)
 
 
 @pytest.mark.parametrize(
     ("settings", "said", "not_said"),
     [
-        ({}, "neither kept nor logged", "stay in memory"),
-        ({"keep_responses": 7200.0}, "stay in memory for 2 hours", "neither kept nor logged"),
-        ({}, "One line is logged for each request", "No line is logged"),
-        ({"log_level": "warning"}, "No line is logged", "One line is logged"),
-        ({}, "answered on this very machine", "passed on"),
+        ({}, "neither stored nor logged", "stay in memory"),
+        ({"keep_responses": 7200.0}, "stay in memory for 2 hours", "neither stored nor logged"),
+        ({}, "One line is logged for each request", "Requests are not logged"),
+        ({"log_level": "warning"}, "Requests are not logged", "One line is logged"),
+        ({}, "answered on this machine", "passed on"),
         (
             {"engine": ("http://gpu.internal:8000/v1",)},
             "passed on to an engine on another machine",
-            "this very machine",
+            "on this machine",
         ),
-        ({"engine": ("http://127.0.0.1:8000/v1", "embedded")}, "this very machine", "passed on"),
-        ({}, "no system prompt but the one", "has put a system prompt"),
-        ({"system_prompt": "Be kind."}, "has put a system prompt", "Be kind."),
-        ({"contact": "me@example.org"}, "mailto:me@example.org", "left no further words"),
-        ({"privacy": "We *care*."}, "We *care*.", "left no further words"),
+        ({"engine": ("http://127.0.0.1:8000/v1", "embedded")}, "on this machine", "passed on"),
+        ({}, "no system prompt unless you send one", "has set a system prompt"),
+        ({"system_prompt": "Be kind."}, "has set a system prompt", "Be kind."),
+        ({"contact": "me@example.org"}, "mailto:me@example.org", "added nothing here"),
+        ({"privacy": "We *care*."}, "We *care*.", "added nothing here"),
         ({"shares": True}, "POST /api/share", "The operator can change that"),
     ],
 )

@@ -25,7 +25,7 @@ def test_text_is_shown_as_it_comes_and_kept():
 
 def test_the_place_in_line_is_shown():
     out, text = shown({"choices": [], "queue": {"position": 3, "eta_seconds": 12.4}}, delta(content="x"))
-    assert "place 3 in line, about 12 s" in out
+    assert "position 3 in the queue, about 12 s" in out
     assert text == "x"
 
 

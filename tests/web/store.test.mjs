@@ -58,9 +58,9 @@ test('stopping keeps what came', () => {
 });
 
 test('an answer that breaks off is marked, and what came is kept', () => {
-  const state = play(...ANSWERED.slice(0, 3), events(2500, { type: 'failed', message: 'The engine broke off.', code: 'engine_failed' }), { type: 'ended', at: 2500 });
+  const state = play(...ANSWERED.slice(0, 3), events(2500, { type: 'failed', message: 'The connection to the engine was lost.', code: 'engine_failed' }), { type: 'ended', at: 2500 });
   assert.equal(state.talk.tree.nodes.a1.state, 'failed');
-  assert.equal(state.talk.tree.nodes.a1.error.message, 'The engine broke off.');
+  assert.equal(state.talk.tree.nodes.a1.error.message, 'The connection to the engine was lost.');
 });
 
 test('a refusal counts down and is tried again, or is given up', () => {

@@ -22,11 +22,11 @@ from standpipe.terminal import weights
 Say = Callable[[str], None]
 
 _HANDLING = {
-    Handling.SPELLS: "control tokens in clients' text are only text to it",
-    Handling.READS: "it reads control tokens in clients' text, so they are broken apart before it sees them",
-    Handling.READS_ANYWAY: "it reads control tokens in clients' text even when they are broken apart: do not trust it "
-    "to keep the operator's prompt apart from the client's words",
-    Handling.UNCLEAR: "how it handles control tokens could not be measured; they are broken apart in any case",
+    Handling.SPELLS: "control tokens in clients' text are plain text to it",
+    Handling.READS: "it interprets control tokens in clients' text, so they are broken up before they reach it",
+    Handling.READS_ANYWAY: "it interprets control tokens even when they are broken up: clients can forge chat turns "
+    "and override the operator's prompt",
+    Handling.UNCLEAR: "its handling of control tokens could not be tested; they are broken up in any case",
 }
 
 
@@ -40,7 +40,7 @@ async def _check(settings: Settings, console: Console) -> int:
     good = partial(_line, console, "[green]well[/] ")
     bad = partial(_line, console, "[red]wrong[/]")
     warn = partial(_line, console, "[yellow]mind[/] ")
-    good("settings: every value is allowed")
+    good("settings: all values are valid")
     for sentence in unknown_variables(os.environ):
         warn(sentence)
     try:
@@ -67,14 +67,14 @@ async def _look(engine: Engine, good: Say, bad: Say, warn: Say) -> int:
     """Ask one engine whether it is up and what it serves."""
     health = await engine.health()
     if not health.up:
-        bad(f"{engine.name}: {health.reason or 'it does not answer'}")
+        bad(f"{engine.name}: {health.reason or 'it does not respond'}")
         return 1
     try:
         models = await engine.models()
     except EngineFailed as error:
-        bad(f"{engine.name}: it is up, but does not list its models: {error}")
+        bad(f"{engine.name}: up, but cannot list its models: {error}")
         return 1
-    good(f"{engine.name}: up, serves {', '.join(models) or 'a model that it does not name'}")
+    good(f"{engine.name}: up, serves {', '.join(models) or 'an unnamed model'}")
     if isinstance(engine, Probed):
         handling = await engine.probe()
         (warn if handling is Handling.READS_ANYWAY else good)(f"{engine.name}: {_HANDLING[handling]}")

@@ -108,7 +108,7 @@ async def _open(name: Named, settings: Settings, progress: Progress, say: Say) -
                 script = read_script(name.target)
                 if slots:
                     script = msgspec.structs.replace(script, slots=slots)
-                return Scripted(script), "a scripted engine: it pretends"
+                return Scripted(script), "a scripted engine with fake answers"
             case Kind.HTTP:
                 engine = _upstream(
                     name.target,
@@ -117,10 +117,10 @@ async def _open(name: Named, settings: Settings, progress: Progress, say: Say) -
                     settings.model or None,
                     say,
                 )
-                return _guarded(engine), f"{engine.name}, {engine.slots} asks at a time"
+                return _guarded(engine), f"{engine.name}, {engine.slots} requests at a time"
             case Kind.OLLAMA:
                 engine = _ollama(name.target, settings, slots or (_AUTO_SLOTS if settings.slots == "auto" else 1), say)
-                return _guarded(engine), f"{engine.name}, a native Ollama, {engine.slots} asks at a time"
+                return _guarded(engine), f"{engine.name}, a native Ollama, {engine.slots} requests at a time"
             case Kind.EMBEDDED:
                 return await _embedded(name.target, slots, settings, progress, say)
     except ValueError as error:
@@ -150,10 +150,10 @@ async def _found(settings: Settings, progress: Progress, say: Say) -> Opened:
     model = await _ollama_model()
     if model is not None:
         engine = _upstream(f"{OLLAMA}/v1", settings, _wanted_slots(settings) or 1, model, say)
-        reason = f"{model} of the Ollama on this machine, because no engine was named and it is there"
+        reason = f"{model} of the Ollama on this machine, because no engine was given"
         return Opened((_guarded(engine),), (reason,))
     starter, reason = await _embedded("", _wanted_slots(settings), settings, progress, say)
-    return Opened((starter,), (f"{reason}, because no engine was named and no local Ollama has a gpt-oss model",))
+    return Opened((starter,), (f"{reason}, because no engine was given and no local Ollama has a gpt-oss model",))
 
 
 class _Tag(Struct):
@@ -197,14 +197,14 @@ def parse_engine(text: str) -> Named:
             return Named(Kind.HTTP, name, slots)
         case "ollama" if colon:
             return Named(Kind.OLLAMA, name, slots)
-    raise ValueError(f"an engine is named by one of: {ALLOWED}")
+    raise ValueError(f"an engine must be one of: {ALLOWED}")
 
 
 def http_url(url: str) -> str:
     """Where `ollama://host[:port]` is reached. Raises ValueError for any other path or scheme."""
     place = url.removeprefix(_OLLAMA_SCHEME).removesuffix("/")
     if not url.startswith(_OLLAMA_SCHEME) or not place or "/" in place:
-        raise ValueError("a native Ollama is named by ollama://host or ollama://host:port, without a path")
+        raise ValueError("an Ollama engine must be ollama://host or ollama://host:port, without a path")
     host = place.rpartition("@")[2]
     has_port = ":" in host.rpartition("]")[2]
     return f"http://{place}" if has_port else f"http://{place}:{OLLAMA_PORT}"
@@ -213,5 +213,5 @@ def http_url(url: str) -> str:
 def _slots(fragment: str) -> int:
     key, _, value = fragment.partition("=")
     if key != "slots" or not value.isdecimal() or not 1 <= int(value[:9]) <= MOST_SLOTS:
-        raise ValueError(f"behind an engine's # stands slots=N, with N from 1 to {MOST_SLOTS}")
+        raise ValueError(f"the only option after an engine's # is slots=N, with N from 1 to {MOST_SLOTS}")
     return int(value)

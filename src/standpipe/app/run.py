@@ -218,7 +218,7 @@ def _raise_descriptors(settings: Settings, log: Logger) -> None:
     granted = raise_descriptors(wanted)
     if granted < wanted:
         log.warning(
-            "the system grants fewer open files than `connections` and `streams` need (ulimit -n)",
+            "the system allows fewer open files than `connections` and `streams` need (ulimit -n)",
             granted=granted,
             wanted=wanted,
         )
@@ -228,7 +228,7 @@ def _unexpected(log: Logger, _loop: asyncio.AbstractEventLoop, context: dict[str
     """What nobody caught: a bug, or a socket that the system would not give."""
     message, error = context.get("message"), context.get("exception")
     if isinstance(error, OSError) and error.errno in _NO_DESCRIPTOR:
-        log.error("no descriptor left", message=message, reason=error.strerror)
+        log.error("out of file descriptors", message=message, reason=error.strerror)
     else:
         log.error("bug", message=message, error=error)
 

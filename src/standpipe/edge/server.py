@@ -37,7 +37,7 @@ _LATE_AT_ONCE = 4
 """Late ones that are dealt with in one turn; each costs as much as a short answer. With 32, five hundred late ones a
 second doubled a polite client's 99th percentile."""
 _PAUSE = 0.5
-"""Seconds to wait when the system has no descriptor left for another connection."""
+"""Seconds to wait when the system has no file descriptor left for another connection."""
 _PARTING = 1.0
 """Seconds that cancelled handlers have to return."""
 _EXHAUSTED = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}

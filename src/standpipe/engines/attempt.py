@@ -94,9 +94,9 @@ class _Watch:
         if not isinstance(error, asyncio.CancelledError | EngineFailed):
             return
         if self.spoken:
-            message = f"The engine fell silent for {self._silence.later:g} s in mid-answer."
+            message = f"The engine stopped responding for {self._silence.later:g} s in the middle of an answer."
         else:
-            message = f"The engine did not begin to answer within {self._silence.first:g} s."
+            message = f"The engine did not start to answer within {self._silence.first:g} s."
         raise EngineTimeout(message) from error
 
 
@@ -139,7 +139,7 @@ class Attempt:
             if not self.whole:
                 raise
         if not self.whole:
-            raise EngineFailed("The engine ended its answer without finishing it.")
+            raise EngineFailed("The engine ended its answer before it was complete.")
 
     def release(self) -> None:
         """Give the sink an answer without a word after all."""

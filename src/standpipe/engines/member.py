@@ -73,7 +73,7 @@ class Member:
                 if self.health.up:
                     self.models = await self.engine.models()
         except TimeoutError:
-            self.health = Health(up=False, reason="The engine does not answer.")
+            self.health = Health(up=False, reason="The engine does not respond.")
         except EngineFailed:
             # Up, but it lists no models: it may answer all the same.
             return

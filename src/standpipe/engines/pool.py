@@ -132,7 +132,7 @@ class Pool:
         """
         report = Report() if report is None else report
         if not any(isinstance(member.engine, Embedder) for member in self._members):
-            raise Unsupported("No engine here makes embeddings.")
+            raise Unsupported("No engine on this server offers embeddings.")
         failure: Failure = NoEngine("Every engine is busy or down. Please try again in a moment.", retry_after=1.0)
         tried: list[Member] = []
         while (member := self._choose(ask.model, tried)) is not None and member not in tried:
@@ -174,7 +174,7 @@ class Pool:
         now = asyncio.get_running_loop().time()
         if any(member.trusted(now) for member in self._members):
             return Health(up=True)
-        return Health(up=False, reason=self._members[0].health.reason or "No engine has answered lately.")
+        return Health(up=False, reason=self._members[0].health.reason or "No engine has responded recently.")
 
     def statistics(self) -> PoolStatistics:
         now = asyncio.get_running_loop().time()

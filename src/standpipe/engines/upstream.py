@@ -213,7 +213,9 @@ class Upstream:
         elif answer.status not in _LISTS_NOTHING:
             raise _refused(failure_from(answer.status, answer.body), answer.status)
         if not served:
-            raise EngineFailed("The engine lists no model, and none was named for it.", upstream_status=answer.status)
+            raise EngineFailed(
+                "The engine lists no models, and no model is configured for it.", upstream_status=answer.status
+            )
         self._served = served
         return tuple(served)
 
@@ -268,7 +270,7 @@ class _Answer:
             self._retry_after = None if retry_after is None else retry_after.decode("latin-1")
             return
         if b"content-encoding" in headers and headers[b"content-encoding"].lower() not in {b"identity", b""}:
-            raise EngineFailed("The engine compressed its answer, which it was not asked to do.")
+            raise EngineFailed("The engine sent a compressed response, which was not requested.")
         self._sink.connect(flow)
 
     def body(self, data: bytes) -> bool:
@@ -321,13 +323,13 @@ def _renamed(fault: HttpFault) -> EngineFailed:
         case ConnectFailed():
             return EngineFailed("The engine cannot be reached.")
         case DeadlinePassed(what="connection"):
-            return EngineTimeout("The engine cannot be reached in time.")
+            return EngineTimeout("The engine did not accept a connection in time.")
         case DeadlinePassed(seconds=seconds):
-            return EngineTimeout(f"The engine was silent for {seconds:g} s.")
+            return EngineTimeout(f"The engine sent nothing for {seconds:g} s.")
         case AnswerTooLarge():
-            return EngineFailed("The engine sent an answer that is too large.")
+            return EngineFailed("The engine sent a response that is too large.")
         case _:
-            return EngineFailed("The engine broke off.")
+            return EngineFailed("The connection to the engine was lost.")
 
 
 def _mark() -> str:

@@ -269,7 +269,7 @@ class Connection(asyncio.Protocol):
         if self._reader.end():
             self._finish(reusable=False)
         else:
-            self._lose("the connection was closed before the answer was whole")
+            self._lose("the connection was closed before the response was complete")
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._lose("the connection was lost" if exc is None else f"the connection was lost: {exc}")

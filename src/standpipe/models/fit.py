@@ -65,7 +65,7 @@ def plan(
     """
     trained = shape.context or CONTEXT
     if context is not None and context > trained:
-        raise ModelUnavailable(f"{title} was trained for {trained} tokens of context; {context} is more than it has.")
+        raise ModelUnavailable(f"{title} was trained for {trained} tokens of context; {context} is more than that.")
     for try_slots, try_context in _choices(slots, context, min(CONTEXT, max(trained // 4, LEAST_CONTEXT))):
         size = need(shape, try_slots, min(try_context, trained))
         if size <= machine.memory:

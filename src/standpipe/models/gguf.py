@@ -53,7 +53,7 @@ def read(path: Path) -> Header:
     except (_Malformed, struct.error, UnicodeDecodeError) as error:
         raise ModelUnavailable(
             f"{path} is not a readable GGUF file ({error}). The embedded engine loads GGUF weights only; if this is "
-            "one, it is damaged or its download was not finished."
+            "one, it is damaged or its download is incomplete."
         ) from error
     architecture = str(values.get("general.architecture", "unknown"))
     title = values.get("general.name")
@@ -77,17 +77,17 @@ def _parts(path: Path) -> tuple[Path, ...]:
     parts = tuple(path.with_name(name) for name in names)
     missing = [part.name for part in parts if not part.exists()]
     if missing:
-        raise ModelUnavailable(f"The model {path} is in {len(parts)} parts, and beside it are missing: {missing}.")
+        raise ModelUnavailable(f"The model {path} has {len(parts)} parts; missing beside it: {missing}.")
     return parts
 
 
 def _metadata(file: BinaryIO) -> dict[str, Any]:
     """The metadata that matters here. Stops at the vocabulary once nothing more is needed: it is long."""
     if file.read(4) != b"GGUF":
-        raise _Malformed("it does not begin with GGUF")
+        raise _Malformed("it does not start with GGUF")
     version, _, count = struct.unpack("<IQQ", file.read(20))
     if version not in {2, 3}:
-        raise _Malformed(f"version {version} of the format is not known")
+        raise _Malformed(f"version {version} of the format is unknown")
     if count > _MAX_KEYS:
         raise _Malformed(f"{count} metadata keys")
     values: dict[str, Any] = {}

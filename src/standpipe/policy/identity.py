@@ -169,5 +169,5 @@ def _network(text: str) -> tuple[int, int, int]:
     if version == 6 and plain is not None and plain.version == 4 and bits <= 32:
         version, value = 4, plain.value
     if bits >= (32 if version == 4 else 128):
-        raise ValueError(f"{text!r} would trust the whole internet: then anybody chooses who they are")
+        raise ValueError(f"{text!r} trusts the whole internet, so anyone could forge an address")
     return version, value >> bits, bits

@@ -51,7 +51,7 @@ class Conversations:
     async def get(self, exchange: Exchange) -> None:
         """The response as it was given."""
         if "stream=true" in exchange.request.query.split("&"):
-            raise Unsupported("A kept response is given whole: `stream` must be false.", param="stream")
+            raise Unsupported("Stored responses cannot be streamed: `stream` must be false.", param="stream")
         wanted = exchange.request.path.removeprefix(_PATH)
         packed = self._kept.get(wanted, self._identify(exchange).key, _now())
         if packed is None:

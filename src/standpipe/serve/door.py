@@ -67,13 +67,13 @@ class Door:
         headers = request.headers
         host = headers.get(b"host") or ""
         if not self._serves(host):
-            raise Forbidden(f"This host name is not served here. The operator can add it to `{self._setting}`.")
+            raise Forbidden(f"This server does not serve this host name. Its operator can add it to `{self._setting}`.")
         if self.origins is Origins.ANY:
             return
         origin = headers.get(b"origin")
         if self.origins is Origins.LOCAL:
             if origin is not None and not is_local(origin):
-                raise Forbidden("Web pages from elsewhere may not use this server unless its operator sets `hosts`.")
+                raise Forbidden("Web pages of other sites may not use this server unless its operator sets `hosts`.")
         elif headers.get(b"sec-fetch-site") in {"cross-site", "same-site"} or (
             origin is not None and urlsplit(origin).netloc != host
         ):

@@ -87,7 +87,7 @@ class Exchange:
 
 def bug(request_id: str) -> Internal:
     """What the public is told of a bug of ours: the id under which the log has the rest."""
-    return Internal(f"Something broke on our side. If it lasts, tell the operator this id: {request_id}.")
+    return Internal(f"Internal server error. If it persists, report this id to the operator: {request_id}.")
 
 
 def failure_headers(failure: Failure) -> list[Header]:

@@ -58,7 +58,7 @@ class Route(Struct, frozen=True):
         found = self.methods.get("GET" if method == "HEAD" else method)
         if found is None:
             raise MethodNotAllowed(
-                f"This path takes {', '.join(sorted(self.methods))}, not {method[:16]}.", allowed=self.allowed
+                f"This path supports {', '.join(sorted(self.methods))}, not {method[:16]}.", allowed=self.allowed
             )
         return found
 

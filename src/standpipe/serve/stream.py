@@ -87,7 +87,7 @@ class Whole:
     def finish(self) -> None:
         answer = self._builder.answer
         if answer is None:
-            raise EngineFailed("The engine ended its answer without finishing it.")
+            raise EngineFailed("The engine ended its answer before it was complete.")
         self._exchange.send(200, self._encode(answer))
 
     def fail(self, failure: Failure) -> None:

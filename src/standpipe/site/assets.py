@@ -93,7 +93,7 @@ class Assets:
         _, _, tag, name = exchange.request.path.split("/", 3) if exchange.request.path.count("/") > 2 else [""] * 4
         content = self._files.get(name)
         if content is None:
-            raise NotFound("There is no such file.")
+            raise NotFound("Not found.")
         content.send(exchange, _KEPT if tag == self.tag else FRESH)
 
 

@@ -67,7 +67,7 @@ def _here(url: str) -> bool:
 
 def summary(facts: Facts) -> str:
     """One sentence for search engines and link previews."""
-    return f"A free chat API without a key: {facts.name} serves {facts.model} to everybody, with fair turns."
+    return f"A free chat API without a key: {facts.name} serves {facts.model} to everyone, through a fair queue."
 
 
 def words(facts: Facts) -> dict[str, str]:
@@ -97,7 +97,7 @@ def words(facts: Facts) -> dict[str, str]:
 
 def _rate_limit(settings: Settings) -> str:
     if not settings.pace_interval:
-        return "There is no rate limit here: ask as often as you like, and take your turn in the queue."
+        return "There is no rate limit: send as many requests as you like. They wait in the queue."
     return (
         f"One request every {settings.pace_interval:g} s for each client. Faster requests are delayed, not refused; up "
         f"to {settings.pace_waiting} may be waiting."
@@ -110,26 +110,26 @@ def _size(size: int) -> str:
 
 def _share(settings: Settings) -> str:
     if not settings.shares:
-        return "People behind one router share one place. The operator can change that."
+        return "People behind one router count as one client. The operator can change that."
     return (
-        "People behind one router share one place. To be told apart, `POST /api/share` once and send the note that it "
-        "gives in the header `x-standpipe-share`."
+        "People behind one router count as one client. To be counted separately, call `POST /api/share` once and send "
+        "the token that it returns in the header `x-standpipe-share`."
     )
 
 
 def _system_prompt(settings: Settings) -> str:
     if settings.system_prompt and settings.system_prompt_mode != "off":
-        return "The operator has put a system prompt in front of every conversation; yours is added to it."
-    return "There is no system prompt but the one that you send."
+        return "The operator has set a system prompt for every conversation; yours is added to it."
+    return "There is no system prompt unless you send one."
 
 
 def _kept(settings: Settings) -> str:
     if settings.keep_responses:
         return (
-            "Prompts and answers are not logged, and not kept, but for responses that are asked for with "
+            "Prompts and answers are not logged. They are not stored either, except responses requested with "
             f"`store: true` through `/v1/responses`: those stay in memory for {_time(settings.keep_responses)} at most."
         )
-    return "Prompts and answers are neither kept nor logged."
+    return "Prompts and answers are neither stored nor logged."
 
 
 def _time(seconds: float) -> str:
@@ -140,26 +140,25 @@ def _time(seconds: float) -> str:
 
 def _logged(settings: Settings) -> str:
     if settings.log_level not in {"debug", "info"}:
-        return "No line is logged for a request that went well or badly; only faults of this server itself are."
+        return "Requests are not logged; only errors of the server itself are."
     return (
-        "One line is logged for each request: its id, the format that it came in, the model and the engine, the "
-        "status, times, counts of tokens and attempts, and a code that stands for your address. The code is made with "
-        "a secret key that lives in memory only and changes every day, so that yesterday's lines cannot be joined with "
-        "today's."
+        "One line is logged for each request: its id, API format, model, engine, status, times, numbers of tokens and "
+        "attempts, and a code in place of your address. The code is made with a secret key that exists only in memory "
+        "and changes every day, so that one day's lines cannot be linked to another's."
     )
 
 
 def _elsewhere(settings: Settings) -> str:
     if leaves_machine(settings.engine):
-        return "To be answered, a prompt is passed on to an engine on another machine that the operator has chosen."
-    return "Prompts are answered on this very machine."
+        return "To be answered, a prompt is passed on to an engine on another machine, chosen by the operator."
+    return "Prompts are answered on this machine."
 
 
 def _operator(settings: Settings) -> str:
     parts = [settings.privacy] if settings.privacy else []
     if settings.contact:
         parts.append(f"Questions go to {_contact(settings.contact)}.")
-    return "\n\n".join(parts) or "The operator of this server has left no further words."
+    return "\n\n".join(parts) or "The operator has added nothing here."
 
 
 def _contact(contact: str) -> str:

@@ -179,7 +179,7 @@ class Pages:
 
     def _privacy(self, facts: Facts) -> str:
         return self._document(
-            facts, "/privacy", "pages/privacy.md", f"What {facts.name} keeps of you, and what it does not."
+            facts, "/privacy", "pages/privacy.md", f"What {facts.name} stores about you, and what it does not."
         )
 
     def _privacy_twin(self, facts: Facts) -> str:
@@ -192,7 +192,7 @@ class Pages:
             "/status",
             "status",
             title=f"Status · {facts.name}",
-            description=f"Whether {facts.name} is up, how long the queue is, and how the last hour was.",
+            description=f"Whether {facts.name} is up, how long the queue is, and how the last hour went.",
             body=_fill(text("pages/status.html"), status.places(self._board.status())),
             twin="/status.md",
         )

@@ -207,7 +207,7 @@ def to_markdown(status: Status) -> str:
         [
             f"# {_headline(status)}",
             "",
-            "| what | how much |",
+            "| metric | value |",
             "|---|---|",
             f"| Model | {status.model} |",
             *(f"| {row.label} | {numbers[row.key]} |" for row in ROWS),

@@ -35,7 +35,7 @@ def text(settings: Settings, model: str, sock: socket.socket, reasons: tuple[str
         "",
         f"  model    {model}",
         *(f"  engine   {reason}" for reason in reasons),
-        f"  reached  {_reach(settings, sock)}",
+        f"  access   {_reach(settings, sock)}",
     ]
     if settings.admin_port:
         lines.append(f"  admin    http://{settings.admin_host}:{settings.admin_port}/metrics /healthz /readyz")
@@ -45,11 +45,9 @@ def text(settings: Settings, model: str, sock: socket.socket, reasons: tuple[str
 
 def _reach(settings: Settings, sock: socket.socket) -> str:
     if sock.family == socket.AF_UNIX:
-        return "by anyone with access to the socket"
+        return "anyone with access to the socket"
     host = sock.getsockname()[0]
     if host.startswith("127.") or host == "::1":
-        proxies = (
-            f", and by everybody through {', '.join(settings.trusted_proxies)}" if settings.trusted_proxies else ""
-        )
-        return f"from this machine only{proxies} (--host 0.0.0.0 opens it to the network)"
-    return "by everybody who can reach this address, without a key; prompts and answers are not stored"
+        proxies = f", and anyone through {', '.join(settings.trusted_proxies)}" if settings.trusted_proxies else ""
+        return f"this machine only{proxies} (--host 0.0.0.0 opens it to the network)"
+    return "anyone who can reach this address, without a key; prompts and answers are not stored"

@@ -22,7 +22,7 @@ from standpipe.http_client.transport import Headers, HttpFault
 _SILENCE = 120.0
 """Seconds without a byte after which the server is given up: heartbeats come much sooner."""
 
-_HELP = "Enter sends, Ctrl-C stops an answer, /reset forgets the conversation, Ctrl-D leaves."
+_HELP = "Enter sends, Ctrl-C stops an answer, /reset starts over, Ctrl-D quits."
 
 
 class _Delta(Struct):
@@ -68,7 +68,7 @@ class Screen:
             raise Refused(chunk.error.message)
         if chunk.queue is not None:
             eta = "" if chunk.queue.eta_seconds is None else f", about {chunk.queue.eta_seconds:.0f} s"
-            self._console.print(f"\r[dim]place {chunk.queue.position} in line{eta} [/]", end="")
+            self._console.print(f"\r[dim]position {chunk.queue.position} in the queue{eta} [/]", end="")
             self._note = True
         for choice in chunk.choices:
             delta = choice.delta or _Delta()
@@ -123,7 +123,7 @@ async def ask(client: Client, messages: list[dict[str, str]], show: Callable[[by
     if status != 200:
         raise Refused(_reason(status, bytes(refusal)))
     if not whole:
-        raise Refused("the answer broke off")
+        raise Refused("the answer was cut off")
 
 
 def _reason(status: int, body: bytes) -> str:

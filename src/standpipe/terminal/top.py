@@ -111,13 +111,13 @@ async def look(client: Client, url: str) -> OperatorStatus:
     try:
         answer = await client.fetch("GET", "/top", within=5.0)
     except (HttpFault, AnswerTooLarge, OSError) as error:
-        raise Unreachable(f"no Standpipe answers at {url} ({error}). Is it the admin listener's address?") from None
+        raise Unreachable(f"no Standpipe responds at {url} ({error}). Is it the admin listener's address?") from None
     if answer.status != 200:
         raise Unreachable(f"{url} answered with status {answer.status}. Is it the admin listener's address?")
     try:
         return msgspec.json.decode(answer.body, type=OperatorStatus)
     except msgspec.DecodeError as error:
-        raise Unreachable(f"{url} answered with something else: {error}") from None
+        raise Unreachable(f"{url} sent an unexpected response: {error}") from None
 
 
 async def _watch(url: str, console: Console, *, once: bool) -> None:

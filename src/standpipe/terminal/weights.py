@@ -16,8 +16,8 @@ def show(cache_dir: str) -> int:
     from rich.table import Table  # noqa: PLC0415
 
     folder = Path(cache_dir).expanduser() if cache_dir else cache_folder()
-    table = Table(title=f"models; kept in {folder}", title_justify="left", box=None)
-    for heading in ("name", "what it is", "size", "licence", "here", "note"):
+    table = Table(title=f"models; stored in {folder}", title_justify="left", box=None)
+    for heading in ("name", "description", "size", "licence", "here", "note"):
         table.add_column(heading, justify="right" if heading == "size" else "left")
     for entry in CATALOG:
         here = "no" if cached(entry, folder) is None else "yes"

@@ -174,7 +174,7 @@ def test_a_clean_turn_is_judged_too(events: list[Event], choice: ToolChoice | No
 
 def test_a_failure_comes_after_what_was_kept_back() -> None:
     filter_ = HarmonyFilter(ASK, "t")
-    kept, failed = TextDelta("a <"), Failed(EngineFailed("The engine broke off."))
+    kept, failed = TextDelta("a <"), Failed(EngineFailed("The connection to the engine was lost."))
     assert filter_.take([kept]) == []
     assert filter_.take([failed]) == [kept, failed]
 

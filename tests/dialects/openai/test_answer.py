@@ -66,7 +66,7 @@ STREAMS: dict[str, list[list[Event]]] = {
     ],
     "failed": [
         [Started(), TextDelta("Half an ans")],
-        [Failed(EngineFailed("The engine broke off."))],
+        [Failed(EngineFailed("The connection to the engine was lost."))],
     ],
 }
 

@@ -197,7 +197,7 @@ def test_a_child_that_crashes_fails_its_asks_and_is_started_again(run, house):
             assert await answered(engine) == "Hello."
             return engine._log.of("error")
 
-    assert run(scene()) == ["the embedded engine is gone: it was ended by SIGSEGV"]
+    assert run(scene()) == ["the embedded engine exited: it was killed by SIGSEGV"]
 
 
 def test_while_it_is_down_asks_fail_at_once_and_may_be_tried_again(run, house):
@@ -206,7 +206,7 @@ def test_while_it_is_down_asks_fail_at_once_and_may_be_tried_again(run, house):
             os.kill(engine.pid, signal.SIGKILL)
             await engine._log.has("did not start")
             assert not (await engine.health()).up
-            with pytest.raises(EngineFailed, match="started again") as failed:
+            with pytest.raises(EngineFailed, match="restarting") as failed:
                 await answered(engine)
             assert failed.value.may_retry
             assert failed.value.retry_after
@@ -235,7 +235,7 @@ def test_a_child_that_dies_of_an_ask_is_followed_by_another_at_once(run, house):
                 engine._log.lines.clear()
                 with pytest.raises(EngineFailed):
                     await answered(engine, "die")
-                with pytest.raises(EngineFailed, match="started again") as failed:
+                with pytest.raises(EngineFailed, match="restarting") as failed:
                     await answered(engine)
                 assert 0 < failed.value.retry_after < PATIENT  # as long as a start takes
                 await engine._log.has("up again")
@@ -252,7 +252,7 @@ def test_one_that_breaks_down_whenever_it_starts_stays_off(run, house):
             await engine._log.has("stays off")
             assert engine.state is State.FAILED
             health = await engine.health()
-            assert (health.up, health.reason) == (False, "The engine has broken down and stays off.")
+            assert (health.up, health.reason) == (False, "The engine failed repeatedly and stays off.")
 
     run(scene())
     assert len(house.told()) == 2
@@ -324,7 +324,7 @@ def test_it_can_be_closed_while_it_is_being_started_again(run, house):
     async def scene():
         async with house.engine("serve", "exit 1") as engine:
             os.kill(engine.pid, signal.SIGKILL)
-            await engine._log.has("is gone")
+            await engine._log.has("exited: ")
             await engine.close()
             await engine.close()
         assert engine.state is State.CLOSED

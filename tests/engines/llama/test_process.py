@@ -217,6 +217,6 @@ def test_exit_codes_in_words():
     assert [describe(code) for code in (0, 9, -9, -250)] == [
         "it ended with exit code 0",
         "it ended with exit code 9",
-        "it was ended by SIGKILL",
-        "it was ended by signal 250",
+        "it was killed by SIGKILL",
+        "it was killed by signal 250",
     ]

@@ -136,7 +136,7 @@ class _EngineAnswer(Struct):
     usage: Any = None
 
 
-NONE_HERE = "No engine here makes embeddings."
+NONE_HERE = "No engine on this server offers embeddings."
 
 _ENGINE_ANSWER = Decoder(_EngineAnswer)
 _NO_SUCH_PATH = frozenset({404, 405, 501})

@@ -147,7 +147,7 @@ class Life(Struct, frozen=True):
                     await self._read_prompt(slot)
         except (TimeoutError, HttpFault) as fault:
             reason = str(fault) or "it took too long"
-            self.log("warning", f"the embedded engine has not read the system prompt: {reason}")
+            self.log("warning", f"the embedded engine could not prepare the system prompt: {reason}")
 
     async def template(self) -> str:
         """The model's chat template, empty when it does not tell one."""
@@ -178,7 +178,7 @@ class Life(Struct, frozen=True):
         )
         if statuses != [200]:
             self.log(
-                "warning", f"the embedded engine refuses the system prompt (status {statuses[0]}): is it too long?"
+                "warning", f"the embedded engine rejects the system prompt (status {statuses[0]}): is it too long?"
             )
 
     async def _copy(self, action: Literal["save", "restore"], slot: int) -> bool:

@@ -60,8 +60,8 @@ class State(StrEnum):
 
 _REASONS: Final = {
     State.STARTING: "The engine is starting. Please try again in a moment.",
-    State.DOWN: "The engine is being started again. Please try again in a moment.",
-    State.FAILED: "The engine has broken down and stays off.",
+    State.DOWN: "The engine is restarting. Please try again in a moment.",
+    State.FAILED: "The engine failed repeatedly and stays off.",
     State.CLOSED: "The engine is shutting down.",
 }
 
@@ -240,7 +240,7 @@ class Llama:
             code = await life.watch()
             end = End(code, served=max(loop.time() - since, 1e-9), asks=self._died_with)
             self.state = State.DOWN
-            self._log("error", f"the embedded engine is gone: {describe(code)}")
+            self._log("error", f"the embedded engine exited: {describe(code)}")
             await life.end()
             self._life = None
             following: Life | None = None
@@ -248,7 +248,7 @@ class Llama:
                 restarts, delay = restarts.after(end)
                 if delay is None:
                     self.state = State.FAILED
-                    self._log("error", "the embedded engine breaks down whenever it starts; it stays off")
+                    self._log("error", "the embedded engine fails on every start; it stays off")
                     return
                 self._expected = loop.time() + delay + self._start_took
                 await asyncio.sleep(delay)

@@ -140,9 +140,9 @@ def describe(code: int) -> str:
     if code >= 0:
         return f"it ended with exit code {code}"
     try:
-        return f"it was ended by {signal.Signals(-code).name}"
+        return f"it was killed by {signal.Signals(-code).name}"
     except ValueError:
-        return f"it was ended by signal {-code}"
+        return f"it was killed by signal {-code}"
 
 
 def _write(transport: asyncio.SubprocessTransport, data: bytes) -> None:

@@ -97,9 +97,9 @@ class Scripted:
             case Fault(FaultKind.STALL):
                 await _for_ever()
             case Fault(FaultKind.CUT):
-                raise EngineFailed("The engine broke off in mid-answer.")
+                raise EngineFailed("The engine failed in the middle of an answer.")
             case Fault(FaultKind.MALFORMED):
-                raise EngineFailed("The engine sent something that cannot be read.")
+                raise EngineFailed("The engine sent an invalid response.")
 
     def __repr__(self) -> str:
         return f"<Scripted {self.name} {self.busy}/{self.slots}>"

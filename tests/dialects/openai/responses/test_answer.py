@@ -112,7 +112,7 @@ STREAMS: dict[str, list[list[Event]]] = {
     ],
     "failed": [
         [Started(), ReasoningDelta("Hm."), TextDelta("Half an ans")],
-        [Failed(EngineFailed("The engine broke off."))],
+        [Failed(EngineFailed("The connection to the engine was lost."))],
     ],
     "failed_in_line": [
         [Waiting(2)],
@@ -191,7 +191,7 @@ def test_silence_is_filled_with_an_empty_delta_of_what_is_open():
 
 def test_a_failed_stream_says_why_and_what_was_left_unfinished():
     (*_, failed) = openai_schema.decoded(stream(STREAMS["failed"]))
-    assert failed["response"]["error"] == {"code": "server_error", "message": "The engine broke off."}
+    assert failed["response"]["error"] == {"code": "server_error", "message": "The connection to the engine was lost."}
     assert [item["status"] for item in failed["response"]["output"]] == ["completed", "incomplete"]
     (*_, failed) = openai_schema.decoded(stream([[Waiting(1)], [Failed(PaceExceeded("Too fast."))]]))
     assert failed["response"]["error"]["code"] == "rate_limit_exceeded"
