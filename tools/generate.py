@@ -5,7 +5,7 @@ from __future__ import annotations
 from itertools import groupby
 from pathlib import Path
 
-from standpipe.settings import fields
+from standpipe.settings import STARTS, fields
 from tools import compatibility
 
 FOLDER = Path(__file__).resolve().parent.parent / "docs"
@@ -19,7 +19,7 @@ def settings() -> str:
         "Every setting is a flag (`--pace-interval 1`), a variable (`STANDPIPE_PACE_INTERVAL=1`) and a key of",
         "the TOML file that `--config` names (`pace_interval = 1`). A flag beats a variable, a variable beats the",
         "file. Lists are repeated flags, texts separated by spaces in a variable, and arrays in TOML. `standpipe init`",
-        "writes a file that shows them all.",
+        "writes a file that shows them all. SIGHUP reads the file again; settings with a * count only at a start.",
         "",
     ]
     for title, group in groupby(fields(), lambda field: field.group):
@@ -28,7 +28,8 @@ def settings() -> str:
             default = " ".join(field.default) if field.many else field.default
             shown = "nothing" if default == "" else f"`{str(default).lower() if field.type is bool else default}`"
             unit = f" {field.unit}" if field.unit else ""
-            lines.append(f"| `{field.name}` | {shown}{unit} | {field.allowed} | {field.help} |")
+            mark = "*" if field.name in STARTS else ""
+            lines.append(f"| `{field.name}`{mark} | {shown}{unit} | {field.allowed} | {field.help} |")
         lines.append("")
     return "\n".join(lines)
 

@@ -9,6 +9,7 @@ import argparse
 import os
 import sys
 from collections.abc import Sequence
+from functools import partial
 from itertools import groupby
 from pathlib import Path
 from typing import NoReturn
@@ -104,10 +105,10 @@ def _settings(arguments: argparse.Namespace) -> Settings:
 
 
 def _serve(arguments: argparse.Namespace) -> int:
-    settings = _settings(arguments)
+    _settings(arguments)  # a wrong one is told before anything is loaded
     from standpipe.app.run import serve  # noqa: PLC0415
 
-    return serve(settings)
+    return serve(partial(_settings, arguments))
 
 
 def _check(arguments: argparse.Namespace) -> int:

@@ -225,6 +225,14 @@ _GROUPS = {
 """The settings that begin a group, and what it is about."""
 
 
+STARTS = frozenset({
+    "host", "port", "unix_socket", "admin_host", "admin_port", "tls_cert", "tls_key", "reuse_port",
+    "engine", "model", "api_key", "slots", "context", "threads", "cache_dir",
+    "keep_responses", "first_token_timeout", "stall_timeout", "proxy_protocol", "shares", "log_format",
+})  # fmt: skip
+"""Settings that count at a start. All others may change while we run (SIGHUP)."""
+
+
 class Field(Struct, frozen=True):
     """One row of the table, as flags, pages and tests read it."""
 

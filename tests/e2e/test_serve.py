@@ -127,3 +127,32 @@ def test_many_at_once_are_all_answered(tap):
     for thread in threads:
         thread.join()
     assert statuses == [200] * 8
+
+
+def test_settings_are_read_again_on_sighup_and_wrong_ones_are_refused(serve, tmp_path):
+    file = tmp_path / "tap.toml"
+    file.write_text('name = "Spring"')
+    server = serve("--engine", "scripted:?tokens=3", "--config", str(file))
+
+    def hang_up():
+        """Gives the log's next line, and the name that the server then has."""
+        server.process.send_signal(signal.SIGHUP)
+        line = json.loads(server.process.stderr.readline())
+        with urllib.request.urlopen(f"{server.url}/api", timeout=30) as response:
+            return line, json.load(response)["name"]
+
+    file.write_text('name = "Fountain"\nport = 1')
+    line, name = hang_up()
+    assert (line["event"], line["changed"], name) == ("settings reloaded", "name", "Fountain")
+    file.write_text('name = "Well"\npace = 1')
+    line, name = hang_up()
+    assert "the former ones stay" in line["event"]
+    assert "did you mean" in line["reason"] or "no setting" in line["reason"]
+    assert name == "Fountain"
+
+
+def test_an_operator_sees_inside_on_sigusr1(serve):
+    server = serve("--engine", "scripted:?tokens=3")
+    server.process.send_signal(signal.SIGUSR1)
+    lines = [json.loads(server.process.stderr.readline()) for _ in range(4)]
+    assert [line["event"] for line in lines] == ["dump connections", "dump queue", "dump engine", "dump tasks"]

@@ -35,7 +35,7 @@ def with_tap(scene, **settings):
 def served(**settings):
     async def scene(tap):
         reply = await tap.send("GET", "/openapi.json")
-        return reply.json, tap.app.pages.paths, tap.app.guard._routes
+        return reply.json, tap.app.pages.paths, tap.app.guard.routes
 
     return with_tap(scene, **settings)
 

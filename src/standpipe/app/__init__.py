@@ -4,6 +4,7 @@ Begin with `app.py`. It must not know how anything is done: what is more than a 
 
 app.py        settings and engines to handlers
 run.py        `standpipe serve`: the loop, signals, sockets, draining
+reload.py     SIGHUP: settings and certificate, again
 engines.py    the setting `engine` to engines
 embedded.py   the embedded engine from its name: which weights, whether they fit, and llama.cpp started on them
 check.py      `standpipe check`

@@ -64,7 +64,12 @@ class App:
     ) -> None:
         """`address` is where people reach it, for the pages; `local` whether only this machine can. `attempts` and
         `timeouts` are for tests: no operator would turn them. Raises SettingsError."""
+        self.settings = settings
         self._log = log
+        self._address = address
+        self._local = local
+        self._since = int(time.time())
+        self._timeouts = timeouts or StreamTimeouts()
         self._refreshing: asyncio.Task[None] | None = None
         self.pool = Pool(
             engines,
@@ -73,12 +78,8 @@ class App:
             stall_timeout=settings.stall_timeout,
             attempts=attempts,
         )
-        self._identities = Identities(_trust(settings))
-        if self._identities.trust.unread:
-            log.warning("client_header is set, but trusted_proxies is empty, so it is never read")
         self._alarm = Alarm()
-        self._rules = _rules(settings)
-        self.line = Line(self._rules, min(self.pool.slots, settings.streams))
+        self.line = Line(_rules(settings), min(self.pool.slots, settings.streams))
         self.admission = Admission(
             self.line,
             Paces(),
@@ -88,37 +89,39 @@ class App:
             auto=Slots(1, SlotRange(most=self.pool.slots)) if settings.slots == "auto" else None,
             most=settings.streams,
         )
-        self._shares = _shares(settings)
+        self._shares = Shares(secrets.token_bytes(32), time.time, secrets.token_bytes) if settings.shares else None
         self.kept = Blobs(Quota(seconds=settings.keep_responses)) if settings.keep_responses else None
         self.edge: Callable[[], EdgeStatistics] | None = None
         """Counts of the server that this app is behind, if it is one of ours."""
         self.metrics = Metrics(self._now)
-        hash_client = ClientHash(time.monotonic, secrets.token_bytes)
-        self.board = StatusBoard(settings, self.pool, self.admission, self._alarm, hash_client)
+        self._hash_client = ClientHash(time.monotonic, secrets.token_bytes)
+        self.board = StatusBoard(settings, self.pool, self.admission, self._alarm, self._hash_client)
+        self._identities = Identities(_trust(settings))
+        if self._identities.trust.unread:
+            log.warning("client_header is set, but trusted_proxies is empty, so it is never read")
         self.pages = Pages(settings, address, self.pool, self.board)
-        hooks: list[Hook] = [RequestLog(log), self.metrics, self.board.record]
-        caps = OperatorLimits(
-            **settings.values(OperatorLimits) | {"client_slots": self._rules.caps(self.line.slots).client}
-        )
-        self._limits = Limits(self.admission, self._identify, caps)
-        services = Services(
-            **settings.values(Services),
-            pool=self.pool,
-            admission=self.admission,
-            identify=self._identify,
-            limits=self._limits,
-            hash_client=hash_client,
-            timeouts=timeouts or StreamTimeouts(),
-            hooks=hooks,
-            log=log,
-            wall_clock=time.time,
-        )
-        # Whoever names hosts or a proxy means to be reached from elsewhere, though the socket may be on loopback.
-        own_machine = local and not settings.hosts and not settings.trusted_proxies
-        public = Door(settings.hosts, local=local, origins=Origins.LOCAL if own_machine else Origins.ANY)
-        operator = Door(settings.admin_hosts, local=True, origins=Origins.OWN, setting="admin_hosts")
-        self.guard = self._guard(self._routes(services), public)
-        self.admin = self._guard(admin.routes(self.pool, self.admission, self.metrics, self.board), operator)
+        operators = admin.routes(self.pool, self.admission, self.metrics, self.board)
+        self.guard = self._front(self._routes(settings), self._door(settings))
+        self.admin = self._front(operators, _operators_door(settings))
+
+    def apply(self, settings: Settings) -> None:
+        """Go by these settings from now on, but for those of `settings.STARTS`. What waits and runs goes on.
+
+        Raises SettingsError, and has changed nothing then.
+        """
+        identities = Identities(_trust(settings))
+        pages = Pages(settings, self._address, self.pool, self.board)
+        # From here on nothing can fail.
+        self.settings = self.board.settings = settings
+        self._identities, self.pages = identities, pages
+        self._log.set_level(settings.log_level)
+        self.admission.rate, self.admission.wait_limit = _rate(settings), settings.wait_limit
+        self.line.rules = _rules(settings)
+        self.admission.most = settings.streams
+        self.admission.resize(self.pool.slots)
+        self.guard.routes, self.guard.door = self._routes(settings), self._door(settings)
+        self.admin.door = _operators_door(settings)
+        self.admission.dispatch()
 
     async def __aenter__(self) -> Self:
         await self.pool.refresh()
@@ -169,21 +172,40 @@ class App:
             edge=None if self.edge is None else self.edge(),
         )
 
-    def _guard(self, routes: Routes, door: Door) -> Front:
+    def _front(self, routes: Routes, door: Door) -> Front:
         def on_bug(request_id: str, bug: BaseException) -> None:
             self._log.error("bug", id=request_id, error=bug)
 
         return Front(routes, door=door, new_id=_new_id, on_bug=on_bug)
 
-    def _routes(self, services: Services) -> Routes:
-        since = int(time.time())
-        models = endpoints.ModelHandlers(self.pool, since)
+    def _door(self, settings: Settings) -> Door:
+        # Whoever names hosts or a proxy means to be reached from elsewhere, though the socket may be on loopback.
+        own_machine = self._local and not settings.hosts and not settings.trusted_proxies
+        return Door(settings.hosts, local=self._local, origins=Origins.LOCAL if own_machine else Origins.ANY)
+
+    def _routes(self, settings: Settings) -> Routes:
+        caps = settings.values(OperatorLimits) | {"client_slots": self.line.rules.caps(self.line.slots).client}
+        limits = Limits(self.admission, self._identify, OperatorLimits(**caps))
+        hooks: list[Hook] = [RequestLog(self._log), self.metrics, self.board.record]
+        services = Services(
+            **settings.values(Services),
+            pool=self.pool,
+            admission=self.admission,
+            identify=self._identify,
+            limits=limits,
+            hash_client=self._hash_client,
+            timeouts=self._timeouts,
+            hooks=hooks,
+            log=self._log,
+            wall_clock=time.time,
+        )
+        models = endpoints.ModelHandlers(self.pool, self._since)
         api, chat, legacy = openai_chat.API, openai_chat.COMPLETIONS, openai_completions.LEGACY
         routes = Routes(
             {
                 **self.pages.routes(),
                 "/api": Route({"POST": AskHandler(api, services), "GET": self.board.get_about}, api),
-                "/api/limits": Route({"GET": self._limits.why}),
+                "/api/limits": Route({"GET": limits.why}),
                 **self._share_routes(),
                 "/v1/chat/completions": Route({"POST": AskHandler(chat, services)}, chat),
                 "/v1/completions": Route({"POST": AskHandler(legacy, services)}, legacy),
@@ -192,7 +214,7 @@ class App:
                 "/v1/models": Route({"GET": models.all}),
                 "/v1/models/*": Route({"GET": models.one}),
                 **endpoints.anthropic_routes(services),
-                **endpoints.ollama_routes(services, since),
+                **endpoints.ollama_routes(services, self._since),
             }
         )
         self.pages.paths = routes.paths()
@@ -227,6 +249,10 @@ def _trust(settings: Settings) -> Trust:
         raise SettingsError(f"trusted_proxies: {error}") from error
 
 
+def _operators_door(settings: Settings) -> Door:
+    return Door(settings.admin_hosts, local=True, origins=Origins.OWN, setting="admin_hosts")
+
+
 def _rules(settings: Settings) -> Rules:
     return Rules(
         client_slots=settings.client_slots,
@@ -244,7 +270,3 @@ def _rate(settings: Settings) -> Rate | None:
     if settings.pace_interval == 0:
         return None
     return Rate(int(settings.pace_interval * MICROSECONDS), settings.pace_waiting)
-
-
-def _shares(settings: Settings) -> Shares | None:
-    return Shares(secrets.token_bytes(32), time.time, secrets.token_bytes) if settings.shares else None

@@ -1,8 +1,8 @@
 """`standpipe serve`: the loop, the sockets, the signals, and an orderly end.
 
 The first Ctrl-C or SIGTERM drains: no new client is let in, queued requests are told to come back, running streams may
-finish within `grace`. A second one ends at once. SIGHUP reloads the TLS certificate, SIGUSR1 writes to the
-log what goes on inside.
+finish within `grace`. A second one ends at once. SIGHUP reloads the settings and the TLS certificate, SIGUSR1
+writes to the log what goes on inside.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from typing import Any, NamedTuple
 
 from standpipe.app.app import App
 from standpipe.app.engines import open_engines
+from standpipe.app.reload import reload
 from standpipe.edge.config import EdgeConfig
 from standpipe.edge.listen import ListenError, Tls, inherited, local_only, open_tcp, open_unix, raise_descriptors
 from standpipe.edge.server import Server
@@ -42,15 +43,19 @@ _CALLS = (signal.SIGHUP, signal.SIGUSR1)
 _NO_DESCRIPTOR = {errno.EMFILE, errno.ENFILE}
 
 
-def serve(settings: Settings) -> int:
-    """Serve until told to stop. Gives the process's exit status: 0, or 1 when it could not start."""
+def serve(read: Callable[[], Settings]) -> int:
+    """Serve until told to stop. Gives the process's exit status: 0, or 1 or 2 when it could not start.
+
+    `read` gives the settings, now and at every SIGHUP. Raises SettingsError.
+    """
+    settings = read()
     _occupy()
     log = logs.build(settings.log_format, settings.log_level, sys.stderr)
     for sentence in unknown_variables(os.environ):
         log.warning(sentence)
     try:
         with asyncio.Runner(loop_factory=_loop_factory()) as runner:
-            return runner.run(_serve(settings, log))
+            return runner.run(_serve(settings, read, log))
     except (SettingsError, ModelUnavailable, LlamaFailed, ListenError) as error:
         Outlet(sys.stderr).write(f"standpipe: {error}\n")  # there is no server to log for
         return 2 if isinstance(error, SettingsError) else 1
@@ -105,7 +110,7 @@ class _Signals:
             signal.signal(number, signal.SIG_IGN)
 
 
-async def _serve(settings: Settings, log: Logger) -> int:
+async def _serve(settings: Settings, read: Callable[[], Settings], log: Logger) -> int:
     signals = _Signals()
     asyncio.get_running_loop().set_exception_handler(partial(_unexpected, log))
     _raise_descriptors(settings, log)
@@ -118,7 +123,7 @@ async def _serve(settings: Settings, log: Logger) -> int:
         address = banner.address(settings, doors.public[0])
         local = local_only(doors.public)
         async with App(settings, opened.engines, log, address=address, local=local) as app:
-            await _answer(settings, app, doors, signals, log, opened.reasons)
+            await _answer(app, read, doors, signals, log, opened.reasons)
     finally:
         for sock in (*doors.public, *doors.admin):
             sock.close()
@@ -141,27 +146,29 @@ async def _first(work: asyncio.Future[Any], stop: asyncio.Event) -> bool:
 
 
 async def _answer(
-    settings: Settings,
     app: App,
+    read: Callable[[], Settings],
     doors: _Doors,
     signals: _Signals,
     log: Logger,
     reasons: tuple[str, ...],
 ) -> None:
     """Open the doors, and close them again when a signal comes."""
+    settings = app.settings
     server, admin = _servers(settings, app)
     tls = Tls(Path(settings.tls_cert), Path(settings.tls_key)) if settings.tls_cert else None
     server.start(doors.public, tls)
     admin.start(doors.admin)
     app.edge = server.statistics
-    signals.on = {signal.SIGHUP: partial(_reload, server, log), signal.SIGUSR1: partial(_dump, app, log)}
+    signals.on = {signal.SIGHUP: partial(reload, read, app, server, log), signal.SIGUSR1: partial(_dump, app, log)}
     _calm_collector()
     Outlet(sys.stdout).write(banner.text(settings, app.pool.resolve(None), doors.public[0], reasons))
     log.info("serving", address=banner.address(settings, doors.public[0]))
     await signals.drain.wait()
-    log.info("draining", grace=settings.grace)
+    grace = app.settings.grace
+    log.info("draining", grace=grace)
     app.admission.drain()
-    draining = asyncio.ensure_future(server.drain(settings.grace))
+    draining = asyncio.ensure_future(server.drain(grace))
     if not await _first(draining, signals.leave):
         await server.abort()
     await admin.abort()
@@ -241,12 +248,3 @@ def _dump(app: App, log: Logger) -> None:
     edge = None if app.edge is None else app.edge()
     for what, fields in dump.lines(app.board.for_operator(), app.pool.statistics().engines, edge):
         log.info(what, **fields)
-
-
-def _reload(server: Server, log: Logger) -> None:
-    try:
-        read = server.reload_tls()
-    except ListenError as error:
-        log.warning(str(error))
-    else:
-        log.info("TLS certificate reloaded" if read else "SIGHUP ignored: no TLS certificate configured")

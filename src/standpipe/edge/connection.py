@@ -46,17 +46,8 @@ class Shared:
     def __init__(self, handler: Handler, refuse: Refuse, config: EdgeConfig, *, proxied: bool) -> None:
         self.handler = handler
         self.refuse = refuse
-        self.config = config
         self.proxied = proxied
-        self.allowances: Mapping[Phase, float] = {
-            Phase.NEW: config.first_byte_timeout,
-            Phase.HEAD: config.header_timeout,
-            Phase.ANSWERING: math.inf,
-            Phase.IDLE: config.idle_timeout,
-            Phase.LINGERING: config.linger,
-            Phase.LOST: math.inf,
-        }
-        """Seconds that a connection may stay in each phase. CLOSING has a backlog's deadline."""
+        self.configure(config)
         self.dates = DateCache()
         self.draining = False
         self.requests = 0  # for these three see server.EdgeStatistics
@@ -66,6 +57,19 @@ class Shared:
         self.emptied = asyncio.Event()
         """No connection is open and no handler runs."""
         self.emptied.set()
+
+    def configure(self, config: EdgeConfig) -> None:
+        """Go by this from now on."""
+        self.config = config
+        self.allowances: Mapping[Phase, float] = {
+            Phase.NEW: config.first_byte_timeout,
+            Phase.HEAD: config.header_timeout,
+            Phase.ANSWERING: math.inf,
+            Phase.IDLE: config.idle_timeout,
+            Phase.LINGERING: config.linger,
+            Phase.LOST: math.inf,
+        }
+        """Seconds that a connection may stay in each phase. CLOSING has a backlog's deadline."""
 
     def left(self, connection: Connection) -> None:
         """A connection has closed, and its handler has returned."""

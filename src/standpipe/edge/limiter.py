@@ -72,8 +72,8 @@ class ConnectionLimiter:
     """All connections of one server."""
 
     def __init__(self, config: EdgeConfig, trust: Trust) -> None:
-        self._config = config
-        self._trust = trust
+        self.config = config
+        self.trust = trust
         self.total = 0
         """Connections that are open."""
         self._clients: Counter[str] = Counter()
@@ -88,7 +88,7 @@ class ConnectionLimiter:
         """Judge a new connection. One that is CUT is released already."""
         lease = Lease(self, peer)
         self.total += 1
-        lease.verdict = self._judge("connections", self.total, self._config.connections, Verdict.FULL)
+        lease.verdict = self._judge("connections", self.total, self.config.connections, Verdict.FULL)
         if lease.verdict is Verdict.ADMIT and not lease.trusted and peer is not None:
             lease.verdict = self.charge(lease)
         if lease.verdict is Verdict.CUT:
@@ -98,7 +98,7 @@ class ConnectionLimiter:
     def charge(self, lease: Lease) -> Verdict:
         """Count a connection for its client and block."""
         lease.charged = True
-        config, key = self._config, lease.key
+        config, key = self.config, lease.key
         self._clients[key.address] += 1
         block = self._blocks.setdefault(key.block, {})
         block[lease] = None
@@ -137,9 +137,9 @@ class ConnectionLimiter:
     def identify(self, peer: str | None) -> tuple[ClientKey, bool]:
         """A peer's key, and whether it is a proxy that speaks for others."""
         if peer is None:
-            return UNIX, self._trust.unix
+            return UNIX, self.trust.unix
         address = parse(peer)
-        return (UNKNOWN, False) if address is None else (client_key(address), self._trust.includes(address))
+        return (UNKNOWN, False) if address is None else (client_key(address), self.trust.includes(address))
 
     def _judge(self, name: str, count: int, cap: int, refusal: Verdict) -> Verdict:
         if count <= cap:

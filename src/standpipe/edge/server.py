@@ -68,17 +68,23 @@ class Server:
         connection with a PROXY protocol header."""
         self.limiter = ConnectionLimiter(config, trust)
         self._shared = Shared(handler, refuse, config, proxied=proxied)
-        self._config = config
         self._listening: list[socket.socket] = []
         self._tls: Tls | None = None
         self._context: ssl.SSLContext | None = None
         self._opening: set[asyncio.Task[None]] = set()
         self._loop = asyncio.get_running_loop()
         self._aborted = False
+        self._sweeping: asyncio.TimerHandle | None = None
+        self.configure(config, trust)
+
+    def configure(self, config: EdgeConfig, trust: Trust) -> None:
+        """Go by these from now on; connections that are open stay open."""
+        self._config = config
+        self._shared.configure(config)
+        self.limiter.config, self.limiter.trust = config, trust
         shortest = min(config.first_byte_timeout, config.header_timeout, config.idle_timeout, config.write_timeout)
         # Late by a quarter of the shortest deadline at most, and never by more than a second.
         self._tick = min(4.0, shortest, config.linger) / 4
-        self._sweeping: asyncio.TimerHandle | None = None
 
     def start(self, sockets: Sequence[socket.socket], tls: Tls | None = None) -> None:
         """Accept on these sockets from now on; they are ours to close. Raises ListenError for a bad certificate."""

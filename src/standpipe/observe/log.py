@@ -83,6 +83,10 @@ class Logger:
         self._reported = 0
         out.on_flow = self._flows
 
+    def set_level(self, level: str) -> None:
+        """Leave out what is below this level (debug, info, warning, error)."""
+        self.least = Level[level.upper()]
+
     @property
     def dropped(self) -> int:
         """Lines that nobody will read, since the start."""

@@ -32,10 +32,10 @@ class Sojourn:
     must not be told.
     """
 
-    __slots__ = ("_granted", "_shortest", "_since", "_target")
+    __slots__ = ("_granted", "_shortest", "_since", "target")
 
     def __init__(self, target: ShedTarget) -> None:
-        self._target = target
+        self.target = target
         self._since: float | None = None
         self._shortest = inf
         self._granted = 0
@@ -55,10 +55,10 @@ class Sojourn:
 
     def excess(self, waiting: int, now: float) -> int:
         """How many of the `waiting` to shed now. An interval in which nobody got a slot says nothing and goes on."""
-        if self._since is None or now - self._since < self._target.interval or not self._granted:
+        if self._since is None or now - self._since < self.target.interval or not self._granted:
             return 0
-        standing = self._shortest > self._target.target
-        timely = self._granted * self._target.target / (now - self._since)
+        standing = self._shortest > self.target.target
+        timely = self._granted * self.target.target / (now - self._since)
         self._since, self._shortest, self._granted = now, inf, 0
         return ceil(max(0.0, waiting - timely) / 2) if standing else 0
 

@@ -115,7 +115,7 @@ class Admission:
         self.wait_limit = wait_limit
         self.prompts = Prompts()
         self.auto = auto
-        self._most = most
+        self.most = most
         self._has_room = has_room
         self._waiting: dict[QueuedAsk, Ticket] = {}
         self._timer: asyncio.TimerHandle | None = None
@@ -128,7 +128,7 @@ class Admission:
     def resize(self, slots: int) -> None:
         """Engines have this many slots in all."""
         found = slots if self.auto is None else self.auto.value
-        self.line.slots = max(1, min(slots, found, self._most))
+        self.line.slots = max(1, min(slots, found, self.most))
 
     def drain(self) -> None:
         """Take no more asks, and refuse those that wait."""

@@ -98,9 +98,9 @@ class Front:
         new_id: Callable[[], str],
         on_bug: Callable[[str, BaseException], None],
     ) -> None:
-        """`on_bug` gets a request id and the exception that nobody expected."""
-        self._routes = routes
-        self._door = door
+        """`on_bug` gets a request id and the exception that nobody expected. `routes` and `door` may be replaced."""
+        self.routes = routes
+        self.door = door
         self._new_id = new_id
         self._on_bug = on_bug
 
@@ -108,11 +108,11 @@ class Front:
         exchange = Exchange(request, reply, self._new_id(), CLOSED)
         route: Route | None = None
         try:
-            self._door.check(request)
-            exchange.common = self._door.headers
-            route = self._routes.find(request.path)
+            self.door.check(request)
+            exchange.common = self.door.headers
+            route = self.routes.find(request.path)
             exchange.id_header = route.id_header
-            if request.method == "OPTIONS" and self._door.origins is not Origins.OWN:
+            if request.method == "OPTIONS" and self.door.origins is not Origins.OWN:
                 _preflight(exchange, route)
             else:
                 await route.handler(request.method)(exchange)
@@ -130,7 +130,7 @@ class Front:
             (b"content-type", JSON),
             *failure_headers(failure),
             (b"x-request-id", request_id.encode()),
-            *self._door.headers,
+            *self.door.headers,
         ]
         return Refusal(status, tuple(headers), failure_body(failure, request_id))
 

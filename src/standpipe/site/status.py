@@ -60,7 +60,7 @@ class StatusBoard:
         alarm: Alarm,
         hash_client: Callable[[str], str],
     ) -> None:
-        self._settings = settings
+        self.settings = settings
         self._pool = pool
         self._admission = admission
         self._alarm = alarm
@@ -102,7 +102,7 @@ class StatusBoard:
 
     def about(self) -> About:
         """What GET /api says."""
-        health, line, settings = self._pool.health(), self._admission.line.statistics(), self._settings
+        health, line, settings = self._pool.health(), self._admission.line.statistics(), self.settings
         return About(
             status="ok" if health.up else "down",
             name=settings.name,

@@ -145,9 +145,10 @@ class FairQueue:
                 group.admit(member)
             member, group = group, group.group
 
-    def resize(self, caps: SlotCaps) -> None:
-        """The number of slots, or what follows from it, has changed."""
+    def resize(self, caps: SlotCaps, largest: LargestAsk) -> None:
+        """The number of slots, or what follows from it, or the largest ask has changed."""
         self._caps = caps
+        self._largest = largest
         self.root.cap = caps.slots
         self._recap(self.root)
 

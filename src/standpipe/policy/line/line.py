@@ -68,6 +68,19 @@ class Line:
         self._shed = 0
 
     @property
+    def rules(self) -> Rules:
+        """What the line goes by. May be set at any time, but for the weights; what waits and runs keeps its place."""
+        return self._rules
+
+    @rules.setter
+    def rules(self, rules: Rules) -> None:
+        self._rules = rules
+        self._caps = rules.caps(self.slots)
+        self._load.limits = rules.limits
+        self._sojourn.target = rules.shed
+        self.order.resize(self._caps, rules.largest)
+
+    @property
     def slots(self) -> int:
         """How many asks may run. May be set at any time; what runs is never stopped."""
         return self._caps.slots
@@ -78,7 +91,7 @@ class Line:
             raise ValueError(f"a line needs at least one slot, not {slots}")
         if slots != self._caps.slots:
             self._caps = self._rules.caps(slots)
-            self.order.resize(self._caps)
+            self.order.resize(self._caps, self._rules.largest)
 
     def join(
         self,

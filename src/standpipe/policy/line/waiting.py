@@ -113,10 +113,10 @@ class ClientLoad:
 class QueueLoad:
     """All that waits, held against the limits."""
 
-    __slots__ = ("_blocks", "_limits", "bytes", "clients", "refused", "waiting")
+    __slots__ = ("_blocks", "bytes", "clients", "limits", "refused", "waiting")
 
     def __init__(self, limits: QueueLimits) -> None:
-        self._limits = limits
+        self.limits = limits
         self._blocks: dict[str, int] = {}
         self.clients: dict[str, ClientLoad] = {}
         self.waiting = 0
@@ -125,7 +125,7 @@ class QueueLoad:
 
     def exceeded(self, client: ClientKey, size: int) -> Limit | None:
         """The limit that one more ask of `size` bytes would break, counted as refused; None if there is room."""
-        limits = self._limits
+        limits = self.limits
         load = self.clients.get(client.address)
         if load is not None and len(load.waiting) >= limits.client:
             limit = Limit.CLIENT
@@ -143,9 +143,9 @@ class QueueLoad:
     def refusal(self, limit: Limit, retry_after: float) -> TooManyWaiting | QueueFull:
         """What to tell a client that found no room."""
         if limit is Limit.CLIENT:
-            return TooManyWaiting(limit, self._limits.client, retry_after)
+            return TooManyWaiting(limit, self.limits.client, retry_after)
         if limit is Limit.BLOCK:
-            return TooManyWaiting(limit, self._limits.block, retry_after)
+            return TooManyWaiting(limit, self.limits.block, retry_after)
         return QueueFull(limit, retry_after)
 
     def join(self, queued: QueuedAsk, now: float) -> None:

@@ -1,0 +1,51 @@
+"""SIGHUP: the settings and the certificate are read again, and what can change while we run changes.
+
+Settings that are wrong are refused whole, and the former ones stay. The log says what has changed, and what will only
+count after a restart.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from msgspec.structs import replace
+
+from standpipe.app.app import App
+from standpipe.edge.config import EdgeConfig
+from standpipe.edge.listen import ListenError
+from standpipe.edge.server import Server
+from standpipe.observe.log import Logger
+from standpipe.policy.identity import Trust
+from standpipe.settings import STARTS, Settings, SettingsError
+
+
+def reload(read: Callable[[], Settings], app: App, server: Server, log: Logger) -> None:
+    """`read` gives the settings as they are now in the file; the rest is what they are for."""
+    try:
+        _reload_settings(read(), app, server, log)
+    except SettingsError as error:
+        log.warning("settings not reloaded: the former ones stay", reason=str(error))
+    try:
+        if server.reload_tls():
+            log.info("TLS certificate reloaded")
+    except ListenError as error:
+        log.warning("TLS certificate not reloaded: the former one stays", reason=str(error))
+
+
+def _reload_settings(wanted: Settings, app: App, server: Server, log: Logger) -> None:
+    former = app.settings
+    changed: dict[str, Any] = {
+        name: getattr(wanted, name)
+        for name in wanted.__struct_fields__
+        if getattr(wanted, name) != getattr(former, name)
+    }
+    live = {name: value for name, value in changed.items() if name not in STARTS}
+    waiting = changed.keys() - live.keys()
+    settings = replace(former, **live)
+    app.apply(settings)
+    trust = Trust.parse(settings.trusted_proxies, settings.client_header)
+    server.configure(EdgeConfig(**settings.values(EdgeConfig)), trust)
+    log.info("settings reloaded", changed=" ".join(live) or "nothing")
+    if waiting:
+        log.warning("these settings will only count after a restart", settings=" ".join(sorted(waiting)))
