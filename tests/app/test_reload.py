@@ -72,7 +72,7 @@ async def test_what_needs_a_restart_is_told_and_stays(tap):
     assert [line["event"] for line in lines] == ["settings reloaded", "these settings will only count after a restart"]
     assert lines[1]["settings"] == "engine port"
     assert (tap.app.settings.port, tap.app.settings.name) == (Settings().port, "Fountain")
-    assert "this very machine" in (await tap.send("GET", "/privacy.md")).body.decode()
+    assert "answered on this machine" in (await tap.send("GET", "/privacy.md")).body.decode()
 
 
 @pytest.mark.parametrize("wrong", [{"links": ("nothing",)}, {"trusted_proxies": ("nowhere",)}])
