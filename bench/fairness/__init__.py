@@ -2,6 +2,7 @@
 
 watch.py      an independent account of who was served, which finds any lead above the bound
 schedules.py  random schedules under that watch: the bound, as often as wanted
+replicas.py   the same with charges that come late, and with lines that are lost
 engine.py     modelled engines      world.py    virtual time, a line, an engine and clients that ask
 traffic.py    how clients ask       measure.py  from what happened to figures
 workloads.py  the named workloads, with targets

@@ -3,7 +3,8 @@
     scripts/bench fairness                              all workloads, line speed, clients who leave
     scripts/bench fairness --only quiet,sybil           some of them
     scripts/bench fairness --plots DIR                  draw the plots, too (needs matplotlib)
-    scripts/bench fairness --schedules 1000000          the bound over so many random schedules, and nothing else
+    scripts/bench fairness --schedules 1000000          the bound over so many random schedules, and nothing else;
+                                                        with --kind late or lost: charges that lag, lines that are lost
     scripts/bench fairness --leave 100000               that many clients who leave in each phase, and nothing else
 
 Everything runs on virtual time and the same seeds: the figures are the same on every machine, but for the speed.
@@ -20,17 +21,19 @@ from time import monotonic, process_time
 import msgspec
 
 from bench.fairness import phases, plots, schedules, speed
+from bench.fairness.replicas import Failing, Lagging
 from bench.fairness.watch import Broken
 from bench.fairness.workloads import WORKLOADS, Row
 
 NAMES = [*WORKLOADS, "speed", "leave"]
+KINDS = {"plain": schedules.Schedule, "late": Lagging, "lost": Failing}
 
 
 def main(words: Sequence[str] | None = None) -> int:
     """Returns 1 if a target was missed."""
     given = _arguments(words)
     if given.schedules:
-        return _invariant(given.schedules, given.steps, given.seed)
+        return _invariant(given.schedules, given.steps, given.seed, given.kind)
     rows: list[Row] = []
     begin = process_time()
     for name in ["leave"] if given.leave else given.only or NAMES:
@@ -76,13 +79,13 @@ def _print(row: Row) -> None:
     )
 
 
-def _invariant(count: int, steps: int, seed: int) -> int:
-    """The bound, under the watch, over `count` random schedules of `steps` events each."""
+def _invariant(count: int, steps: int, seed: int, kind: str) -> int:
+    """The bound, under the watch, over `count` random schedules of this kind, of `steps` events each."""
     begin = monotonic()
     worst: list[float] = []
     for number in range(count):
         try:
-            worst.append(schedules.run(seed + number, steps))
+            worst.append(schedules.run(seed + number, steps, KINDS[kind]))
         except Broken as broken:
             print(f"BROKEN with seed {seed + number}: {broken}", file=sys.stderr)
             return 1
@@ -109,6 +112,7 @@ def _arguments(words: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--plots", type=Path, metavar="DIR", help="draw the plots into this folder")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the rows there, too")
     parser.add_argument("--schedules", type=int, metavar="N", help="check the bound over so many random schedules")
+    parser.add_argument("--kind", choices=KINDS, default="plain", help="of these schedules (plain)")
     parser.add_argument("--steps", type=int, default=60, help="events of each schedule (60)")
     parser.add_argument("--seed", type=int, default=0, help="the first schedule's seed (0)")
     parser.add_argument("--leave", type=int, metavar="N", help="so many clients leave in each phase")

@@ -52,9 +52,11 @@ class Person(Struct, frozen=True):
 class Schedule:
     """One line's life: `step` lets something happen that may."""
 
+    watch_of: type[Watch] = Watch
+
     def __init__(self, random: Random) -> None:
         self.random = random
-        self.watch = Watch(*rules(random))
+        self.watch = self.watch_of(*rules(random))
         self.people = [Person(key, random.choice((0.0, 0.5, 1.0)), random.random() < 0.5) for key in people(random)]
         self.eager = random.random() < 0.7
         """Whether slots are granted whenever anything happened, as in service, or at any time."""
@@ -92,18 +94,18 @@ class Schedule:
     def charge(self) -> None:
         watched = self._any(Stage.RUNNING)
         if watched is not None:
-            left = watched.output - watched.place.output_tokens
+            left = watched.output - watched.produced
             if left > 0:
                 self.watch.charge(watched, self.random.choice((1, left, self.random.randint(1, left))), self.now)
 
     def end(self) -> None:
         watched = self._any(Stage.RUNNING)
-        if watched is None:
-            return
-        fate = self.random.random()
-        if fate < 0.7:
-            done = watched.place.output_tokens
-            real = self.random.choice((done, self.random.randint(0, watched.output)))
+        if watched is not None:
+            self.finish(watched)
+
+    def finish(self, watched: Watched) -> None:
+        if self.random.random() < 0.7:
+            real = self.random.choice((watched.produced, self.random.randint(0, watched.output)))
             cached = self.random.choice((0, 0, self.random.randint(0, watched.prompt)))
             self.watch.settle(watched, cached, real)
         self.watch.release(watched, self.now)
@@ -121,9 +123,9 @@ class Schedule:
         return self.random.choice(some) if some else None
 
 
-def run(seed: int, steps: int) -> float:
+def run(seed: int, steps: int, kind: type[Schedule] = Schedule) -> float:
     """One schedule. Returns the largest gap as a part of 2U. Raises Broken."""
-    schedule = Schedule(Random(seed))
+    schedule = kind(Random(seed))
     for _ in range(steps):
         schedule.step()
     return schedule.watch.worst

@@ -25,7 +25,7 @@ class Broken(AssertionError):
 class Watched:
     """One ask as the watch sees it, with what it will really take. `entered` once its instant has come."""
 
-    __slots__ = ("charged", "entered", "output", "paths", "place", "prompt")
+    __slots__ = ("charged", "entered", "output", "paths", "place", "produced", "prompt")
 
     def __init__(self, place: QueuedAsk, prompt: int, output: int) -> None:
         client = place.client
@@ -33,6 +33,8 @@ class Watched:
         self.prompt = prompt
         self.output = output
         self.entered = False
+        self.produced = 0
+        """Output tokens so far."""
         self.charged = 0.0
         self.paths: tuple[Path, Path, Path] = (
             (client.block,),
@@ -103,6 +105,11 @@ class Watch:
 
     def charge(self, watched: Watched, tokens: int, now: float) -> None:
         self.line.charge(watched.place, tokens, now)
+        self.deliver(watched, tokens)
+
+    def deliver(self, watched: Watched, tokens: int) -> None:
+        """An ask has produced output tokens."""
+        watched.produced += tokens
         self._serve(watched, tokens * self.rules.weights.output)
         self._check()
 
@@ -120,6 +127,16 @@ class Watch:
         self.line.release(watched.place, now)
         del self.asks[watched.place]
         self._run(watched, -1)
+        self._check()
+
+    def replace(self, line: Line, places: dict[QueuedAsk, QueuedAsk], now: float) -> None:
+        """The line is gone, and all that was in it is in another, each ask as what it is there."""
+        self.line = line
+        asks, self.asks = self.asks, {}
+        for place, watched in asks.items():
+            watched.place = places[place]
+            self.asks[watched.place] = watched
+        self._look(now)
         self._check()
 
     def _look(self, now: float) -> None:

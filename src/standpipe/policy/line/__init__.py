@@ -5,11 +5,12 @@ that does not go back.
     waiting.py   one ask's stay, how much may wait, and the refusals
     rules.py     what the operator decides: weights, limits, caps, and the bound U
     fair.py      who is next: a tree of groups over blocks, clients and shares
-    group.py     one group, and the theory of its virtual time
+    group.py     one group, and the theory of its virtual time, of charges that lag and of lines that are lost
     forecast.py  from what is ahead to seconds
 """
 
 from standpipe.policy.line.forecast import Forecast
+from standpipe.policy.line.group import Standing
 from standpipe.policy.line.line import Left, Line, LineStatistics
 from standpipe.policy.line.rules import LargestAsk, QueueLimits, Rules, Weights
 from standpipe.policy.line.waiting import Limit, QueuedAsk, QueueFull, Stage, TooManyWaiting
@@ -26,6 +27,7 @@ __all__ = [
     "QueuedAsk",
     "Rules",
     "Stage",
+    "Standing",
     "TooManyWaiting",
     "Weights",
 ]

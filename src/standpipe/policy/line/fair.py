@@ -14,13 +14,13 @@ down into it, where both begin equal: what the first had before is the group's, 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from standpipe.policy.identity import ClientKey
 from standpipe.policy.line.forecast import Level, passing
-from standpipe.policy.line.group import Group, Node
+from standpipe.policy.line.group import Group, Node, Standing
 from standpipe.policy.line.rules import LargestAsk, SlotCaps, Weights
-from standpipe.policy.line.waiting import QueuedAsk
+from standpipe.policy.line.waiting import QueuedAsk, Stage
 
 
 class Leaf(Node):
@@ -63,8 +63,8 @@ class FairQueue:
         """Clients remembered, because they are here or in debt."""
         return sum(len(block.members) if isinstance(block, Group) else 1 for block in self.root.members.values())
 
-    def enqueue(self, queued: QueuedAsk) -> None:
-        """An ask may start from now on."""
+    def enqueue(self, queued: QueuedAsk, *, arrived: bool = True) -> None:
+        """An ask may start from now on. `arrived` is false for one that was enqueued before, in another line."""
         leaf = self._leaf(queued.client)
         queued.leaf = leaf
         insert(leaf.queue, queued)
@@ -78,7 +78,7 @@ class FairQueue:
             member.waiting += 1
             member.expected += queued.expected
             if member.rung is None and member.running < member.cap and member.startable():
-                group.admit(member, arrived=True)
+                group.admit(member, arrived=arrived)
                 queued.fresh = member.fresh
             member, group = group, group.group
 
@@ -163,6 +163,45 @@ class FairQueue:
                 group.admit(member)
             elif not able and member.rung is not None:
                 group.dismiss(member)
+
+    def told(self, client: ClientKey) -> tuple[Standing, ...]:
+        """Where a client stands: its block, itself in it, its share, as far as it is known apart from others."""
+        return tuple(group.told(member) for group, member in reversed(self._trail(client)))
+
+    def adopt(self, queued: QueuedAsk) -> None:
+        """An ask of another line goes on in this one: it holds its slot without being chosen, or waits in its place."""
+        if queued.stage is Stage.WAITING:
+            self.enqueue(queued, arrived=False)
+            return
+        queued.leaf = self._leaf(queued.client)
+        self._on_headroom += queued.on_headroom
+        self.root.running += 1
+        for member, group in _upwards(queued.leaf):
+            if not member.running and not member.waiting:
+                group.active += 1
+            member.running += 1
+            if member.rung is not None and (member.running >= member.cap or not member.startable()):
+                group.dismiss(member)
+
+    def stand(self, told: Mapping[ClientKey, tuple[Standing, ...]]) -> None:
+        """Put clients where another line last told that they stood, once their asks that waited in it are adopted."""
+        for client, levels in told.items():
+            depth = max((at for at, standing in enumerate(levels, 1) if standing.waits or standing.counter), default=0)
+            while sum(member is not None for _, member in self._trail(client)) < depth:
+                leaf = self._leaf(client)
+                if leaf.group is not None and sum(1 for _ in _upwards(leaf)) < depth:
+                    self._grow(leaf, leaf.group)
+        found: dict[Group, list[tuple[Node | None, Standing]]] = {}
+        for client, levels in told.items():
+            for (group, member), standing in zip(reversed(self._trail(client)), levels, strict=False):
+                found.setdefault(group, []).append((member, standing))
+                self._served = max(self._served, standing.served)
+        for group, members in found.items():
+            group.stand(members)
+        for client in told:
+            for group, member in self._trail(client):
+                if member is not None and not member.waiting and not member.running:
+                    group.rest(member)
 
     def ahead(self, queued: QueuedAsk) -> tuple[Level, ...]:
         """What will be served before an ask, enqueued or not yet, if nobody else joins. The last level is everybody."""
@@ -262,7 +301,7 @@ def _dequeued(member: Node, group: Group, queued: QueuedAsk) -> None:
 
 def insert(queue: deque[QueuedAsk], queued: QueuedAsk) -> None:
     """Append, or, for a retry that kept its number, put it back where it was."""
-    if not queue or queue[-1].number < queued.number:
+    if not queue or queue[-1].number <= queued.number:
         queue.append(queued)
         return
     index = next(index for index, other in enumerate(queue) if other.number > queued.number)

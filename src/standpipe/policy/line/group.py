@@ -30,12 +30,26 @@ does not stay behind what a stream of newcomers leaves. F is also the average th
 *Memory.* Who is idle at or below E would be lifted there when it returns, so it is forgotten. Debts last as long as
 their group: an idle group that is forgotten takes the debts of its own members along.
 
+*Lag.* Charges may come late, if all of an ask's come no later than its release. Let T be a counter as it would be with
+nothing held back. At a grant the counter is V, and until the next one T gains at most one prompt and all that the asks
+that run are still to be charged, delivered or not, which is what U counts. So V <= T <= V + U and the gap stays within
+2U, however late charges come. One that came after the release would be in no U: then the gap would grow with the lag.
+
+*Replay.* A group depends on differences only, so one that is lost goes on in another, where asks that ran hold their
+slots without being chosen, asks that waited wait, and members *stand* where they stood: as far above V, served as long
+ago, fresh or not, with F, E and the balance as they were. Nobody enters, for that would lift them to E and call them
+fresh. So the order stays, and with it the bound. What was told too early to hold the latest charges loses these; debts
+of members that are not told of are lost once, U each at most; and if nothing is told, k replays make it 2U (1 + k).
+
 Knows no asks, no weights and no time. `fair` builds the tree of groups.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from heapq import heapify, heappop, heappush, heapreplace
+
+from msgspec import Struct
 
 _FRESH = 3.0
 """Tokens that those who come fresh may get for each one that goes to the standing, while there are any."""
@@ -43,6 +57,23 @@ _TURNS = 4
 """Asks of the standing for which that may be saved up, so that strangers may come in bunches."""
 _SLACK = 32
 """Rungs out of date that are never worth a clean-up."""
+
+
+class Standing(Struct, frozen=True):
+    """Where a member stands in its group, and the group itself, as offsets from V; see `Node` and `Group`.
+
+    `turn` orders the eligible who are otherwise equal, and is 0 for a member that is not eligible; `waits` is whether
+    asks of it wait. A member that is not known has nothing.
+    """
+
+    average: float
+    entry_level: float
+    balance: float
+    counter: float = 0.0
+    served: int = 0
+    turn: int = 0
+    fresh: bool = False
+    waits: bool = False
 
 
 class Node:
@@ -269,8 +300,12 @@ class Group(Node):
         return own - weight >= lowest
 
     def retire(self, member: Node) -> None:
-        """A member has nothing waiting and nothing running: forget it, or remember its debt."""
+        """A member has nothing waiting and nothing running any more."""
         self.active -= 1
+        self.rest(member)
+
+    def rest(self, member: Node) -> None:
+        """Forget an idle member, or remember its debt."""
         if member.indebted:
             return
         if member.counter <= self.entry_level():
@@ -292,15 +327,41 @@ class Group(Node):
             self.standing.add(other)
 
     def take_in(self, member: Node) -> None:
-        """Take in a member that comes from elsewhere, with its asks and without its past."""
-        self.members[member.name] = member
+        """Take in a member that comes from elsewhere, with its asks and without its past: an idle one is forgotten."""
         member.counter, member.indebted = 0.0, False
+        if not member.waiting and not member.running:
+            return
+        self.members[member.name] = member
+        self.active += 1
         if member.waiting:
             self.backlogged[member.name] = member
-        if member.waiting or member.running:
-            self.active += 1
         if member.running < member.cap and member.startable():
             self.admit(member)
+
+    def told(self, member: Node | None) -> Standing:
+        """What another group needs to know to have the member `stand`. None is one that is not known."""
+        base = self.virtual_time
+        own = max(0.0, self.average - base), self.entry_level() - base, self._balance
+        if member is None:
+            return Standing(*own)
+        turn = member.rung[2] if member.rung is not None else 0
+        counter = max(0.0, member.counter - base)
+        return Standing(*own, counter, member.served, turn, member.fresh, member.waiting > 0)
+
+    def stand(self, told: Sequence[tuple[Node | None, Standing]]) -> None:
+        """Put members exactly where they stood, see *Replay*."""
+        base = self.virtual_time
+        for member, standing in sorted(told, key=lambda pair: pair[1].turn):
+            self.average = max(self.average, base + standing.average)
+            self._entry_level = max(self._entry_level, base + standing.entry_level)
+            self._balance = standing.balance
+            if member is None:
+                continue
+            member.counter, member.served = base + standing.counter, standing.served
+            if member.rung is not None:
+                self.dismiss(member)
+                member.fresh = standing.fresh
+                (self.fresher if member.fresh else self.standing).add(member)
 
     def _remember(self, member: Node) -> None:
         member.indebted = True

@@ -8,6 +8,7 @@ free or an instant has come (`eligible_after`), and `shed` now and then.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from heapq import heapify, heappop, heappush
 
 from msgspec import Struct
@@ -16,6 +17,7 @@ from standpipe.policy.estimate import Bias, Measured, Speed
 from standpipe.policy.identity import ClientKey
 from standpipe.policy.line.fair import FairQueue
 from standpipe.policy.line.forecast import Forecast, predict
+from standpipe.policy.line.group import Standing
 from standpipe.policy.line.rules import Rules
 from standpipe.policy.line.waiting import Limit, QueuedAsk, QueueLoad, Stage
 from standpipe.policy.overload import Sojourn
@@ -61,9 +63,10 @@ class Line:
         self._biases = Bias(), Bias()
         """Of asks that stand, and of those that came fresh."""
         self._sojourn = Sojourn(rules.shed)
-        self._early: list[tuple[float, int, QueuedAsk]] = []
+        self._early: list[tuple[float, int, int, QueuedAsk]] = []
         self._left: dict[tuple[ClientKey, bytes], Left] = {}
         self._numbers = 0
+        self._instants = 0
         self._granted = 0
         self._shed = 0
 
@@ -128,11 +131,36 @@ class Line:
         if queued.eligible_at <= now:
             self.order.enqueue(queued)
         else:
-            heappush(self._early, (queued.eligible_at, self._numbers, queued))
-            if len(self._early) > 2 * self._load.waiting + 32:
-                self._early = [entry for entry in self._early if entry[2].stage is Stage.WAITING]
-                heapify(self._early)
+            self._await_instant(queued)
         return queued
+
+    def told(self, client: ClientKey) -> tuple[Standing, ...]:
+        """What whoever holds the client's asks should keep, for `stand`. Only the newest counts."""
+        return self.order.told(client)
+
+    def adopt(self, queued: QueuedAsk, now: float) -> None:
+        """Take over an ask, waiting or running, from a line that is gone. Its number, age and instant stay, and nothing
+        is refused. Adopt all, in any order, then let them `stand`, and go on."""
+        self._numbers = max(self._numbers, queued.number)
+        if queued.stage is Stage.RUNNING:
+            self._load.load(queued.client.address, now).running += 1
+            self.order.adopt(queued)
+        else:
+            queued.expected = queued.expected or self._expected(queued.prompt_tokens, queued.output_cap)
+            self._load.join(queued, now)
+            self._await_instant(queued)
+
+    def stand(self, told: Mapping[ClientKey, tuple[Standing, ...]], now: float) -> None:
+        """Put clients where they stood when last `told`, with those of their asks that have waited since. All others
+        arrive now, or when their instant comes. See *Replay* in `group` for what this keeps, and loses if told late."""
+        standing = {client for client, levels in told.items() if levels and levels[-1].waits}
+        for entry in sorted(self._early):
+            queued = entry[-1]
+            if queued.stage is Stage.WAITING and queued.eligible_at <= now and queued.client in standing:
+                self.order.adopt(queued)
+        self._early = [entry for entry in self._early if entry[-1].leaf is None]
+        heapify(self._early)
+        self.order.stand(told)
 
     def recall(self, client: ClientKey, fingerprint: bytes, now: float) -> Left | None:
         """The place of the same ask of the same client: still in line, or left less than `hold` seconds ago."""
@@ -255,7 +283,7 @@ class Line:
             slots=self._caps.slots,
             running=self.order.running,
             waiting=self._load.waiting,
-            early=sum(1 for entry in self._early if entry[2].stage is Stage.WAITING),
+            early=sum(1 for entry in self._early if entry[-1].stage is Stage.WAITING),
             bytes=self._load.bytes,
             clients=len(self._load.clients),
             kept=len(self._left),
@@ -268,10 +296,17 @@ class Line:
     def __repr__(self) -> str:
         return f"<Line [{self.order.running}/{self._caps.slots} slots, {self._load.waiting} waiting]>"
 
+    def _await_instant(self, queued: QueuedAsk) -> None:
+        self._instants += 1
+        heappush(self._early, (queued.eligible_at, queued.number, self._instants, queued))
+        if len(self._early) > 2 * self._load.waiting + 32:
+            self._early = [entry for entry in self._early if entry[-1].stage is Stage.WAITING]
+            heapify(self._early)
+
     def _ripen(self, now: float) -> None:
         """Let asks enter whose instant has come."""
         while self._early and self._early[0][0] <= now:
-            queued = heappop(self._early)[2]
+            queued = heappop(self._early)[-1]
             if queued.stage is Stage.WAITING:
                 self.order.enqueue(queued)
 

@@ -153,11 +153,15 @@ class QueueLoad:
         self.waiting += 1
         self.bytes += queued.size
         client = queued.client
-        load = self.clients.get(client.address)
-        if load is None:
-            load = self.clients[client.address] = ClientLoad(now)
-        load.waiting.append(queued)
+        self.load(client.address, now).waiting.append(queued)
         self._blocks[client.block] = self._blocks.get(client.block, 0) + 1
+
+    def load(self, address: str, now: float) -> ClientLoad:
+        """That of one client, new if it has none yet."""
+        load = self.clients.get(address)
+        if load is None:
+            load = self.clients[address] = ClientLoad(now)
+        return load
 
     def leave(self, queued: QueuedAsk) -> ClientLoad:
         """An ask waits no more, because it runs or because it has gone."""
