@@ -735,7 +735,7 @@ def test_half_an_answer_is_flushed_and_not_whole(loop, handler):
         assert answer.body == (b"" if handler is falls_short else b"half")
         assert await client.rest() == b""
 
-    run(loop, handler, scene, failures=HALVES[handler])
+    run(loop, handler, scene, config=SOON, failures=HALVES[handler])
 
 
 def test_half_an_answer_until_close_is_reset(loop):
@@ -745,7 +745,23 @@ def test_half_an_answer_until_close_is_reset(loop):
         with pytest.raises(ConnectionResetError):
             await client.reader.read()
 
-    run(loop, returns_early, scene)
+    run(loop, returns_early, scene, config=SOON)
+
+
+@pytest.mark.parametrize("version", [b"1.1", b"1.0"])
+def test_what_was_written_before_an_unclean_end_can_be_read_before_that_end_comes(loop, version):
+    """A browser throws away what its page has not taken yet when a body breaks off."""
+
+    async def scene(rig):
+        client = await rig.connect()
+        client.send(b"GET / HTTP/" + version + b"\r\nHost: x\r\n\r\n")
+        await client.reader.readuntil(b"half")
+        for _ in range(20):
+            await asyncio.sleep(0)
+        assert not client.reader.at_eof()
+        client.writer.close()
+
+    run(loop, returns_early, scene, config=EdgeConfig(linger=60))
 
 
 def test_a_handler_that_fails_before_it_answers_gives_a_bare_500_and_is_reported(loop):

@@ -506,7 +506,7 @@ def test_an_answer_longer_than_it_said_is_a_bug_and_not_whole(loop):
         client = await rig.connect()
         assert not (await client.ask(GET)).whole
 
-    run(loop, handler, scene, failures=(RuntimeError,))
+    run(loop, handler, scene, config=EdgeConfig(linger=0.02), failures=(RuntimeError,))
 
 
 # PROXY protocol

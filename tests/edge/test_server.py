@@ -105,7 +105,7 @@ def test_half_an_answer_until_close_is_not_whole_over_tls(loop):
         with pytest.raises(ConnectionError):
             assert await client.reader.read() == b"an error"
 
-    run(loop, handler, scene, tls=FIRST)
+    run(loop, handler, scene, tls=FIRST, config=EdgeConfig(linger=0.02))
 
 
 @pytest.mark.parametrize("name", ["no/such.crt", "first.key"])

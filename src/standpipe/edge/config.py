@@ -40,8 +40,8 @@ class EdgeConfig(Struct, frozen=True):
     """How long a reader may take less than the minimum rate while a backlog waits for it. nginx has 60, for a reader
     that takes nothing at all."""
     linger: float = 2.0
-    """How long what is still arriving is thrown away after a refusal, so that the refusal can be read (RFC 9112, 9.6).
-    nginx has 5."""
+    """How long a connection stays open after its last answer was refused or broke off, so that the client can read
+    that; what is still arriving is thrown away (RFC 9112, 9.6). nginx has 5."""
     linger_bytes: int = 4_194_304
     """How much is thrown away at most."""
     request_line: int = 8192

@@ -83,7 +83,7 @@ class Connection(asyncio.Protocol):
 
     __slots__ = (
         "_backlog", "_discarded", "_expects", "_intake", "_keep_alive", "_lease", "_loop", "_preface", "_reader",
-        "_reply", "_requests", "_shared", "_task", "_transport", "_written", "deadline", "phase",
+        "_reply", "_requests", "_resets", "_shared", "_task", "_transport", "_written", "deadline", "phase",
     )  # fmt: skip
 
     def __init__(self, shared: Shared, lease: Lease) -> None:
@@ -108,6 +108,7 @@ class Connection(asyncio.Protocol):
         self._discarded = 0
         self._keep_alive = True
         self._expects = False
+        self._resets = False
 
     # What the transport calls.
 
@@ -329,12 +330,11 @@ class Connection(asyncio.Protocol):
             if not self._keep_alive:
                 self._finish()
             return
-        if reply.ends_by_closing and self._transport is not None:
-            self._transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
-            if self._transport.get_extra_info("sslcontext") is not None:
-                self.abort()  # at its leisure a TLS transport would say a clean good-bye first
-                return
-        self._close()
+        self._resets = reply.ends_by_closing
+        if reply.started:
+            self._hold_open()
+        else:
+            self._close()
 
     def _handled(self, task: asyncio.Task[None]) -> None:
         """The handler has returned: see that the reply is over, then go on with the next request."""
@@ -390,20 +390,31 @@ class Connection(asyncio.Protocol):
 
     def _linger(self) -> None:
         """Go on reading for a moment: closing on unread bytes would reset the connection under the answer."""
+        self._hold_open()
+        if self.phase is Phase.LINGERING and self._transport is not None and self._transport.can_write_eof():
+            self._transport.write_eof()
+
+    def _hold_open(self) -> None:
+        """Close only after a moment in which the client reads what was written last, without an end to read. A browser
+        throws away what it has not handed to its page yet when a body breaks off: the very frame that says why."""
         self._reader.discard()
         if self._transport is None or self._transport.is_closing():
             return
         if not self._transport.is_reading():
             self._transport.resume_reading()
-        if self._transport.can_write_eof():
-            self._transport.write_eof()
         self._to(Phase.LINGERING)
 
     def _close(self) -> None:
-        """Flush, then close."""
-        if self._transport is not None:
-            self._to(Phase.CLOSING)
-            self._transport.close()
+        """Flush, then close; with a reset where a clean end would make half a body look whole."""
+        if self._transport is None:
+            return
+        if self._resets:
+            self._transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
+            if self._transport.get_extra_info("sslcontext") is not None:
+                self.abort()  # at its leisure a TLS transport would say a clean good-bye first
+                return
+        self._to(Phase.CLOSING)
+        self._transport.close()
 
     def drain(self) -> None:
         """Close now if nobody is being answered. Somebody who has only just come may still say what they want."""

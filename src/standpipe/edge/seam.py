@@ -105,8 +105,8 @@ class Reply(Protocol):
         ...
 
     def abort(self) -> None:
-        """Close the connection unclean, after what was written has been flushed: the body is not whole. Before
-        `start` the client gets no answer at all. After `end` it does nothing."""
+        """Close the connection unclean, after what was written has been flushed and the client has had a moment to read
+        it: the body is not whole. Before `start` the client gets no answer at all. After `end` it does nothing."""
         ...
 
     def throttle(self, flow: Flow | None) -> None:

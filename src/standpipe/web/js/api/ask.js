@@ -52,8 +52,12 @@ async function follow(body, onRaw, onEvents) {
     const text = decoder.decode(value, { stream: true });
     onRaw?.(text);
     const batch = frames.feed(text).flatMap(events);
-    ended ||= batch.some((event) => event.type === 'whole' || event.type === 'failed');
+    ended ||= batch.some((event) => event.type === 'whole');
     if (batch.length) onEvents(batch);
+    if (batch.some((event) => event.type === 'failed')) {
+      void reader.cancel().catch(() => {}); // what ends here ends unclean, and only after a moment
+      return;
+    }
   }
   if (!ended) onEvents([{ type: 'failed', message: 'The connection was lost before the answer was complete.', code: 'broken' }]);
 }
