@@ -244,13 +244,14 @@ class _Answer:
     Which status it has decides, and then what it says, never how it is labelled.
     """
 
-    __slots__ = ("_decoder", "_pieces", "_retry_after", "_sink", "status")
+    __slots__ = ("_decoder", "_pieces", "_retry_after", "_sink", "_size", "status")
 
     def __init__(self, sink: Sink, decoder: StreamDecoder) -> None:
         self._sink = sink
         self._decoder = decoder
         self._retry_after: str | None = None
         self._pieces: list[bytes] = []
+        self._size = 0
         self.status = 0
 
     @property
@@ -279,7 +280,8 @@ class _Answer:
             self._sink.take(self._decoder.feed(data))
             return self._decoder.done
         self._pieces.append(data)
-        return sum(map(len, self._pieces)) > ERROR_LIMIT
+        self._size += len(data)
+        return self._size > ERROR_LIMIT
 
     def end(self) -> None:
         """The answer has ended. Raises what it was instead of a whole one."""

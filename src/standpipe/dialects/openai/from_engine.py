@@ -71,8 +71,8 @@ class Decoder:
     """
 
     __slots__ = (
-        "_calls", "_frames", "_halves", "_mark", "_model", "_odd", "_sampling", "_spoke", "_started", "_stop",
-        "_stop_text", "_streams", "_timings", "_usage", "_whole", "_word", "done",
+        "_calls", "_frames", "_halves", "_mark", "_model", "_odd", "_sampling", "_size", "_spoke", "_started", "_stop",
+        "_stop_text", "_streams", "_timings", "_usage", "_whole", "_whole_said", "_word", "done",
     )  # fmt: skip
 
     def __init__(self, mark: str = "", sampling: Sampling = _ANY, odd: Odd = lambda _: None) -> None:
@@ -81,13 +81,14 @@ class Decoder:
         self._frames = SseFrames()
         self._streams: bool | None = None  # or is it one whole completion? None before the first byte
         self._whole: list[bytes] = []
+        self._size = 0  # bytes before it was known
         self._mark = mark
         self._odd = odd
         self._sampling = sampling
         self._stop_text = StopText(sampling.stop) if sampling.tell_stop else None
         self._calls: Calls | None = None  # most answers call nothing
         self._halves: dict[object, Halves] | None = None  # most engines cut no characters
-        self._started = self._spoke = False
+        self._started = self._spoke = self._whole_said = False
         self._model: str | None = None
         self._word = ""  # why it ended
         self._stop: str | None = None
@@ -101,49 +102,47 @@ class Decoder:
 
     def feed(self, read: bytes) -> list[Event]:
         """The events in these bytes, in legal order."""
-        if self._streams is None:
-            start = (b"".join(self._whole) + read).lstrip(b"\xef\xbb\xbf \t\r\n")
-            if start:
-                self._streams = not start.startswith(b"{")
-            if self._streams:
-                read = b"".join(self._whole) + read
-                self._whole.clear()
         if not self._streams:
-            self._collect(read)
-            return []
+            read = self._streamed(read)
         try:
             frames = self._frames.feed(read)
         except FrameTooLarge:
             raise _too_large() from None
-        return self._events(frames)
+        events: list[Event] = []
+        for frame in frames:
+            if frame == b"[DONE]":
+                self._finish(events)
+            else:
+                self._take(frame, events)
+            if self.done:
+                break
+        return events if self._started else self._begun(events)
 
     def end(self) -> list[Event]:
         """The engine's body has ended: what had to wait for that. An engine need not send `[DONE]`."""
         if self.done:
             return []
         whole = b"".join(self._whole).removeprefix(b"\xef\xbb\xbf")
-        events = self._events([whole] if whole else self._frames.end())
+        events: list[Event] = []
+        for frame in [whole] if whole else self._frames.end():
+            self._take(frame, events)
         if not self.done:
             self._finish(events)
         return self._begun(events)
 
-    def _collect(self, read: bytes) -> None:
+    def _streamed(self, read: bytes) -> bytes:
+        """As much as belongs to a stream; nothing while that is not known, or of a whole completion, which is kept."""
+        if self._streams is None and (start := read.lstrip(b"\xef\xbb\xbf \t\r\n")):
+            self._streams = not start.startswith(b"{")
         self._whole.append(read)
-        if sum(map(len, self._whole)) > LIMIT:
+        self._size += len(read)
+        if self._size > LIMIT:
             raise _too_large()
-
-    def _events(self, frames: list[bytes]) -> list[Event]:
-        events: list[Event] = []
-        for frame in frames:
-            if self.done:
-                break
-            if frame.startswith(b"[DONE]"):
-                self._finish(events)
-                break
-            self._take(frame, events)
-            if self._stop_text is not None and self._stop_text.done:
-                self._finish(events)
-        return events if self._started else self._begun(events)
+        if not self._streams:
+            return b""
+        read = b"".join(self._whole)
+        self._whole.clear()
+        return read
 
     def _begun(self, events: list[Event]) -> list[Event]:
         if events and not self._started:
@@ -155,20 +154,33 @@ class Decoder:
         try:
             frame = FRAME.decode(data)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            if data.strip() == b"[DONE]":
+                return self._finish(events)
             found = self._read_kindly(data)
             if found is None:
-                return
+                return None
             frame = found
         if frame.error or (frame.choices is None and b'"object":"error"' in data.replace(b" ", b"")):
             self._fail(frame, data)
         for choice in frame.choices or ():
-            if not choice.index:  # one answer was asked for
-                self._choose(choice, events)
+            if choice.index:
+                continue  # one answer was asked for
+            if choice.delta is not None:
+                self._say(choice.delta, choice.logprobs, events)
+            elif choice.message is not None or choice.text:
+                self._say_whole(choice, events)
+            if choice.finish_reason and not self._word:
+                self._end(choice.finish_reason)
+            if choice.stop_reason is not None and choice.stop_reason in self._sampling.stop:
+                self._stop = choice.stop_reason
+            if choice.usage is not None:
+                self._count(choice.usage)
         if frame.usage is not None:
             self._count(frame.usage)
         self._timings = frame.timings or self._timings
         if self._model is None and frame.model:
             self._model = shown_model(frame.model)
+        return None
 
     def _read_kindly(self, data: bytes) -> Frame | None:
         """None for what is to be passed over: keep-alives at any time, and everything once the answer is over."""
@@ -190,20 +202,17 @@ class Decoder:
         if not self._word and (not frame.error or is_error(frame.error)):
             raise failure_in_stream(data)
 
-    def _choose(self, choice: Choice, events: list[Event]) -> None:
-        delta = choice.delta
-        if delta is None and not self._spoke:
-            delta = choice.message or (Delta(content=choice.text) if choice.text else None)
-        if delta is not None:
-            self._say(delta, choice.logprobs, events)
-        if choice.finish_reason and not self._word:
-            self._word = reason_word(choice.finish_reason)
-            if self._word and not is_known(self._word):
-                self._odd("finish_reason")
-        if choice.stop_reason in self._sampling.stop:
-            self._stop = choice.stop_reason
-        if choice.usage is not None:
-            self._count(choice.usage)
+    def _end(self, reason: str) -> None:
+        self._word = reason_word(reason)
+        if self._word and not is_known(self._word):
+            self._odd("finish_reason")
+
+    def _say_whole(self, choice: Choice, events: list[Event]) -> None:
+        """What came as a whole message, or as a text. Behind deltas it only repeats them."""
+        if self._spoke and not self._whole_said:
+            return
+        self._whole_said = True
+        self._say(choice.message or Delta(content=choice.text), choice.logprobs, events)
 
     def _say(self, delta: Delta, logprobs: Any, events: list[Event]) -> None:
         if self._halves is not None:
@@ -212,24 +221,28 @@ class Decoder:
             events.append(ReasoningDelta(reasoning))
         wanted = logprobs if logprobs and self._sampling.logprobs else None
         if delta.content or (wanted and delta.content is not None):
-            self._speak(TextDelta(delta.content, self._tokens(wanted, "content") if wanted else ()), events)
+            event = TextDelta(delta.content, self._tokens(wanted, "content") if wanted else ())
+            if self._stop_text is None:
+                self._spoke = True
+                events.append(event)
+            else:
+                self._say_until_stop(self._stop_text, event, events)
         if delta.refusal:
+            self._spoke = True
             refused = self._tokens(wanted, "refusal") if wanted else ()
-            self._speak(TextDelta(delta.refusal, refused, refusal=True), events)
+            events.append(TextDelta(delta.refusal, refused, refusal=True))
         if delta.tool_calls:
             self._call(delta.tool_calls, events)
         elif delta.function_call is not None:
             self._call([Piece(0, function=delta.function_call)], events)
 
-    def _speak(self, event: TextDelta, events: list[Event]) -> None:
-        if event.text:
-            self._spoke = True
-        if self._stop_text is None or event.refusal:
-            events.append(event)
-            return
-        text = self._stop_text.take(event.text)
+    def _say_until_stop(self, stop_text: StopText, event: TextDelta, events: list[Event]) -> None:
+        self._spoke = True
+        text = stop_text.take(event.text)
         if text or not event.text:
             events.append(event if text == event.text else TextDelta(text))
+        if stop_text.done and not self.done:
+            self._finish(events)
 
     def _call(self, pieces: list[Piece], events: list[Event]) -> None:
         calls = self._calls = self._calls or Calls(self._mark)
@@ -259,6 +272,7 @@ class Decoder:
         self._usage = counted or self._usage
 
     def _finish(self, events: list[Event]) -> None:
+        self.done = True
         if self._halves is not None:
             self._say(self._last_halves(self._halves), None, events)
         stop_text = self._stop_text
@@ -273,7 +287,6 @@ class Decoder:
         reason = ending(self._word, spoke=self._spoke, called=called)
         if self._calls is not None and reason is FinishReason.TOOL_CALLS:
             events += self._calls.without_arguments()
-        self.done = True
         events.append(Finished(reason, self._usage or _counted(self._timings), _seconds(self._timings), self._stop))
 
     def _last_halves(self, halves: dict[object, Halves]) -> Delta:
