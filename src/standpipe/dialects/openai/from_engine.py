@@ -110,12 +110,12 @@ class Decoder:
             raise _too_large() from None
         events: list[Event] = []
         for frame in frames:
+            if self.done:
+                break
             if frame == b"[DONE]":
                 self._finish(events)
             else:
                 self._take(frame, events)
-            if self.done:
-                break
         return events if self._started else self._begun(events)
 
     def end(self) -> list[Event]:
