@@ -16,12 +16,13 @@ from pathlib import Path
 import pytest
 
 from standpipe.chat.ask import Ask, FormatKind, Message, OutputFormat, Role, Sampling, Text
-from standpipe.chat.errors import ContextTooLong, EngineFailed, Failure
+from standpipe.chat.errors import ContextTooLong, EngineFailed, Failure, InvalidAsk
 from standpipe.chat.events import Event, Finished, FinishReason, TextDelta
 from standpipe.engines.llama.life import Options
 from standpipe.engines.llama.llama import Llama, LlamaFailed
 from standpipe.models import catalog, download
 from standpipe.models.catalog import ModelUnavailable
+from tests.dialects.test_schema_cost import EDGE
 from tests.e2e.conftest import Server
 from tests.virtual import Collected
 
@@ -122,6 +123,16 @@ def test_it_streams_an_answer_with_usage(scene):
     assert finished.usage is not None
     assert finished.usage.completion_tokens == 8
     assert finished.timings is not None
+
+
+@pytest.mark.parametrize("name", EDGE)
+def test_a_schema_that_is_just_allowed_neither_ends_nor_stops_the_child(scene, name):
+    pid = scene.engine.pid
+    wanted = OutputFormat(FormatKind.JSON_SCHEMA, EDGE[name], name="s")
+    with suppress(InvalidAsk, EngineFailed):  # what it refuses, or cannot read of its own, it does at once
+        answered(scene, ask("Write aaab {{{ [[[ xxxy abab", wanted=wanted, max_tokens=30))
+    assert answered(scene, ask("What are you?", max_tokens=2)).answer.text
+    assert scene.engine.pid == pid
 
 
 def test_the_same_seed_says_the_same(scene):

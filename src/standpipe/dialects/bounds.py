@@ -19,6 +19,7 @@ import msgspec
 
 from standpipe.chat.ask import Effort, JsonObject, Tool
 from standpipe.chat.errors import InvalidAsk, TooLarge, Unsupported
+from standpipe.dialects.schema_cost import check_cost
 
 MESSAGES = 128
 """Most messages of one ask."""
@@ -132,6 +133,7 @@ def check_schemas(schemas: dict[str, JsonObject]) -> None:
     """
     for param, schema in schemas.items():
         _check_schema(schema, param)
+        check_cost(schema, param)
     if sum(len(msgspec.json.encode(schema)) for schema in schemas.values()) > SCHEMA_BYTES:
         param = next(iter(schemas)).partition("[")[0]
         raise TooLarge(f"The schemas in `{param}` have more than {SCHEMA_BYTES} bytes.", param=param)

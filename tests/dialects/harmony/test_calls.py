@@ -22,6 +22,14 @@ def test_an_object_is_given_as_it_was_written(text: str) -> None:
     assert arguments(f"\n {text} ] and more") == text
 
 
+def test_half_of_a_surrogate_pair_stays_the_escape_that_it_was() -> None:
+    for text in ('{"command":"\\ud800"}', '[{"command":"\\ud800\\u00e9"}]', '{"command":"\\udfff\n"}'):
+        mended = arguments(text)
+        assert mended is not None
+        assert mended.encode()
+        assert json.loads(mended)["command"][0] in "\ud800\udfff"
+
+
 @pytest.mark.parametrize(
     ("text", "mended"),
     [

@@ -148,9 +148,26 @@ def test_an_ask_that_must_call_asks_for_the_json_of_a_call():
     schema = constrained.format.schema
     assert schema is not None
     assert [variant["properties"]["name"] for variant in schema["anyOf"]] == [{"const": "weather"}, {"const": "clock"}]
-    assert schema["$defs"] == {"c": {"type": "string"}}
+    arguments = schema["anyOf"][0]["properties"]["arguments"]
+    assert arguments == {"$ref": "#/$defs/tool0"}
+    assert schema["$defs"]["tool0"]["properties"]["city"] == {"$ref": "#/$defs/tool0/$defs/c"}
+    assert schema["$defs"]["tool0"]["$defs"] == {"c": {"type": "string"}}
     assert "Tells the weather." in constrained.messages[0].text
     assert constrained.messages[1:] == TWO_TOOLS.messages
+
+
+def test_definitions_of_two_tools_never_meet():
+    def tool(name: str, definition: dict[str, str]) -> Tool:
+        return Tool(
+            name, None, {"type": "object", "properties": {"x": {"$ref": "#/$defs/d"}}, "$defs": {"d": definition}}
+        )
+
+    schema = constrain(
+        replace(TWO_TOOLS, tools=(tool("a", {"type": "null"}), tool("b", {"type": "boolean"})))
+    ).format.schema
+    assert schema is not None
+    assert [one["$defs"]["d"]["type"] for one in schema["$defs"].values()] == ["null", "boolean"]
+    assert schema["$defs"]["tool1"]["properties"]["x"] == {"$ref": "#/$defs/tool1/$defs/d"}
 
 
 def test_a_named_choice_leaves_one_tool():
@@ -173,7 +190,17 @@ def test_the_json_of_a_call_is_a_call():
 
 @pytest.mark.parametrize(
     "text",
-    ["", "prose", "[]", "{}", '{"name":"rm","arguments":{}}', '{"name":"clock","arguments":"{}"}', '{"name":"we'],
+    [
+        "",
+        "prose",
+        "[]",
+        "{}",
+        '{"name":"clock","arguments":{"n":"\\ud800"}}',
+        "[" * 5000,
+        '{"name":"rm","arguments":{}}',
+        '{"name":"clock","arguments":"{}"}',
+        '{"name":"we',
+    ],
 )
 def test_anything_else_is_none(text):
     assert call_from(text, TWO_TOOLS, "1") is None

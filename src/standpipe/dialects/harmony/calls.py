@@ -98,6 +98,7 @@ _OPENING: Final = re.compile(r"\s*+(?:```)?(?:json)?\s*+(?=[\[{])")
 _STRUCTURE: Final = re.compile(r'"(?:[^"\\]|\\.)*+(?:"|\\?\Z)|[\[\]{}]', re.DOTALL)
 _DEEPEST: Final = 64
 """Beyond this nothing is meant, and readers of JSON start to fail."""
+_SURROGATE: Final = re.compile(r"[\ud800-\udfff]")
 _CLOSER: Final = {"{": "}", "[": "]"}
 
 
@@ -160,7 +161,9 @@ def _mended(text: str) -> str:
 
 
 def _compact(value: Any) -> str:
-    return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+    text = json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+    # Half of a surrogate pair is no character: it stays the escape as which it was written.
+    return json.dumps(value, separators=(",", ":")) if _SURROGATE.search(text) else text
 
 
 def _enveloped(value: dict[str, Any]) -> tuple[str, str] | None:

@@ -12,11 +12,11 @@ an answer.
 
 from __future__ import annotations
 
-import json
 import secrets
 from collections.abc import Coroutine
 from typing import Any, Final
 
+import msgspec
 from msgspec.structs import replace
 
 from standpipe.chat.ask import Ask, FormatKind, JsonObject, Message, OutputFormat, Role, Text, Tool
@@ -26,6 +26,16 @@ from standpipe.engines.engine import Engine, EngineWrapper, Probed, Sink, SinkWr
 from standpipe.engines.guard.control_tokens import Handling
 
 _ANYTHING: Final[JsonObject] = {"type": "object", "properties": {}, "additionalProperties": True}
+
+
+class _Call(msgspec.Struct):
+    """What a model was made to write."""
+
+    name: str
+    arguments: dict[str, Any]
+
+
+_CALL: Final = msgspec.json.Decoder(_Call)
 
 
 class Constrained(EngineWrapper):
@@ -135,33 +145,42 @@ def constrain(ask: Ask) -> Ask:
 def call_from(text: str, ask: Ask, stem: str) -> ToolCallDelta | None:
     """The call that this JSON is, None when it is none. `stem` makes the call's id."""
     try:
-        found = json.loads(text)
-    except (ValueError, RecursionError):
+        call = _CALL.decode(text)
+    except (msgspec.DecodeError, UnicodeEncodeError, RecursionError):
         return None
-    if not isinstance(found, dict) or not isinstance(found.get("arguments"), dict):
+    if call.name not in {tool.name for tool in ask.callable_tools}:
         return None
-    name = found.get("name")
-    if name not in {tool.name for tool in ask.callable_tools}:
-        return None
-    arguments = json.dumps(found["arguments"], ensure_ascii=False, separators=(",", ":"))
-    return ToolCallDelta(0, arguments, id=f"call_{stem}", name=str(name))
+    return ToolCallDelta(0, msgspec.json.encode(call.arguments).decode(), id=f"call_{stem}", name=call.name)
 
 
 def _schema(tools: tuple[Tool, ...]) -> JsonObject:
-    """Of one call of one of these tools. A schema's own definitions come up to the top, where references look."""
+    """Of one call of one of these tools. Parameters that refer into themselves come up to the top, where references
+    look, each tool's under a name of its own: they must not meet another's."""
     variants: list[JsonObject] = []
-    definitions: dict[str, Any] = {}
-    for tool in tools:
-        parameters = dict(tool.parameters or _ANYTHING)
-        for key in ("$defs", "definitions"):
-            definitions.setdefault(key, {}).update(parameters.pop(key, {}))
+    definitions: JsonObject = {}
+    for at, tool in enumerate(tools):
+        parameters = tool.parameters or _ANYTHING
+        if (moved := _moved(parameters, f"#/$defs/tool{at}")) != parameters:
+            definitions[f"tool{at}"], parameters = moved, {"$ref": f"#/$defs/tool{at}"}
         properties = {"name": {"const": tool.name}, "arguments": parameters}
         required = ["name", "arguments"]
         variants.append(
             {"type": "object", "properties": properties, "required": required, "additionalProperties": False}
         )
     schema = variants[0] if len(variants) == 1 else {"anyOf": variants}
-    return schema | {key: value for key, value in definitions.items() if value}
+    return schema | {"$defs": definitions} if definitions else schema
+
+
+def _moved(schema: Any, place: str) -> Any:
+    """A schema that will stand at this place, with its references into itself led there."""
+    if isinstance(schema, list):
+        return [_moved(item, place) for item in schema]
+    if not isinstance(schema, dict):
+        return schema
+    moved = {key: _moved(value, place) for key, value in schema.items()}
+    if isinstance(reference := schema.get("$ref"), str) and reference.startswith("#"):
+        moved["$ref"] = f"{place}{reference[1:]}"
+    return moved
 
 
 def _instructed(messages: tuple[Message, ...], tools: tuple[Tool, ...]) -> tuple[Message, ...]:
