@@ -84,7 +84,7 @@ class Fifo:
         self.running -= 1
         self._settle(flow)
 
-    def resize(self, caps: SlotCaps) -> None:
+    def resize(self, caps: SlotCaps, largest: LargestAsk) -> None:  # noqa: ARG002  (no tokens here)
         self._caps = caps
         for flow in self._flows.values():
             self._schedule(flow)

@@ -45,7 +45,8 @@ def test_what_the_generator_prints_is_understood() -> None:
 @pytest.mark.parametrize("gateway", STANDPIPES, ids=lambda gateway: gateway.name)
 def test_our_own_command_line_has_only_settings_that_exist_and_switches_pacing_off(gateway: Gateway) -> None:
     assert gateway.command
-    _, command, *flags = gateway.command(_PLACE)
+    words = gateway.command(_PLACE)
+    command, *flags = words[words.index("serve") :]
     pairs = dict(flag.removeprefix("--").replace("-", "_").split("=", 1) for flag in flags)
     engine = pairs.pop("engine")
     settings = load_settings({**pairs, "engine": [engine]})
