@@ -162,6 +162,9 @@ class Decoder:
             frame = found
         if frame.error or (frame.choices is None and b'"object":"error"' in data.replace(b" ", b"")):
             self._fail(frame, data)
+        if frame.usage is not None:
+            self._count(frame.usage)
+        self._timings = frame.timings or self._timings
         for choice in frame.choices or ():
             if choice.index:
                 continue  # one answer was asked for
@@ -175,9 +178,6 @@ class Decoder:
                 self._stop = choice.stop_reason
             if choice.usage is not None:
                 self._count(choice.usage)
-        if frame.usage is not None:
-            self._count(frame.usage)
-        self._timings = frame.timings or self._timings
         if self._model is None and frame.model:
             self._model = shown_model(frame.model)
         return None
