@@ -287,7 +287,7 @@ def test_cancelling_closes_the_connection_and_lets_go_of_the_sink(run):
         (plain(422, {"detail": "?"}), InvalidAsk, None),
         (plain(401, {"error": "secret"}), EngineFailed, 401),
         (plain(500, b"<html>secret</html>", type_="text/html"), EngineFailed, 500),
-        (plain(503, {"error": {"message": "Loading model"}}), EngineFailed, 503),
+        (plain(503, {"error": {"message": "Loading model"}}), EngineBusy, 503),
         (plain(302, b"", "Location: http://secret/"), EngineFailed, 302),
     ],
 )

@@ -166,3 +166,11 @@ def test_frames_without_words_show_that_an_engine_lives(alive):
     assert run(scene(silent=False)) == "Hi"
     with pytest.raises(EngineTimeout):
         run(scene(silent=True))
+
+
+@pytest.mark.parametrize(("status", "client"), [(503, 503), (429, 503), (500, 502), (504, 502), (401, 502)])
+def test_an_engine_that_is_not_ready_or_full_is_our_capacity_to_a_client(status, client):
+    """freellmapi #591, ramalama #2343, truss #213: llama-server says `Loading model` while it does."""
+    with pytest.raises(EngineFailed) as caught:
+        ask(answers(refusal({"error": {"message": "Loading model"}}, status)))
+    assert (caught.value.upstream_status, caught.value.status) == (status, client)

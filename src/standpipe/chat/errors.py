@@ -192,5 +192,13 @@ class EngineTimeout(EngineFailed):
     code = "engine_timeout"
 
 
+class EngineBusy(EngineFailed):
+    """The engine says: not now. It loads its model, or is asked too much; to a client that is our capacity."""
+
+    status = 503
+    type = "overloaded_error"
+    code = "engine_busy"
+
+
 class Internal(Failure):
     """Our bug. The message carries the request id and nothing else."""

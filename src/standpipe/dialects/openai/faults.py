@@ -15,7 +15,7 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
-from standpipe.chat.errors import ContextTooLong, EngineFailed, Failure, InvalidAsk, TooLarge, Unsupported
+from standpipe.chat.errors import ContextTooLong, EngineBusy, EngineFailed, Failure, InvalidAsk, TooLarge, Unsupported
 
 
 class _Error(Struct, frozen=True):
@@ -174,7 +174,8 @@ def failure_from(status: int, body: bytes, retry_after: str | None = None) -> Fa
             return TooLarge("The ask is larger than the engine takes.", param="messages")
         case 500 if fault := _fault(_KNOWN_500, text):
             return fault
-    return EngineFailed(
+    kind = EngineBusy if status in {429, 503} else EngineFailed
+    return kind(
         _MESSAGES.get(status, f"The engine failed with status {status}."),
         upstream_status=status,
         retry_after=_seconds(retry_after),
