@@ -11,6 +11,7 @@ import pytest
 from standpipe.chat.ask import Ask, Message, Role, Text
 from standpipe.chat.errors import (
     ContextTooLong,
+    EngineBusy,
     EngineFailed,
     EngineTimeout,
     Failure,
