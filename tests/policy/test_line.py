@@ -182,6 +182,25 @@ class TestLimits:
         with pytest.raises(TooManyWaiting):
             join(full)
 
+    def test_a_full_line_tells_how_long_it_takes_to_clear_a_tenth_of_it(self):
+        full = line(limits=QueueLimits(line=20, client=50))
+        place = join(full)
+        full.next(0.0)
+        full.charge(place, 10, 20.0)
+        full.release(place, 60.0)
+        for _ in range(20):
+            join(full, now=60.0)
+        with pytest.raises(QueueFull) as raised:
+            join(full, CAT, now=60.0)
+        assert raised.value.retry_after == pytest.approx(120.0)
+
+    def test_instants_that_are_reserved_and_given_up_leave_nothing_behind(self):
+        queue = line()
+        for number in range(2000):
+            queue.leave(join(queue, eligible_at=1e6 + number), 0.0)
+        assert len(queue._early) < 100
+        assert queue.statistics().early == 0
+
 
 class TestRetries:
     def test_take_the_place_that_was_left(self):
@@ -332,27 +351,6 @@ def test_operators_choose_their_caps():
 def test_it_tells_what_it_is(two):
     join(two)
     assert "1 waiting" in repr(two)
-
-
-class TestLimitsAgain:
-    def test_a_full_line_tells_how_long_it_takes_to_clear_a_tenth_of_it(self):
-        full = line(limits=QueueLimits(line=20, client=50))
-        place = join(full)
-        full.next(0.0)
-        full.charge(place, 10, 20.0)
-        full.release(place, 60.0)
-        for _ in range(20):
-            join(full, now=60.0)
-        with pytest.raises(QueueFull) as raised:
-            join(full, CAT, now=60.0)
-        assert raised.value.retry_after == pytest.approx(120.0)
-
-    def test_instants_that_are_reserved_and_given_up_leave_nothing_behind(self):
-        queue = line()
-        for number in range(2000):
-            queue.leave(join(queue, eligible_at=1e6 + number), 0.0)
-        assert len(queue._early) < 100
-        assert queue.statistics().early == 0
 
 
 class TestResizing:

@@ -67,7 +67,10 @@ class FairQueue:
         """An ask may start from now on. `arrived` is false for one that was enqueued before, in another line."""
         leaf = self._leaf(queued.client)
         queued.leaf = leaf
-        insert(leaf.queue, queued)
+        if leaf.queue:
+            insert(leaf.queue, queued)
+        else:
+            leaf.queue.append(queued)
         member: Node = leaf
         group = member.group
         while group is not None:

@@ -237,11 +237,8 @@ class Group(Node):
         most = _TURNS * _FRESH * chosen.cost
         if not chosen.fresh:
             self._balance = min(most, self._balance + _FRESH * chosen.cost)
-        elif self._anybody_stands():
+        elif len(self.backlogged) > self.fresher.count:
             self._balance = max(-most, self._balance - chosen.cost)
-
-    def _anybody_stands(self) -> bool:
-        return len(self.backlogged) > self.fresher.count
 
     def admit(self, member: Node, *, arrived: bool = False) -> None:
         """A member has become eligible. `arrived`: by an ask that came just now."""

@@ -153,7 +153,8 @@ class QueueLoad:
         self.waiting += 1
         self.bytes += queued.size
         client = queued.client
-        self.load(client.address, now).waiting.append(queued)
+        load = self.clients.get(client.address) or self.load(client.address, now)
+        load.waiting.append(queued)
         self._blocks[client.block] = self._blocks.get(client.block, 0) + 1
 
     def load(self, address: str, now: float) -> ClientLoad:
