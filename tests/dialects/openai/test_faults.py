@@ -88,6 +88,14 @@ def test_the_limit_need_not_be_told():
         (500, llama("\n------------\nWhile executing CallExpression at line 8, column 3", 500), InvalidAsk, "messages"),
         (413, b"", TooLarge, "messages"),
         (500, llama("JSON schema error at #: unrecognized type wizard", 500), Unsupported, None),
+        (
+            400,
+            llama(
+                "Unable to generate parser for this template. Automatic parser generation failed: JSON schema error at #"
+            ),
+            Unsupported,
+            None,
+        ),
         (400, llama("Cannot have 2 or more assistant messages at the end of the list."), InvalidAsk, "messages"),
         (
             400,

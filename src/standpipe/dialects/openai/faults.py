@@ -84,6 +84,8 @@ _ANY_SCHEMA = "A JSON Schema in `tools` or `response_format` is one that the eng
 
 # The status says already that the client is at fault; only the field is looked for. The first match counts.
 _KNOWN_400 = (
+    # Before the template, which llama.cpp names in the same breath.
+    _known(r"JSON schema error", Unsupported, None, _ANY_SCHEMA),
     _known(r"\b(image|audio|video|multimodal|mmproj)\b", Unsupported, "messages", "This model reads text only."),
     _known(
         r"alternat|raise_exception|jinja|template|tool role|assistant messages?|prefill|"
