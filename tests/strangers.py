@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 from hypothesis import strategies as st
 
-_JSON: st.SearchStrategy[Any] = st.recursive(
+JSON: st.SearchStrategy[Any] = st.recursive(
     st.none()
     | st.booleans()
     | st.integers()
@@ -24,11 +24,22 @@ _JSON: st.SearchStrategy[Any] = st.recursive(
 )
 
 
-def _places(node: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
+def places(node: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
     """Every place in a JSON value."""
     yield path
     for key, value in node.items() if isinstance(node, dict) else enumerate(node) if isinstance(node, list) else ():
-        yield from _places(value, (*path, key))
+        yield from places(value, (*path, key))
+
+
+def put(node: Any, path: tuple[Any, ...], value: Any) -> Any:
+    """A copy of a JSON value with another in one place."""
+    changed = copy.deepcopy(node)
+    *way, last = path
+    inner: Any = changed
+    for key in way:
+        inner = inner[key]
+    inner[last] = value
+    return changed
 
 
 @st.composite
@@ -36,19 +47,18 @@ def bodies(draw: st.DrawFn, whole: dict[str, Any]) -> bytes:
     """Bodies like this whole request, nearly."""
     kind = draw(st.sampled_from(["changed", "changed", "missing", "damaged", "bytes"]))
     if kind == "bytes":
-        return draw(_JSON.map(msgspec.json.encode) | st.binary(max_size=40))
+        return draw(JSON.map(msgspec.json.encode) | st.binary(max_size=40))
     if kind == "damaged":
         body = bytearray(msgspec.json.encode(whole))
         for _ in range(draw(st.integers(1, 4))):
             body[draw(st.integers(0, len(body) - 1))] = draw(st.integers(0, 255))
         return bytes(body)
+    path = draw(st.sampled_from(list(places(whole))[1:]))
+    if kind == "changed":
+        return msgspec.json.encode(put(whole, path, draw(JSON)))
     changed = copy.deepcopy(whole)
-    *path, last = draw(st.sampled_from(list(_places(whole))[1:]))
     node: Any = changed
-    for key in path:
+    for key in path[:-1]:
         node = node[key]
-    if kind == "missing":
-        del node[last]
-    else:
-        node[last] = draw(_JSON)
+    del node[path[-1]]
     return msgspec.json.encode(changed)

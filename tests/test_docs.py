@@ -12,10 +12,10 @@ from openai.types.completion_create_params import CompletionCreateParamsStreamin
 from openai.types.embedding_create_params import EmbeddingCreateParams
 from openai.types.responses.response_create_params import ResponseCreateParamsStreaming
 
-from standpipe.dialects.anthropic import request as anthropic
+from standpipe.dialects.anthropic.request import MESSAGES
 from standpipe.dialects.ollama import request as ollama
-from standpipe.dialects.openai import request as openai_chat
-from standpipe.dialects.openai.responses import request as openai_responses
+from standpipe.dialects.openai.request import COMPLETIONS
+from standpipe.dialects.openai.responses.request import OpenAIResponses
 from tools import compatibility, generate
 from tools.fields import IGNORED, REFUSED, SUPPORTED
 from tools.specimens import CHAT, EMBEDDINGS, LEGACY, RESPONSES
@@ -118,9 +118,9 @@ def test_every_field_that_official_clients_can_send_is_in_the_table_once(name):
 @pytest.mark.parametrize(
     ("section", "ignored", "refused"),
     [
-        (CHAT, openai_chat.IGNORED, openai_chat.REFUSED),
-        (RESPONSES, openai_responses.IGNORED, openai_responses.REFUSED),
-        (ANTHROPIC, anthropic.IGNORED, anthropic.REFUSED),
+        (CHAT, COMPLETIONS.reader.ignored, COMPLETIONS.reader.refused),
+        (RESPONSES, OpenAIResponses.reader.ignored, OpenAIResponses.reader.refused),
+        (ANTHROPIC, MESSAGES.reader.ignored, MESSAGES.reader.refused),
         (OLLAMA_GENERATE, ollama.IGNORED, ollama.REFUSED),
     ],
     ids=["chat", "responses", "anthropic", "ollama"],
@@ -137,5 +137,5 @@ def test_the_table_has_ranges_and_reasons():
     rows = {(row.field, row.kinds): row for row in table(CHAT.path)}
     assert rows["temperature", ""].note == "between 0 and 2"
     assert rows["functions", ""].note == "`functions` is not supported: use `tools`"
-    assert rows["verbosity", ""].note == "named in `x-standpipe-dropped`"
+    assert rows["verbosity", ""].note == ""
     assert rows["messages[].content[]", "of type `file`, `image_url`, `input_audio`"].status == REFUSED

@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from itertools import groupby
 
 from standpipe.dialects import bounds, reading
-from standpipe.dialects.openai.responses.wire import ITEMS
 from tools.fields import IGNORED, Row
 from tools.specimens import CHAT, EMBEDDINGS, LEGACY, RESPONSES, Section
 from tools.specimens_native import ANTHROPIC, OLLAMA_CHAT, OLLAMA_GENERATE
@@ -70,7 +69,7 @@ def _head() -> list[str]:
         "| what | at most |",
         "|---|---|",
         f"| arrays and objects inside each other, the whole body | {reading.DEPTH} levels, {reading.NODES:,} in all |",
-        f"| messages | {bounds.MESSAGES} (Responses: {ITEMS} items) |",
+        f"| messages | {bounds.MESSAGES:,} (Responses: items) |",
         f"| stop strings | {bounds.STOPS}, of {bounds.STOP_CHARACTERS} characters |",
         f"| tools | {bounds.TOOLS} |",
         f"| JSON Schemas of one ask | {bounds.SCHEMA_BYTES:,} bytes together |",

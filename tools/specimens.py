@@ -23,7 +23,6 @@ from standpipe.dialects.openai import request as openai_chat
 from standpipe.dialects.openai import wire as openai_wire
 from standpipe.dialects.openai.responses import request as openai_responses
 from standpipe.dialects.openai.responses import wire as openai_responses_wire
-from standpipe.dialects.openai.responses.request import UNASKED
 from tools.fields import Parse, Row, Table
 
 SCHEMA = {"type": "object", "properties": {"city": {"type": "string"}}}
@@ -103,6 +102,9 @@ CHAT = Section(
                     "tool_calls": [_CALLED],
                 },
                 {"role": "tool", "tool_call_id": "call_1", "content": "Sunny."},
+                {"role": "assistant", "function_call": {"name": "get_weather", "arguments": "{}"}},
+                {"role": "function", "name": "get_weather", "content": "Sunny."},
+                {"role": "user", "content": [{"type": "text", "text": "Thanks!"}]},
             ],
             "model": "gpt-oss:latest",
             "stream": True,
@@ -130,7 +132,7 @@ CHAT = Section(
             "modalities": ["text"],
         },
         {"messages": HELLO, "stop": "END", "tools": [_FUNCTION], "tool_choice": "auto"},
-        {"messages": HELLO, "response_format": {"type": "json_object"}},
+        {"messages": HELLO, "response_format": {"type": "json_object", "schema": SCHEMA}},
         {"messages": HELLO, "response_format": {"type": "text"}},
     ),
     notes={
@@ -149,9 +151,7 @@ RESPONSES = Section(
     path="POST /v1/responses",
     title="OpenAI Responses",
     about="Where the operator keeps none (`keep_responses` is 0, the default), `store` is answered "
-    "with false and `previous_response_id` is refused. Tools of the types "
-    f"{' and '.join(f'`{kind}`' for kind in sorted(UNASKED))}, which agents declare unasked, are refused alone; beside "
-    "functions they are passed over, and named in `x-standpipe-dropped`.",
+    "with false and `previous_response_id` is refused.",
     parse=parse(openai_responses.OpenAIResponses(keeps=True)),
     struct=openai_responses_wire.Request,
     published=(
@@ -187,6 +187,7 @@ RESPONSES = Section(
                     "call_id": "call_2",
                     "output": [{"type": "input_text", "text": "Sunny."}],
                 },
+                {"role": "user", "content": [{"type": "input_text", "text": "Thanks!"}]},
             ],
             "instructions": "Be brief.",
             "model": "gpt-oss:latest",

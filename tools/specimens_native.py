@@ -36,7 +36,8 @@ ANTHROPIC = Section(
                             "tool_use_id": "call_1",
                             "content": [{"type": "text", "text": "Sunny."}],
                             "is_error": False,
-                        }
+                        },
+                        {"type": "text", "text": "Well?"},
                     ],
                 },
             ],
@@ -69,7 +70,7 @@ ANTHROPIC = Section(
         "thinking.budget_tokens": "chooses an effort, unless `output_config.effort` does",
         "output_config.effort": "`xhigh` and `max` mean `high`",
     },
-    more=anthropic.IGNORED | anthropic.REFUSED.keys(),
+    more=anthropic.MESSAGES.reader.ignored | anthropic.MESSAGES.reader.refused.keys(),
 )
 
 _OPTIONS = {
@@ -97,6 +98,8 @@ _OLLAMA = {
 _OLLAMA_NOTES = {
     "model": ANY_MODEL,
     "stream": "true unless said otherwise",
+    **{f"options.{name}": f"the nearest between {low} and {high}" for name, (low, high) in ollama.NEAREST.items()},
+    "options.num_predict": "less than 1 is no limit of its own",
     "think": "`max` means `high`",
     "keep_alive": "0 unloads the model in name, where nothing is asked; else it changes nothing",
 }

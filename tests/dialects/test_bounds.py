@@ -1,15 +1,8 @@
-from enum import StrEnum
-
 import pytest
 
 from standpipe.chat.ask import JsonObject
-from standpipe.chat.errors import Failure, InvalidAsk, TooLarge, Unsupported
+from standpipe.chat.errors import InvalidAsk, TooLarge, Unsupported
 from standpipe.dialects import bounds
-
-
-class Colour(StrEnum):
-    RED = "red"
-    BLUE = "blue"
 
 
 def objects(levels: int) -> JsonObject:
@@ -77,39 +70,3 @@ def test_all_schemas_together_have_a_size():
     with pytest.raises(TooLarge) as caught:
         bounds.check_schemas({"tools[0]": half, "tools[1]": half, "tools[2]": half})
     assert caught.value.param == "tools"
-
-
-@pytest.mark.parametrize(
-    "check",
-    [
-        lambda: bounds.check_range(2.5, 0, 2, "x"),
-        lambda: bounds.check_range(-1, 0, 2, "x"),
-        lambda: bounds.check_range(float("nan"), 0, 2, "x"),
-        lambda: bounds.check_count([], 1, 2, "x"),
-        lambda: bounds.check_count([1, 2, 3], 1, 2, "x"),
-        lambda: bounds.check_name("", "x"),
-        lambda: bounds.check_name("a b", "x"),
-        lambda: bounds.check_name("a\n", "x"),
-        lambda: bounds.check_name("a" * 65, "x"),
-        lambda: bounds.check_name("é", "x"),
-        lambda: bounds.one_of("green", tuple(Colour), "x"),
-    ],
-)
-def test_what_is_out_of_bounds_names_its_field(check):
-    with pytest.raises(Failure) as caught:
-        check()
-    assert caught.value.param == "x"
-    assert "`x`" in caught.value.message
-
-
-def test_what_is_allowed_passes():
-    bounds.check_range(None, 0, 2, "x")
-    bounds.check_range(2, 0, 2, "x")
-    bounds.check_count([1], 1, 1, "x")
-    bounds.check_name("get_weather-2", "x")
-    assert bounds.one_of("red", tuple(Colour), "x") is Colour.RED
-
-
-def test_a_wrong_word_is_answered_with_the_right_ones():
-    with pytest.raises(InvalidAsk, match="`red`, `blue`"):
-        bounds.one_of("green", tuple(Colour), "x")

@@ -1,129 +1,65 @@
-"""Bounds on what a stranger may send: ranges, counts, names, and the JSON Schemas of tools and answer formats.
+"""Bounds on what a stranger may send: ranges, counts and names as types, and the measure of JSON Schemas.
+
+The types that requests are decoded into are made of these. So a decoder holds them, `reading` makes sentences of them,
+and the OpenAPI document and docs/compatibility.md tell them, all from here.
 
 Engines turn a schema into a grammar inside the loop that serves everybody. A deep schema has crashed them, and one
 with a thousand alternatives has frozen all streams for seconds. So a schema is measured here, without recursion,
 before any engine sees it. What it means is the engine's business.
 
-Every check takes the field as the client spelled it and raises a failure that names it. The bounds are those of the
-format, not of an operator, who may set tighter ones elsewhere.
+The bounds are those of the format, not of an operator, who may set tighter ones elsewhere.
 """
 
 from __future__ import annotations
 
-import re
-from collections.abc import Sequence, Sized
-from enum import StrEnum
-from typing import Any, TypeVar
+from typing import Annotated, Any, Final, TypeVar
 
 import msgspec
+from msgspec import Meta
 
-from standpipe.chat.ask import Effort, JsonObject, Tool
+from standpipe.chat.ask import JsonObject
 from standpipe.chat.errors import InvalidAsk, TooLarge, Unsupported
 from standpipe.dialects.schema_cost import check_cost
 
-MESSAGES = 128
+MESSAGES: Final = 4096
 """Most messages of one ask."""
-STOPS = 4
-"""Most stop strings of one ask."""
-STOP_CHARACTERS = 64
-"""Most characters of one stop string."""
-TOOLS = 32
+TOOLS: Final = 256
 """Most tools of one ask."""
-SCHEMA_BYTES = 32 * 1024
+STOPS: Final = 64
+"""Most stop strings of one ask."""
+STOP_CHARACTERS: Final = 64
+"""Most characters of one stop string."""
+SCHEMA_BYTES: Final = 32 * 1024
 """Most bytes of all schemas of one ask, as compact JSON."""
-SCHEMA_LEVELS = 8
+SCHEMA_LEVELS: Final = 8
 """Most schemas inside each other, the outermost counted. Maps from names to schemas are no level of their own."""
-SCHEMA_NODES = 1000
+SCHEMA_NODES: Final = 1000
 """Most values of any kind in one schema."""
-SCHEMA_ITEMS = 256
+SCHEMA_ITEMS: Final = 256
 """Most items of one array in a schema: the values of an `enum`, the branches of an `anyOf`."""
 
-E = TypeVar("E", bound=StrEnum)
+Temperature = Annotated[float, Meta(ge=0, le=2)]
+Share = Annotated[float, Meta(ge=0, le=1)]
+"""`top_p`, `min_p`: a part of all probability."""
+TopK = Annotated[int, Meta(ge=0, le=2**31 - 1)]
+Penalty = Annotated[float, Meta(ge=-2, le=2)]
+Seed = Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)]
+TopLogprobs = Annotated[int, Meta(ge=0, le=20)]
+"""How many rivals of a token are told."""
+TokenLimit = Annotated[int, Meta(ge=1)]
+"""Most tokens of an answer; what is more than the operator allows is as much as the operator allows."""
+
+Stop = Annotated[str, Meta(min_length=1, max_length=STOP_CHARACTERS)]
+Stops = Annotated[list[Stop], Meta(max_length=STOPS)]
+Name = Annotated[str, Meta(pattern=r"^[A-Za-z0-9_-]{1,64}\Z", description="1 to 64 letters, digits, `_` or `-`")]
+"""Of a tool or a schema: it ends up in prompts and grammars."""
+
 T = TypeVar("T")
+Messages = Annotated[list[T], Meta(min_length=1, max_length=MESSAGES)]
+Tools = Annotated[list[T], Meta(max_length=TOOLS)]
 
-_MAPS = frozenset({"$defs", "definitions", "dependentSchemas", "patternProperties", "properties"})
-_INTEGERS = range(-(2**63), 2**64)
-_BEYOND_HIGH = frozenset({"xhigh", "max"})
-_EFFORTS = tuple(Effort)
-_NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
-
-
-def check_range(value: float | None, low: float, high: float, param: str) -> None:
-    """None passes: it was not set. Raises InvalidAsk."""
-    if value is not None and not low <= value <= high:
-        raise InvalidAsk(f"`{param}` must be between {low} and {high}.", param=param)
-
-
-def check_count(values: Sized, least: int, most: int, param: str) -> None:
-    """How many there may be. Raises InvalidAsk."""
-    if len(values) < least:
-        raise InvalidAsk(f"`{param}` must not be empty.", param=param)
-    if len(values) > most:
-        raise InvalidAsk(f"`{param}` has {len(values)} entries; at most {most} are allowed.", param=param)
-
-
-def present(value: T | None, param: str) -> T:
-    """The value of a field that must be set. Raises InvalidAsk."""
-    if value is None:
-        raise InvalidAsk(f"`{param}` is missing.", param=param)
-    return value
-
-
-def filled(value: str | None, param: str) -> str:
-    """The text of a field that must say something. Raises InvalidAsk."""
-    if not value:
-        raise InvalidAsk(f"`{param}` must be a string that is not empty.", param=param)
-    return value
-
-
-def stops(sent: str | Sequence[str] | None, param: str) -> tuple[str, ...]:
-    """The stop strings: one alone, or a list. Raises InvalidAsk."""
-    if sent is None:
-        return ()
-    named = [(param, sent)] if isinstance(sent, str) else [(f"{param}[{i}]", text) for i, text in enumerate(sent)]
-    check_count(named, 0, STOPS, param)
-    for name, text in named:
-        if not 1 <= len(text) <= STOP_CHARACTERS:
-            raise InvalidAsk(f"`{name}` must have 1 to {STOP_CHARACTERS} characters.", param=name)
-    return tuple(text for _, text in named)
-
-
-def one_of(value: str, allowed: Sequence[E], param: str) -> E:
-    """The word of ours that the client's word is. Raises InvalidAsk."""
-    for word in allowed:
-        if value == word:
-            return word
-    listed = ", ".join(f"`{word}`" for word in allowed)
-    raise InvalidAsk(f"`{param}` must be one of {listed}.", param=param)
-
-
-def effort(value: str | None, param: str) -> Effort | None:
-    """The effort of OpenAI's name; what no model here knows is the most that they do. Raises InvalidAsk."""
-    if value is None:
-        return None
-    return Effort.HIGH if value in _BEYOND_HIGH else one_of(value, _EFFORTS, param)
-
-
-def check_name(name: str, param: str) -> None:
-    """Names of tools, schemas and speakers end up in prompts and grammars. Raises InvalidAsk."""
-    if not _NAME.fullmatch(name):
-        raise InvalidAsk(f"`{param}` must be 1 to 64 letters, digits, `_` or `-`.", param=param)
-
-
-def check_tools(tools: Sequence[Tool], name: str, schema: str) -> None:
-    """Hold declared tools against the bounds. `name` and `schema` are where a tool has those: `function.name`.
-
-    Raises InvalidAsk, Unsupported or TooLarge.
-    """
-    names: set[str] = set()
-    for i, tool in enumerate(tools):
-        param = f"tools[{i}].{name}"
-        check_name(tool.name, param)
-        if tool.name in names:
-            raise InvalidAsk(f"`{param}` is declared twice.", param=param)
-        names.add(tool.name)
-    schemas = {f"tools[{i}].{schema}": tool.parameters for i, tool in enumerate(tools)}
-    check_schemas({param: parameters for param, parameters in schemas.items() if parameters is not None})
+_MAPS: Final = frozenset({"$defs", "definitions", "dependentSchemas", "patternProperties", "properties"})
+_INTEGERS: Final = range(-(2**63), 2**64)
 
 
 def check_schemas(schemas: dict[str, JsonObject]) -> None:

@@ -17,7 +17,7 @@ from standpipe.dialects.anthropic.request import MESSAGES
 from standpipe.dialects.ollama import wire as ollama_wire
 from standpipe.dialects.ollama.request import CHAT, GENERATE
 from standpipe.dialects.openai import wire as openai_wire
-from standpipe.dialects.reading import decode, fields
+from standpipe.dialects.reading import Reader
 from standpipe.engines.pool import Pool
 from standpipe.policy.estimate import Prompts, Sizes, texts
 from standpipe.policy.terms import join
@@ -104,7 +104,7 @@ class _Name(Struct):
     name: str | None = None
 
 
-_NAME = msgspec.json.Decoder(_Name)
+_NAME = Reader(_Name)
 
 
 class OllamaModels:
@@ -123,8 +123,7 @@ class OllamaModels:
     async def show(self, exchange: Exchange) -> None:
         """A name without a tag means the tag `latest`, as with Ollama. Raises UnknownModel."""
         body = await exchange.body(_SMALL)
-        fields(body)
-        asked = decode(body, _NAME)
+        asked = _NAME.read(body)[0]
         name = asked.model or asked.name or ""
         found = next((known for known in (name, f"{name}:latest") if known in self._pool.models()), None)
         if found is None:

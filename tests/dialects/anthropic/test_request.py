@@ -2,7 +2,6 @@ from typing import Any
 
 import msgspec
 import pytest
-from hypothesis import HealthCheck, given, settings
 
 from standpipe.chat.ask import (
     Effort,
@@ -12,7 +11,6 @@ from standpipe.chat.ask import (
     OutputFormat,
     Reasoning,
     Role,
-    Sampling,
     Text,
     Tool,
     ToolCall,
@@ -21,10 +19,8 @@ from standpipe.chat.ask import (
     ToolResult,
 )
 from standpipe.chat.errors import InvalidAsk, TooLarge, Unsupported
-from standpipe.dialects.anthropic.request import IGNORED, MESSAGES, TAKEN
+from standpipe.dialects.anthropic.request import MESSAGES
 from standpipe.dialects.dialect import Parsed
-from standpipe.dialects.openai.to_engine import LLAMA, request_body
-from tests.strangers import bodies
 
 HELLO = {"role": "user", "content": "Hello!"}
 SCHEMA = {"type": "object", "properties": {"city": {"type": "string"}}}
@@ -42,32 +38,6 @@ def messages(*sent: JsonObject) -> tuple[Message, ...]:
 
 def text(said: str) -> JsonObject:
     return {"type": "text", "text": said}
-
-
-def test_one_message_and_a_limit_are_enough():
-    parsed = parse()
-    assert parsed.ask.messages == (Message(Role.USER, (Text("Hello!"),)),)
-    assert parsed.ask.sampling == Sampling(max_tokens=100)
-    assert not parsed.stream
-    assert parsed.dropped == ()
-
-
-def test_null_means_not_set():
-    names = {"container", "mcp_servers"} | TAKEN - {"messages", "max_tokens"}
-    assert parse(**dict.fromkeys(names)) == parse()
-
-
-def test_what_changes_no_answer_is_ignored_and_what_is_unknown_is_named():
-    assert parse(**dict.fromkeys(IGNORED, "x")).dropped == ()
-    assert parse(betas=["x"], grammar="root ::= x").dropped == ("betas", "grammar")
-
-
-def test_sampling_is_read_whole():
-    parsed = parse(temperature=1, top_p=0.5, top_k=40, stop_sequences=["a", "b"], stream=True, model="gpt-oss")
-    sampled = Sampling(temperature=1, top_p=0.5, top_k=40, max_tokens=100, stop=("a", "b"), tell_stop=True)
-    assert parsed.ask.sampling == sampled
-    assert parsed.ask.model == "gpt-oss"
-    assert parsed.stream
 
 
 @pytest.mark.parametrize("system", ["Be brief.\nNo jokes.", [text("Be brief."), text("No jokes.")]])
@@ -160,11 +130,6 @@ def test_the_choice_of_a_tool_is_read(choice, read, parallel):
     assert (ask.tool_choice, ask.parallel_tool_calls) == (read, parallel)
 
 
-@pytest.mark.parametrize("kind", ["auto", "none"])
-def test_a_choice_among_no_tools_is_none(kind):
-    assert parse(tool_choice={"type": kind}).ask.tool_choice is None
-
-
 def enabled(budget: int) -> JsonObject:
     return {"type": "enabled", "budget_tokens": budget}
 
@@ -198,6 +163,41 @@ def test_a_schema_for_the_answer_is_read():
     assert parse(output_config=config).ask.format == OutputFormat(FormatKind.JSON_SCHEMA, SCHEMA)
 
 
+@pytest.mark.parametrize(
+    ("block", "parts"),
+    [
+        ({"type": "thinking"}, (Reasoning(""),)),
+        ({**CALL, "name": "a b"}, (ToolCall("toolu_1", "a_b", '{"city":"Paris"}'),)),
+        ({**CALL, "name": None, "input": None}, (ToolCall("toolu_1", "unnamed", "{}"),)),
+        ({"type": "tool_use", "id": "toolu_1", "name": "f"}, (ToolCall("toolu_1", "f", "{}"),)),
+        ({**CALL, "input": '{"a": 1}'}, (ToolCall("toolu_1", "get_weather", '{"a": 1}'),)),
+        ({**CALL, "input": [1]}, (ToolCall("toolu_1", "get_weather", '{"input":"[1]"}'),)),
+        ({"type": "server_tool_use", "id": "s", "name": "web_search", "input": {}}, (Text(""),)),
+        (
+            {"type": "web_search_tool_result", "tool_use_id": "s", "content": [{"type": "web_search_result"}]},
+            (Text("[something that cannot be shown here]"),),
+        ),
+    ],
+)
+def test_what_was_said_before_is_kept_as_far_as_it_can_be(block, parts):
+    assert messages(HELLO, {"role": "assistant", "content": [block]}, HELLO)[1].parts == parts
+
+
+@pytest.mark.parametrize(
+    ("content", "read"),
+    [
+        (None, ""),
+        ([], ""),
+        ([{"type": "image", "source": {}}], "[image that cannot be shown here]"),
+        ([text("a"), {"type": "tool_reference", "tool_name": "f"}], "a\n[something that cannot be shown here]"),
+    ],
+)
+def test_the_result_of_a_tool_is_read_whatever_it_is(content, read):
+    result = {"type": "tool_result", "tool_use_id": "toolu_1", "content": content}
+    (_, _, message) = messages(HELLO, {"role": "assistant", "content": [CALL]}, {"role": "user", "content": [result]})
+    assert message.parts == (ToolResult("toolu_1", read),)
+
+
 def user(*blocks: JsonObject) -> JsonObject:
     return {"messages": [{"role": "user", "content": list(blocks)}]}
 
@@ -208,19 +208,10 @@ def assistant(*blocks: JsonObject) -> JsonObject:
 
 FAULTS = [
     ({"max_tokens": None}, "max_tokens", InvalidAsk),
-    ({"max_tokens": 0}, "max_tokens", InvalidAsk),
-    ({"max_tokens": -1}, "max_tokens", InvalidAsk),
-    ({"max_tokens": "5"}, "max_tokens", InvalidAsk),
     ({"messages": []}, "messages", InvalidAsk),
-    ({"messages": [HELLO] * 129}, "messages", InvalidAsk),
     ({"messages": [{"role": "user"}]}, "messages[0].content", InvalidAsk),
     ({"messages": [{"role": "king", "content": "x"}]}, "messages[0].role", InvalidAsk),
     ({"messages": [{"role": "tool", "content": "x"}]}, "messages[0].role", InvalidAsk),
-    ({"temperature": 1.1}, "temperature", InvalidAsk),
-    ({"temperature": -0.1}, "temperature", InvalidAsk),
-    ({"top_p": 1.1}, "top_p", InvalidAsk),
-    ({"top_k": -1}, "top_k", InvalidAsk),
-    ({"stop_sequences": ["a"] * 5}, "stop_sequences", InvalidAsk),
     ({"stop_sequences": ["a", ""]}, "stop_sequences[1]", InvalidAsk),
     ({"thinking": {"type": "deep"}}, "thinking.type", InvalidAsk),
     ({"thinking": {"type": "enabled"}}, "thinking.budget_tokens", InvalidAsk),
@@ -233,7 +224,6 @@ FAULTS = [
         "output_config.format.schema",
         Unsupported,
     ),
-    ({"tools": [WEATHER] * 33}, "tools", InvalidAsk),
     ({"tools": [WEATHER, WEATHER]}, "tools[1].name", InvalidAsk),
     ({"tools": [{**WEATHER, "name": "get weather"}]}, "tools[0].name", InvalidAsk),
     ({"tools": [{"name": "f"}]}, "tools[0].input_schema", InvalidAsk),
@@ -250,23 +240,9 @@ FAULTS = [
     (user(text("a"), {"type": "image", "source": {}}), "messages[0].content[1]", Unsupported),
     (user({"type": "document"}), "messages[0].content[0]", Unsupported),
     (user({"type": "text"}), "messages[0].content[0].text", InvalidAsk),
-    (user(CALL), "messages[0].content[0].type", InvalidAsk),
+    (user(CALL), "messages[0].content[0]", Unsupported),
     (user({"type": "tool_result"}), "messages[0].content[0].tool_use_id", InvalidAsk),
-    (
-        user({"type": "tool_result", "tool_use_id": "t", "content": [{"type": "image"}]}),
-        "messages[0].content[0].content[0]",
-        Unsupported,
-    ),
-    (assistant({"type": "thinking"}), "messages[1].content[0].thinking", InvalidAsk),
     (assistant({**CALL, "id": ""}), "messages[1].content[0].id", InvalidAsk),
-    (assistant({**CALL, "name": None}), "messages[1].content[0].name", InvalidAsk),
-    (assistant({**CALL, "name": "a b"}), "messages[1].content[0].name", InvalidAsk),
-    (assistant({**CALL, "input": "{}"}), "messages[1].content[0].input", InvalidAsk),
-    (assistant({**CALL, "input": None}), "messages[1].content[0].input", InvalidAsk),
-    (assistant({"type": "tool_use", "id": "t", "name": "f"}), "messages[1].content[0].input", InvalidAsk),
-    (assistant({"type": "server_tool_use"}), "messages[1].content[0]", Unsupported),
-    (assistant({"type": "web_search_tool_result"}), "messages[1].content[0]", Unsupported),
-    (assistant({"type": "poem"}), "messages[1].content[0].type", InvalidAsk),
 ]
 
 
@@ -288,40 +264,3 @@ def test_bytes_that_are_no_text_inside_an_input_are_a_fault_of_it():
 
 def test_a_request_to_count_tokens_needs_no_limit():
     assert MESSAGES.parse_count(msgspec.json.encode({"messages": [HELLO]})).sampling.max_tokens is None
-
-
-WHOLE: JsonObject = {
-    "max_tokens": 100,
-    "model": "gpt-oss",
-    "system": [text("Be brief.")],
-    "messages": [
-        HELLO,
-        {"role": "assistant", "content": [{"type": "thinking", "thinking": "Hm.", "signature": "s"}, text("a"), CALL]},
-        {
-            "role": "user",
-            "content": [{"type": "tool_result", "tool_use_id": "toolu_1", "content": [text("7")], "is_error": False}],
-        },
-    ],
-    "stop_sequences": ["END"],
-    "temperature": 0.5,
-    "top_k": 5,
-    "tools": [WEATHER],
-    "tool_choice": {"type": "tool", "name": "get_weather"},
-    "thinking": {"type": "enabled", "budget_tokens": 1024},
-    "output_config": {"effort": "low", "format": {"type": "json_schema", "schema": SCHEMA}},
-    "stream": True,
-}
-
-
-def test_the_whole_request_is_fine():
-    assert parse(**WHOLE).dropped == ()
-
-
-@settings(deadline=None, max_examples=400, suppress_health_check=[HealthCheck.too_slow])
-@given(bodies(WHOLE))
-def test_whatever_is_sent_can_be_given_to_an_engine_or_is_refused(body):
-    try:
-        parsed = MESSAGES.parse(body)
-    except (InvalidAsk, Unsupported, TooLarge):
-        return
-    msgspec.json.decode(msgspec.json.encode(request_body(parsed.ask, "m", extras=LLAMA)))

@@ -1,20 +1,26 @@
 """Anthropic's Messages on the wire, as types: what is read from a client, and what is written to one.
 
-What these structs do not declare is not read (`cache_control`, for one, which changes no answer). Types are checked
-here, values in `request`. Fields that a client may leave out may also be null. What is written has every field
+What these structs do not declare is not read (`cache_control`, for one, which changes no answer). Types and ranges are
+checked here. Fields that a client may leave out may also be null. What is written has every field
 that the published types require, and null where there is nothing to say. The names are Anthropic's.
 """
 
 from __future__ import annotations
 
-from msgspec import Raw, Struct
+from typing import Annotated, Literal
+
+from msgspec import Meta, Raw, Struct
 from msgspec.structs import asdict
 
 from standpipe.chat import events
 from standpipe.chat.ask import JsonObject
 from standpipe.chat.events import FinishReason
+from standpipe.dialects import bounds
 
 # Read ---------------------------------------------------------------------------------------------------------------
+
+
+ToolName = Annotated[str, Meta(pattern=r"^[A-Za-z0-9_-]{1,128}\Z", description="1 to 128 letters, digits, `_` or `-`")]
 
 
 class Block(Struct):
@@ -33,12 +39,12 @@ class Block(Struct):
 
 
 class Message(Struct):
-    role: str
-    content: str | list[Block]
+    role: Literal["user", "assistant", "system"]
+    content: str | list[Block] | None = None
 
 
 class Tool(Struct):
-    name: str
+    name: ToolName
     type: str | None = None
     description: str | None = None
     input_schema: JsonObject | None = None
@@ -46,40 +52,40 @@ class Tool(Struct):
 
 
 class ToolChoice(Struct, gc=False):
-    type: str
+    type: Literal["auto", "any", "tool", "none"]
     name: str | None = None
     disable_parallel_tool_use: bool | None = None
 
 
 class Thinking(Struct, gc=False):
-    type: str
-    budget_tokens: int | None = None
+    type: Literal["enabled", "adaptive", "disabled", "between_tools"]
+    budget_tokens: bounds.TokenLimit | None = None
     display: str | None = None
 
 
 class Format(Struct):
-    type: str
+    type: Literal["json_schema"]
     schema: JsonObject | None = None
 
 
 class OutputConfig(Struct):
-    effort: str | None = None
+    effort: Literal["low", "medium", "high", "xhigh", "max"] | None = None
     format: Format | None = None
 
 
 class Request(Struct):
     """`max_tokens` is required of a message, and has no meaning where tokens are counted."""
 
-    messages: list[Message]
-    max_tokens: int | None = None
+    messages: bounds.Messages[Message]
+    max_tokens: bounds.TokenLimit | None = None
     model: str | None = None
     system: str | list[Block] | None = None
     stream: bool | None = None
-    temperature: float | None = None
-    top_p: float | None = None
-    top_k: int | None = None
-    stop_sequences: list[str] | None = None
-    tools: list[Tool] | None = None
+    temperature: bounds.Share | None = None
+    top_p: bounds.Share | None = None
+    top_k: bounds.TopK | None = None
+    stop_sequences: bounds.Stops | None = None
+    tools: bounds.Tools[Tool] | None = None
     tool_choice: ToolChoice | None = None
     thinking: Thinking | None = None
     output_config: OutputConfig | None = None

@@ -1,7 +1,7 @@
 """Ollama's native format on the wire, as types: what is read from a client, and what is written to one.
 
-What these structs do not declare is not read: of `options`, only those that say how to sample. Types are checked here,
-values in `request`. Fields that a client may leave out may also be null. The names are Ollama's.
+What these structs do not declare is not read: of `options`, only those that say how to sample. Types are checked here.
+Fields that a client may leave out may also be null. The names are Ollama's.
 
 Which models there are is not known here. A tap knows their names and nothing of their files, so sizes are 0 and
 details empty. A digest stands for the name alone: clients insist on 64 hexadecimal digits.
@@ -12,20 +12,21 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
-from typing import Any
+from typing import Annotated, Any, Literal
 
-from msgspec import Raw, Struct
+from msgspec import Meta, Raw, Struct
 from msgspec.json import encode
 
 from standpipe.chat.ask import JsonObject, ToolCall
 from standpipe.chat.events import FinishReason, Timings, TokenLogprob, Usage
+from standpipe.dialects import bounds
 from standpipe.dialects.engine_output import as_object, is_object
 
 # Read ---------------------------------------------------------------------------------------------------------------
 
 
 class CalledFunction(Struct):
-    name: str
+    name: str | None = None
     arguments: Raw = Raw()
 
 
@@ -47,7 +48,7 @@ class Message(Struct):
 
 
 class Function(Struct):
-    name: str
+    name: bounds.Name
     description: str | None = None
     parameters: JsonObject | None = None
 
@@ -58,13 +59,15 @@ class Tool(Struct):
 
 
 class Options(Struct):
+    """Whole numbers may be spelled as any others; what is out of range is not refused here."""
+
     temperature: float | None = None
     top_p: float | None = None
-    top_k: int | None = None
+    top_k: float | None = None
     min_p: float | None = None
-    seed: int | None = None
-    num_predict: int | None = None
-    stop: str | list[str] | None = None
+    seed: int | float | None = None
+    num_predict: float | None = None
+    stop: bounds.Stop | bounds.Stops | None = None
     repeat_penalty: float | None = None
     presence_penalty: float | None = None
     frequency_penalty: float | None = None
@@ -75,17 +78,17 @@ class Request(Struct):
 
     model: str | None = None
     stream: bool | None = None
-    think: bool | str | None = None
+    think: bool | Literal["low", "medium", "high", "max"] | None = None
     format: str | JsonObject | None = None
     options: Options | None = None
     logprobs: bool | None = None
-    top_logprobs: int | None = None
+    top_logprobs: bounds.TopLogprobs | None = None
     keep_alive: Any = None
 
 
 class ChatRequest(Request):
-    messages: list[Message] | None = None
-    tools: list[Tool] | None = None
+    messages: Annotated[list[Message], Meta(max_length=bounds.MESSAGES)] | None = None
+    tools: bounds.Tools[Tool] | None = None
 
 
 class GenerateRequest(Request):

@@ -15,9 +15,8 @@ from typing import Any
 
 import msgspec
 from msgspec import UNSET, Struct, UnsetType
-from msgspec.json import Decoder
 
-from standpipe.chat.ask import Ask
+from standpipe.chat.ask import Ask, Message, Role, Text
 from standpipe.chat.errors import Failure, InvalidAsk, Unsupported
 from standpipe.chat.events import (
     Answer,
@@ -32,38 +31,24 @@ from standpipe.chat.events import (
     ToolCallDelta,
     Waiting,
 )
-from standpipe.dialects.bounds import check_range
+from standpipe.dialects import bounds
 from standpipe.dialects.dialect import Encoder, Parsed, ResponseMeta
 from standpipe.dialects.framing import quote, sse_frame
 from standpipe.dialects.openai import wire as chat
 from standpipe.dialects.openai.faults import COMPLETIONS as WORDS
 from standpipe.dialects.openai.faults import failure_body, renamed
-from standpipe.dialects.openai.request import TOP_LOGPROBS, Defaults, ask
-from standpipe.dialects.reading import decode, fields, unknown
+from standpipe.dialects.openai.request import Defaults, includes_usage, sampling, token_limit
+from standpipe.dialects.reading import Reader
 
 _DONE = sse_frame(b"[DONE]")
 
 
-class Request(Struct):
-    """What is read. The fields below `suffix` are those of Chat Completions."""
-
+class Request(chat.Sampled, kw_only=True):
     prompt: str | list[Any]
-    logprobs: int | None = None
+    logprobs: bounds.TopLogprobs | None = None
     best_of: int | None = None
     echo: bool | None = None
     suffix: str | None = None
-    model: str | None = None
-    stream: bool | None = None
-    stream_options: chat.StreamOptions | None = None
-    temperature: float | None = None
-    top_p: float | None = None
-    max_tokens: int | None = None
-    n: int | None = None
-    stop: str | list[str] | None = None
-    seed: int | None = None
-    frequency_penalty: float | None = None
-    presence_penalty: float | None = None
-    logit_bias: dict[str, float] | None = None
 
 
 class _Logprobs(Struct, frozen=True):
@@ -89,31 +74,17 @@ class _Completion(Struct, frozen=True):
     usage: chat.Usage | UnsetType = UNSET
 
 
-TAKEN = frozenset(Request.__struct_fields__)
-"""The fields that are read."""
-IGNORED = frozenset({"user"})
-"""The fields that say nothing to us, and change no answer."""
-
-_REQUEST = Decoder(Request)
-
-
 class OpenAICompletions:
     """The dialect of POST /v1/completions."""
 
     name = "openai_completions"
     stream_type = "text/event-stream"
+    reader = Reader(Request, ignored={"stream_options.include_obfuscation", "user"})
 
     def parse(self, body: bytes) -> Parsed:
         """`Parsed.echo` is whether the stream shall tell its usage."""
-        sent = fields(body)
-        request = decode(body, _REQUEST)
-        options = request.stream_options
-        return Parsed(
-            ask=_ask(request),
-            stream=bool(request.stream),
-            echo=bool(options and options.include_usage),
-            dropped=unknown(sent, TAKEN | IGNORED),
-        )
+        request, dropped = self.reader.read(body)
+        return Parsed(ask=_ask(request), stream=bool(request.stream), echo=includes_usage(request), dropped=dropped)
 
     def encoder(self, parsed: Parsed, meta: ResponseMeta) -> Encoder:
         return _Chunks(meta, include_usage=parsed.echo)
@@ -140,25 +111,17 @@ def _ask(request: Request) -> Ask:
     if request.suffix:
         raise Unsupported("`suffix` is not supported: nothing can be inserted before a text.", param="suffix")
     if request.best_of not in {None, 1}:
-        raise Unsupported("`best_of` must be 1: one ask gets one answer.", param="best_of")
-    check_range(request.logprobs, 0, TOP_LOGPROBS, "logprobs")
-    return ask(
-        chat.Request(
-            messages=[chat.Message("user", _prompt(request.prompt))],
-            model=request.model,
-            temperature=request.temperature,
-            top_p=request.top_p,
-            max_tokens=request.max_tokens,
-            n=request.n,
-            stop=request.stop,
-            seed=request.seed,
-            frequency_penalty=request.frequency_penalty,
-            presence_penalty=request.presence_penalty,
-            logit_bias=request.logit_bias,
+        raise Unsupported("`best_of` must be 1: each request gets one answer.", param="best_of")
+    return Ask(
+        messages=(Message(Role.USER, (Text(_prompt(request.prompt)),)),),
+        model=request.model or None,
+        sampling=sampling(
+            request,
+            Defaults(),
+            max_tokens=token_limit(request.max_tokens, "max_tokens"),
             logprobs=request.logprobs is not None,
             top_logprobs=request.logprobs,
         ),
-        Defaults(),
     )
 
 

@@ -9,34 +9,31 @@ from __future__ import annotations
 import base64
 import re
 import struct
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import msgspec
-from msgspec import Struct
+from msgspec import Meta, Struct
 from msgspec.json import Decoder
 
 from standpipe.chat.ask import EmbedAsk, JsonObject, Vectors
-from standpipe.chat.errors import EngineFailed, Failure, InvalidAsk, Unsupported
-from standpipe.dialects.bounds import check_count, check_range
+from standpipe.chat.errors import EngineFailed, Failure, Unsupported
+from standpipe.dialects.asks import filled
 from standpipe.dialects.engine_output import count, usage
 from standpipe.dialects.openai.faults import EMBEDDINGS as WORDS
 from standpipe.dialects.openai.faults import failure_from, renamed
-from standpipe.dialects.reading import decode, fields, unknown
+from standpipe.dialects.reading import Reader
 
-INPUTS = 128
-"""Most texts of one ask."""
-DIMENSIONS = 65_536
+INPUTS = 2048
+"""Most texts of one request."""
 
 Encoding = Literal["float", "base64"]
 
 
 class Request(Struct):
-    """What is read."""
-
-    input: str | list[Any]
+    input: str | Annotated[list[Any], Meta(min_length=1, max_length=INPUTS)]
     model: str | None = None
-    dimensions: int | None = None
-    encoding_format: str | None = None
+    dimensions: Annotated[int, Meta(ge=1, le=65_536)] | None = None
+    encoding_format: Encoding | None = None
 
 
 class ParsedEmbedding(Struct, frozen=True):
@@ -47,39 +44,24 @@ class ParsedEmbedding(Struct, frozen=True):
     dropped: tuple[str, ...] = ()
 
 
-TAKEN = frozenset(Request.__struct_fields__)
-"""The fields that are read."""
-IGNORED = frozenset({"user"})
-"""The fields that say nothing to us, and change no answer."""
-
-_REQUEST = Decoder(Request)
+READER = Reader(Request, ignored={"user"})
 
 
 def parse(body: bytes) -> ParsedEmbedding:
     """Raises InvalidAsk or Unsupported, with `param` naming the field."""
-    sent = fields(body)
-    request = decode(body, _REQUEST)
-    check_range(request.dimensions, 1, DIMENSIONS, "dimensions")
-    encoding = request.encoding_format or "float"
-    if encoding not in {"float", "base64"}:
-        raise InvalidAsk("`encoding_format` must be `float` or `base64`.", param="encoding_format")
-    return ParsedEmbedding(
-        EmbedAsk(_texts(request.input), request.model or None, request.dimensions),
-        "base64" if encoding == "base64" else "float",
-        unknown(sent, TAKEN | IGNORED),
-    )
+    request, dropped = READER.read(body)
+    ask = EmbedAsk(_texts(request.input), request.model or None, request.dimensions)
+    return ParsedEmbedding(ask, request.encoding_format or "float", dropped)
 
 
 def _texts(sent: str | list[Any]) -> tuple[str, ...]:
-    texts = [sent] if isinstance(sent, str) else sent
-    check_count(texts, 1, INPUTS, "input")
-    for i, text in enumerate(texts):
-        param = "input" if isinstance(sent, str) else f"input[{i}]"
+    if isinstance(sent, str):
+        return (filled(sent, "input"),)
+    for i, text in enumerate(sent):
         if isinstance(text, int | list):
             raise Unsupported("`input` must be text: token ids differ from model to model.", param="input")
-        if not isinstance(text, str) or not text:
-            raise InvalidAsk(f"`{param}` must be a string that is not empty.", param=param)
-    return tuple(texts)
+        filled(text if isinstance(text, str) else None, f"input[{i}]")
+    return tuple(sent)
 
 
 class _Embedding(Struct, frozen=True):

@@ -8,12 +8,9 @@ is the engine's.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Sequence
-from typing import TypeVar
 
 from msgspec import Struct
-from msgspec.json import Decoder
 
 from standpipe.chat.ask import (
     Ask,
@@ -27,55 +24,34 @@ from standpipe.chat.ask import (
     Sampling,
     Text,
     Tool,
-    ToolCall,
     ToolChoice,
     ToolMode,
     ToolResult,
 )
 from standpipe.chat.errors import Failure, InvalidAsk, Unsupported
 from standpipe.chat.events import Answer
-from standpipe.dialects.bounds import (
-    MESSAGES,
-    TOOLS,
-    check_count,
-    check_name,
-    check_range,
-    check_schemas,
-    check_tools,
+from standpipe.dialects.asks import (
+    Calls,
+    as_input,
     effort,
-    filled,
-    one_of,
+    functions,
+    now,
+    past_said,
+    past_text,
+    past_texts,
     present,
+    schema_format,
     stops,
+    texts,
+    tool_choice,
 )
 from standpipe.dialects.dialect import Encoder, Parsed, ResponseMeta
 from standpipe.dialects.openai import wire
 from standpipe.dialects.openai.answer import Chunks, whole
 from standpipe.dialects.openai.faults import failure_body
-from standpipe.dialects.reading import decode, fields, is_null, unknown
+from standpipe.dialects.reading import Reader
 
-BIASED_TOKENS = 64
-TOP_LOGPROBS = 5
-
-_INT32 = 2**31 - 1
-_INT64 = 2**63
-_TOKEN_ID = re.compile(r"[0-9]{1,9}")
-_MEDIA = frozenset(
-    f"{prefix}{medium}" for prefix in ("", "input_") for medium in ("image", "image_url", "audio", "file", "video")
-) | {"audio_url", "video_url"}
-_MODES = (ToolMode.AUTO, ToolMode.NONE, ToolMode.REQUIRED)
-_ROLES, _FORMATS = tuple(Role), tuple(FormatKind)
-_RANGES = (
-    ("temperature", 0, 2),
-    ("top_p", 0, 1),
-    ("frequency_penalty", -2, 2),
-    ("presence_penalty", -2, 2),
-    ("seed", -_INT64, _INT64 - 1),
-    ("top_logprobs", 0, TOP_LOGPROBS),
-)
 _PLAIN = OutputFormat()
-
-T = TypeVar("T")
 
 
 class Defaults(Struct, frozen=True):
@@ -86,208 +62,33 @@ class Defaults(Struct, frozen=True):
     top_p: float | None = None
 
 
-def ask(request: wire.Request, defaults: Defaults) -> Ask:
-    """Raises InvalidAsk, Unsupported or TooLarge."""
-    check_count(request.messages, 1, MESSAGES, "messages")
-    _check_outputs(request)
-    tools = _tools(request.tools) if request.tools else ()
-    return Ask(
-        messages=tuple(_message(message, f"messages[{i}]") for i, message in enumerate(request.messages)),
-        model=request.model or None,
-        sampling=_sampling(request, defaults),
-        tools=tools,
-        tool_choice=_tool_choice(request.tool_choice, tools),
-        parallel_tool_calls=request.parallel_tool_calls,
-        format=_format(request.response_format),
-        effort=effort(request.reasoning_effort, "reasoning_effort"),
-    )
-
-
-def _check_outputs(request: wire.Request) -> None:
-    if request.n not in {None, 1}:
-        raise Unsupported("`n` must be 1: one ask gets one answer.", param="n")
-    for i, modality in enumerate(request.modalities or ()):
-        if modality != "text":
-            raise Unsupported("Answers are text only: `modalities` may hold `text`.", param=f"modalities[{i}]")
-
-
-def _sampling(request: wire.Request, defaults: Defaults) -> Sampling:
-    for name, low, high in _RANGES:
-        value = getattr(request, name)
-        if value is not None:
-            check_range(value, low, high, name)
-    if request.top_logprobs and not request.logprobs:
-        raise InvalidAsk("`top_logprobs` needs `logprobs` to be true.", param="top_logprobs")
-    if request.logit_bias:
-        _check_bias(request.logit_bias)
-    older = _token_limit(request.max_tokens, "max_tokens")
-    newer = _token_limit(request.max_completion_tokens, "max_completion_tokens")
-    return Sampling(
-        temperature=defaults.temperature if request.temperature is None else request.temperature,
-        top_p=defaults.top_p if request.top_p is None else request.top_p,
-        max_tokens=older if request.max_completion_tokens is None else newer,
-        stop=stops(request.stop, "stop"),
-        seed=request.seed,
-        frequency_penalty=request.frequency_penalty,
-        presence_penalty=request.presence_penalty,
-        logit_bias=request.logit_bias or None,
-        logprobs=bool(request.logprobs),
-        top_logprobs=request.top_logprobs if request.logprobs else None,
-    )
-
-
-def _token_limit(value: int | None, param: str) -> int | None:
-    if value is None or value == -1:
-        return None
-    if not 1 <= value <= _INT32:
-        raise InvalidAsk(f"`{param}` must be at least 1, or -1 for no limit of its own.", param=param)
-    return value
-
-
-def _check_bias(bias: dict[str, float]) -> None:
-    check_count(bias, 0, BIASED_TOKENS, "logit_bias")
-    for token, value in bias.items():
-        if not _TOKEN_ID.fullmatch(token):
-            raise InvalidAsk("The keys of `logit_bias` must be token ids in decimal.", param="logit_bias")
-        check_range(value, -100, 100, "logit_bias")
-
-
-def _format(sent: wire.ResponseFormat | None) -> OutputFormat:
-    if sent is None:
-        return _PLAIN
-    kind = one_of(sent.type, _FORMATS, "response_format.type")
-    if kind is not FormatKind.JSON_SCHEMA:
-        return OutputFormat(kind)
-    param = "response_format.json_schema"
-    described = present(sent.json_schema, param)
-    check_name(described.name, f"{param}.name")
-    schema = present(described.schema, f"{param}.schema")
-    check_schemas({f"{param}.schema": schema})
-    return OutputFormat(kind, schema, described.name, described.description, described.strict)
-
-
-def _tools(sent: Sequence[wire.Tool]) -> tuple[Tool, ...]:
-    check_count(sent, 0, TOOLS, "tools")
-    functions = [_function(tool.type, tool.function, f"tools[{i}]") for i, tool in enumerate(sent)]
-    tools = tuple(Tool(one.name, one.description, one.parameters, one.strict) for one in functions)
-    check_tools(tools, "function.name", "function.parameters")
-    return tools
-
-
-def _tool_choice(sent: str | wire.NamedTool | None, tools: tuple[Tool, ...]) -> ToolChoice | None:
-    if sent is None:
-        return None
-    if isinstance(sent, str):
-        mode = one_of(sent, _MODES, "tool_choice")
-        if mode is ToolMode.REQUIRED and not tools:
-            raise InvalidAsk("`tool_choice` is `required`, but `tools` declares none.", param="tool_choice")
-        return ToolChoice(mode) if tools else None
-    name = _function(sent.type, sent.function, "tool_choice").name
-    if not any(tool.name == name for tool in tools):
-        param = "tool_choice.function.name"
-        raise InvalidAsk(f"`{param}` must be the name of a declared tool.", param=param)
-    return ToolChoice(ToolMode.NAMED, name)
-
-
-def _message(sent: wire.Message, param: str) -> Message:
-    if sent.role == "function":
-        raise Unsupported("The role `function` is not supported: use `tool`.", param=f"{param}.role")
-    role = one_of(sent.role, _ROLES, f"{param}.role")
-    if sent.name is not None:
-        check_name(sent.name, f"{param}.name")
-    match role:
-        case Role.ASSISTANT:
-            parts = tuple(_assistant_parts(sent, param))
-        case Role.TOOL:
-            parts = (_tool_result(sent, param),)
-        case Role.SYSTEM | Role.DEVELOPER | Role.USER:
-            content = sent.content
-            parts = (Text(content),) if isinstance(content, str) else tuple(_texts(content, f"{param}.content"))
-    return Message(role, parts, sent.name)
-
-
-def _assistant_parts(sent: wire.Message, param: str) -> Iterator[Part]:
-    for name in ("function_call", "audio"):
-        if getattr(sent, name) is not None:
-            raise Unsupported(f"`{param}.{name}` is not supported.", param=f"{param}.{name}")
-    reasoning = sent.reasoning or sent.reasoning_content or sent.thinking
-    if reasoning:
-        yield Reasoning(reasoning)
-    if sent.content or not (reasoning or sent.refusal or sent.tool_calls):
-        yield from _texts(sent.content, f"{param}.content", refusals=True)
-    if sent.refusal:
-        yield Refusal(sent.refusal)
-    for i, call in enumerate(sent.tool_calls or ()):
-        place = f"{param}.tool_calls[{i}]"
-        function = _function(call.type, call.function, place)
-        check_name(function.name, f"{place}.function.name")
-        yield ToolCall(filled(call.id, f"{place}.id"), function.name, function.arguments)
-
-
-def _tool_result(sent: wire.Message, param: str) -> ToolResult:
-    call_id = filled(sent.tool_call_id, f"{param}.tool_call_id")
-    return ToolResult(call_id, "\n".join(part.text for part in _texts(sent.content, f"{param}.content")))
-
-
-def _texts(content: str | list[wire.Part] | None, param: str, *, refusals: bool = False) -> Iterator[Text | Refusal]:
-    if isinstance(content, str):
-        yield Text(content)
-        return
-    if not content:
-        raise InvalidAsk(f"`{param}` must be a string, or a list of at least one text part.", param=param)
-    for i, part in enumerate(content):
-        place = f"{param}[{i}]"
-        match part.type:
-            case "text":
-                yield Text(present(part.text, f"{place}.text"))
-            case "refusal" if refusals:
-                yield Refusal(present(part.refusal, f"{place}.refusal"))
-            case medium if medium in _MEDIA:
-                raise Unsupported(f"`{place}` is of type `{medium}`, and only `text` can be read here.", param=place)
-            case _:
-                allowed = "`text` or `refusal`" if refusals else "`text`"
-                raise InvalidAsk(f"`{place}.type` must be {allowed}.", param=f"{place}.type")
-
-
-def _function(kind: str, function: T | None, param: str) -> T:
-    if kind != "function":
-        raise Unsupported(f"`{param}.type` must be `function`: other kinds are not supported.", param=f"{param}.type")
-    return present(function, f"{param}.function")
-
-
-TAKEN = frozenset(wire.Request.__struct_fields__)
-"""The fields that are read."""
-IGNORED = frozenset(
-    {
-        "metadata",
-        "prediction",
-        "prompt_cache_key",
-        "prompt_cache_options",
-        "prompt_cache_retention",
-        "safety_identifier",
-        "service_tier",
-        "store",
-        "user",
-    }
-)
-"""The fields that say nothing to us, and change no answer."""
-REFUSED = {
-    "audio": "Answers are text only.",
-    "function_call": "`function_call` is not supported: use `tool_choice`.",
-    "functions": "`functions` is not supported: use `tools`.",
-    "moderation": "Nothing is moderated here.",
-    "web_search_options": "No tools run on this server: `web_search_options` is not supported.",
-}
-"""The fields that would change an answer in a way that we cannot, with what to say."""
-
-_KNOWN = TAKEN | IGNORED | REFUSED.keys()
-_REQUEST = Decoder(wire.Request)
-
-
 class OpenAIChat:
     """The dialect, with the defaults of one of its flavours."""
 
     stream_type = "text/event-stream"
+    reader = Reader(
+        wire.Request,
+        ignored={
+            "metadata",
+            "prediction",
+            "prompt_cache_key",
+            "prompt_cache_options",
+            "prompt_cache_retention",
+            "safety_identifier",
+            "service_tier",
+            "store",
+            "stream_options.include_obfuscation",
+            "user",
+            "verbosity",
+        },
+        refused={
+            "audio": "Answers are text only.",
+            "function_call": "`function_call` is not supported: use `tool_choice`.",
+            "functions": "`functions` is not supported: use `tools`.",
+            "moderation": "Nothing is moderated here.",
+            "web_search_options": "No tools run on this server: `web_search_options` is not supported.",
+        },
+    )
 
     def __init__(self, name: str, defaults: Defaults) -> None:
         self.name = name
@@ -295,17 +96,13 @@ class OpenAIChat:
 
     def parse(self, body: bytes) -> Parsed:
         """`Parsed.echo` is whether the stream shall tell its usage."""
-        sent = fields(body)
-        for name, message in REFUSED.items():
-            if name in sent and not is_null(sent[name]):
-                raise Unsupported(message, param=name)
-        request = decode(body, _REQUEST)
-        options = request.stream_options
+        request, dropped = self.reader.read(body)
+        ask, passed_over = _ask(request, self._defaults)
         return Parsed(
-            ask=ask(request, self._defaults),
+            ask=ask,
             stream=self._defaults.stream if request.stream is None else request.stream,
-            echo=bool(options and options.include_usage),
-            dropped=unknown(sent, _KNOWN),
+            echo=includes_usage(request),
+            dropped=dropped + passed_over,
         )
 
     def encoder(self, parsed: Parsed, meta: ResponseMeta) -> Encoder:
@@ -325,3 +122,137 @@ API = OpenAIChat("api", Defaults(stream=True, temperature=0.8, top_p=0.9))
 """POST /api."""
 COMPLETIONS = OpenAIChat("openai_chat", Defaults())
 """POST /v1/chat/completions."""
+
+
+def includes_usage(request: wire.Sampled) -> bool:
+    """Whether a stream shall tell its usage."""
+    return request.stream_options is not None and bool(request.stream_options.include_usage)
+
+
+def sampling(
+    request: wire.Sampled, defaults: Defaults, *, max_tokens: int | None, logprobs: bool, top_logprobs: int | None
+) -> Sampling:
+    """How this request wants to be answered. Raises Unsupported."""
+    if request.n not in {None, 1}:
+        raise Unsupported("`n` must be 1: each request gets one answer.", param="n")
+    return Sampling(
+        temperature=defaults.temperature if request.temperature is None else request.temperature,
+        top_p=defaults.top_p if request.top_p is None else request.top_p,
+        max_tokens=max_tokens,
+        stop=stops(request.stop),
+        seed=request.seed,
+        frequency_penalty=request.frequency_penalty,
+        presence_penalty=request.presence_penalty,
+        logit_bias={str(token): bias for token, bias in (request.logit_bias or {}).items()} or None,
+        logprobs=logprobs,
+        top_logprobs=top_logprobs if logprobs else None,
+    )
+
+
+def token_limit(value: int | None, param: str) -> int | None:
+    """A limit of the client's own, None for none. Raises InvalidAsk."""
+    if value == 0:
+        raise InvalidAsk(f"`{param}` must be at least 1, or -1 for no limit of its own.", param=param)
+    return None if value == -1 else value
+
+
+def _ask(request: wire.Request, defaults: Defaults) -> tuple[Ask, tuple[str, ...]]:
+    """The ask, and the tools that no model hears of. Raises InvalidAsk, Unsupported or TooLarge."""
+    for i, modality in enumerate(request.modalities or ()):
+        if modality != "text":
+            raise Unsupported("Answers are text only: `modalities` may hold `text`.", param=f"modalities[{i}]")
+    if request.top_logprobs and not request.logprobs:
+        raise InvalidAsk("`top_logprobs` needs `logprobs` to be true.", param="top_logprobs")
+    tools, passed_over = functions(request.tools or (), _function, "function.parameters")
+    older = token_limit(request.max_tokens, "max_tokens")
+    newer = token_limit(request.max_completion_tokens, "max_completion_tokens")
+    ask = Ask(
+        messages=tuple(_messages(request.messages)),
+        model=request.model or None,
+        sampling=sampling(
+            request,
+            defaults,
+            max_tokens=older if request.max_completion_tokens is None else newer,
+            logprobs=bool(request.logprobs),
+            top_logprobs=request.top_logprobs,
+        ),
+        tools=tools,
+        tool_choice=_tool_choice(request.tool_choice, tools),
+        parallel_tool_calls=request.parallel_tool_calls,
+        format=_format(request.response_format),
+        effort=effort(request.reasoning_effort),
+    )
+    return ask, passed_over
+
+
+def _format(sent: wire.ResponseFormat | None) -> OutputFormat:
+    if sent is None:
+        return _PLAIN
+    if sent.type is FormatKind.JSON_OBJECT and sent.schema is not None:
+        return schema_format(sent.schema, "response_format.schema")
+    if sent.type is not FormatKind.JSON_SCHEMA:
+        return OutputFormat(sent.type)
+    form = present(sent.json_schema, "response_format.json_schema")
+    return schema_format(
+        form.schema,
+        "response_format.json_schema.schema",
+        name=form.name,
+        description=form.description,
+        strict=form.strict,
+    )
+
+
+def _function(sent: wire.Tool, path: str) -> Tool | None:
+    if sent.type != "function":
+        return None
+    function = present(sent.function, f"{path}.function")
+    return Tool(function.name, function.description, function.parameters, function.strict)
+
+
+def _tool_choice(sent: str | wire.NamedTool | None, tools: Sequence[Tool]) -> ToolChoice | None:
+    if sent is None:
+        return None
+    if isinstance(sent, str):
+        return tool_choice(ToolMode(sent), tools, "tool_choice")
+    if sent.type != "function":
+        raise Unsupported(
+            "`tool_choice.type` must be `function`: other kinds are not supported.", param="tool_choice.type"
+        )
+    function = present(sent.function, "tool_choice.function")
+    return tool_choice(ToolMode.NAMED, tools, "tool_choice.function.name", function.name)
+
+
+def _messages(sent: Sequence[wire.Message]) -> Iterator[Message]:
+    end_of_past = now([message.role == "assistant" for message in sent])
+    calls = Calls()
+    for i, message in enumerate(sent):
+        content = message.content
+        match message.role:
+            case "assistant":
+                calls.turn()
+                parts = tuple(_assistant_parts(message, calls))
+                yield Message(Role.ASSISTANT, parts or (Text(""),), message.name)
+            case "tool" | "function":
+                call_id = calls.answered(message.tool_call_id, message.name, f"messages[{i}].tool_call_id")
+                yield Message(Role.TOOL, (ToolResult(call_id, past_text(content)),))
+            case role if isinstance(content, str):
+                yield Message(Role(role), (Text(content),), message.name)
+            case role if i < end_of_past:
+                yield Message(Role(role), past_said(content), message.name)
+            case role:
+                yield Message(Role(role), tuple(texts(content, f"messages[{i}].content")), message.name)
+
+
+def _assistant_parts(sent: wire.Message, calls: Calls) -> Iterator[Part]:
+    if reasoning := sent.reasoning or sent.reasoning_content or sent.thinking:
+        yield Reasoning(reasoning)
+    yield from (part for part in past_texts(sent.content) if part.text)
+    if sent.refusal:
+        yield Refusal(sent.refusal)
+    for call in sent.tool_calls or ():
+        if call.function is not None:
+            yield calls.made(call.id, call.function.name, call.function.arguments or "")
+        elif call.custom is not None:
+            yield calls.made(call.id, call.custom.name, as_input(call.custom.input))
+    if sent.function_call is not None:
+        yield calls.made(None, sent.function_call.name, sent.function_call.arguments or "")

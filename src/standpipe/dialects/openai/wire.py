@@ -1,58 +1,74 @@
 """OpenAI's Chat Completions on the wire, as types: what is read from a client, and what is written to one.
 
-What these structs do not declare is not read. Types are checked here, values in `request`. Fields that a client may
-leave out may also be null, because many clients spell "not set" that way. The names are OpenAI's.
+What these structs do not declare is not read. Types and ranges are checked here. Fields that a client may leave out may
+also be null, because many clients spell "not set" that way. The names are OpenAI's. Which models there are is not known
+here.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Annotated, Literal
 
-from msgspec import UNSET, Struct, UnsetType
+from msgspec import UNSET, Meta, Struct, UnsetType
 from msgspec.json import encode
 
 from standpipe.chat import events
-from standpipe.chat.ask import JsonObject
+from standpipe.chat.ask import FormatKind, JsonObject
+from standpipe.dialects import bounds
+from standpipe.dialects.asks import EffortName, Part
+
+Speaker = Annotated[
+    str,
+    Meta(
+        pattern=r"^[^\s<|\\/>]{1,64}\Z", description=r"1 to 64 characters other than spaces, `<`, `>`, `|`, `/` and `\`"
+    ),
+]
+"""The name of who speaks, by OpenAI's own rule."""
+MaxTokens = Annotated[int, Meta(ge=-1, description="at least 1, or -1 for no limit of its own")]
+LogitBias = Annotated[
+    dict[Annotated[int, Meta(ge=0, le=999_999_999)], Annotated[float, Meta(ge=-100, le=100)]], Meta(max_length=64)
+]
+"""By the ids of tokens."""
 
 # Read ---------------------------------------------------------------------------------------------------------------
 
 
-class Part(Struct, gc=False):
-    type: str
-    text: str | None = None
-    refusal: str | None = None
-
-
 class CalledFunction(Struct, gc=False):
-    name: str
-    arguments: str
+    name: str | None = None
+    arguments: str | None = None
+
+
+class CustomCall(Struct, gc=False):
+    name: str | None = None
+    input: str | None = None
 
 
 class Call(Struct):
-    id: str
-    type: str = "function"
+    """Of a function, or of a custom tool, which takes one text."""
+
+    id: str | None = None
     function: CalledFunction | None = None
+    custom: CustomCall | None = None
 
 
 class Message(Struct):
-    """Of any role: which fields count is the role's business."""
+    """Of any role: which fields count is the role's business. `function` and `function_call` are the older way."""
 
-    role: str
+    role: Literal["system", "developer", "user", "assistant", "tool", "function"]
     content: str | list[Part] | None = None
-    name: str | None = None
+    name: Speaker | None = None
     refusal: str | None = None
     reasoning: str | None = None
     reasoning_content: str | None = None
     thinking: str | None = None
     tool_calls: list[Call] | None = None
     tool_call_id: str | None = None
-    function_call: Any = None
-    audio: Any = None
+    function_call: CalledFunction | None = None
 
 
 class Function(Struct):
-    name: str
+    name: bounds.Name
     description: str | None = None
     parameters: JsonObject | None = None
     strict: bool | None = None
@@ -73,43 +89,51 @@ class NamedTool(Struct):
 
 
 class JsonSchema(Struct):
-    name: str
+    name: bounds.Name | None = None
     schema: JsonObject | None = None
     description: str | None = None
     strict: bool | None = None
 
 
 class ResponseFormat(Struct):
-    type: str
+    """`schema` is llama.cpp's and Together's way to ask for a schema: beside the type `json_object`."""
+
+    type: FormatKind
     json_schema: JsonSchema | None = None
+    schema: JsonObject | None = None
 
 
 class StreamOptions(Struct, gc=False):
     include_usage: bool | None = None
 
 
-class Request(Struct):
-    messages: list[Message]
+class Sampled(Struct):
+    """What Chat Completions and Completions have in common."""
+
     model: str | None = None
     stream: bool | None = None
     stream_options: StreamOptions | None = None
-    temperature: float | None = None
-    top_p: float | None = None
-    max_tokens: int | None = None
-    max_completion_tokens: int | None = None
+    temperature: bounds.Temperature | None = None
+    top_p: bounds.Share | None = None
+    max_tokens: MaxTokens | None = None
     n: int | None = None
-    stop: str | list[str] | None = None
-    seed: int | None = None
-    frequency_penalty: float | None = None
-    presence_penalty: float | None = None
-    logit_bias: dict[str, float] | None = None
+    stop: bounds.Stop | bounds.Stops | None = None
+    seed: bounds.Seed | None = None
+    frequency_penalty: bounds.Penalty | None = None
+    presence_penalty: bounds.Penalty | None = None
+    logit_bias: LogitBias | None = None
+
+
+class Request(Sampled, kw_only=True):
+    messages: bounds.Messages[Message]
+    max_completion_tokens: MaxTokens | None = None
     logprobs: bool | None = None
-    top_logprobs: int | None = None
-    tools: list[Tool] | None = None
-    tool_choice: str | NamedTool | None = None
+    top_logprobs: bounds.TopLogprobs | None = None
+    tools: bounds.Tools[Tool] | None = None
+    tool_choice: Literal["auto", "none", "required"] | NamedTool | None = None
     parallel_tool_calls: bool | None = None
     response_format: ResponseFormat | None = None
-    reasoning_effort: str | None = None
+    reasoning_effort: EffortName | None = None
     modalities: list[str] | None = None
 
 

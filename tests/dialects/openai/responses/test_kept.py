@@ -5,6 +5,7 @@ import pytest
 
 from standpipe.chat.ask import Message, Reasoning, Role, Text, ToolCall, ToolResult
 from standpipe.chat.errors import InvalidAsk, PreviousNotFound
+from standpipe.dialects.bounds import MESSAGES
 from standpipe.dialects.dialect import Parsed
 from standpipe.dialects.openai.responses.kept import Turn, joined, not_found, pack, previous, unpack
 from standpipe.dialects.openai.responses.request import OpenAIResponses
@@ -50,7 +51,7 @@ def test_what_is_kept_has_its_own_id_and_says_so():
 
 
 def test_a_conversation_is_bounded():
-    long = Turn(b"{}", EARLIER.messages * 256)
+    long = Turn(b"{}", EARLIER.messages * (MESSAGES // 2))
     with pytest.raises(InvalidAsk) as caught:
         joined(parse(previous_response_id="resp_1"), long, "x", keep)
     assert caught.value.param == "previous_response_id"

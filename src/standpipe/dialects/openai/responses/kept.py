@@ -14,6 +14,7 @@ from msgspec.structs import replace
 
 from standpipe.chat.ask import Message
 from standpipe.chat.errors import InvalidAsk, PreviousNotFound
+from standpipe.dialects.bounds import MESSAGES
 from standpipe.dialects.dialect import Parsed
 from standpipe.dialects.openai.responses import wire
 
@@ -72,8 +73,8 @@ def joined(parsed: Parsed, earlier: Turn | None, token: str, keeper: Keeper) -> 
     if earlier is not None:
         own = bool(echo.outline.instructions)
         ask = replace(ask, messages=(*ask.messages[:own], *earlier.messages, *ask.messages[own:]))
-        if len(ask.messages) > wire.ITEMS:
-            message = f"The conversation has more than {wire.ITEMS} messages by now."
+        if len(ask.messages) > MESSAGES:
+            message = f"The conversation has more than {MESSAGES} messages by now."
             raise InvalidAsk(message, param="previous_response_id")
     if echo.keep:
         echo = replace(echo, outline=replace(echo.outline, id=f"resp_{token}", store=True), keeper=keeper)

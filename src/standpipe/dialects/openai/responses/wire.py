@@ -1,64 +1,77 @@
 """OpenAI's Responses on the wire, as types: what is read from a client, and what is written to one.
 
-What these structs do not declare is not read. Types are checked here, values in `request`. Fields that a client may
+What these structs do not declare is not read. Types and ranges are checked here. Fields that a client may
 leave out may also be null. What is written has every field that the published schema requires, and null where there is
 nothing to say. The names are OpenAI's.
 """
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any, Literal
 
-from msgspec import UNSET, Struct, UnsetType
+from msgspec import UNSET, Meta, Struct, UnsetType
 
 from standpipe.chat import events
-from standpipe.chat.ask import JsonObject
-
-ITEMS = 512
-"""Most items of one ask, and most messages of a kept conversation with it."""
+from standpipe.chat.ask import FormatKind, JsonObject
+from standpipe.dialects import bounds
+from standpipe.dialects.asks import EffortName, Part
 
 # Read ---------------------------------------------------------------------------------------------------------------
 
-
-class Part(Struct, gc=False):
-    type: str
-    text: str | None = None
-    refusal: str | None = None
+Metadata = Annotated[
+    dict[Annotated[str, Meta(max_length=64)], Annotated[str, Meta(max_length=512)]], Meta(max_length=16)
+]
+Includable = Literal[
+    "code_interpreter_call.outputs",
+    "computer_call_output.output.image_url",
+    "file_search_call.results",
+    "message.input_image.image_url",
+    "message.output_text.logprobs",
+    "reasoning.encrypted_content",
+    "web_search_call.action.sources",
+    "web_search_call.results",
+]
+"""What `include` may name. Most of it concerns tools that there are none of here, and so adds nothing."""
 
 
 class Item(Struct):
     """Of any type: which fields count is the type's business."""
 
     type: str | None = None
-    role: str | None = None
+    role: Literal["user", "assistant", "system", "developer"] | None = None
     content: str | list[Part] | None = None
     summary: list[Part] | None = None
+    id: str | None = None
     call_id: str | None = None
     name: str | None = None
     arguments: str | None = None
-    output: str | list[Part] | None = None
+    input: str | None = None
+    output: str | list[Part] | Part | None = None
 
 
 class Tool(Struct):
     type: str
-    name: str | None = None
+    name: bounds.Name | None = None
     description: str | None = None
     parameters: JsonObject | None = None
     strict: bool | None = None
 
 
-class ChosenTool(Struct):
-    """`mode` and `tools` are those of the type `allowed_tools`."""
-
+class AllowedTool(Struct):
     type: str
     name: str | None = None
-    mode: str | None = None
-    tools: list[ChosenTool] | None = None
+
+
+class ChosenTool(AllowedTool):
+    """`mode` and `tools` are those of the type `allowed_tools`."""
+
+    mode: Literal["auto", "required"] | None = None
+    tools: bounds.Tools[AllowedTool] | None = None
 
 
 class Format(Struct):
-    type: str
-    name: str | None = None
+    type: FormatKind
+    name: bounds.Name | None = None
     schema: JsonObject | None = None
     description: str | None = None
     strict: bool | None = None
@@ -69,29 +82,29 @@ class Text(Struct):
 
 
 class Reasoning(Struct, gc=False):
-    effort: str | None = None
+    effort: EffortName | None = None
 
 
 class Request(Struct):
-    input: str | list[Item]
+    input: str | bounds.Messages[Item]
     instructions: str | None = None
     model: str | None = None
     stream: bool | None = None
     store: bool | None = None
     previous_response_id: str | None = None
     background: bool | None = None
-    include: list[str] | None = None
-    max_output_tokens: int | None = None
-    metadata: dict[str, str] | None = None
+    include: list[Includable] | None = None
+    max_output_tokens: bounds.TokenLimit | None = None
+    metadata: Metadata | None = None
     parallel_tool_calls: bool | None = None
     reasoning: Reasoning | None = None
-    temperature: float | None = None
+    temperature: bounds.Temperature | None = None
     text: Text | None = None
-    tool_choice: str | ChosenTool | None = None
-    tools: list[Tool] | None = None
-    top_logprobs: int | None = None
-    top_p: float | None = None
-    truncation: str | None = None
+    tool_choice: Literal["auto", "none", "required"] | ChosenTool | None = None
+    tools: bounds.Tools[Tool] | None = None
+    top_logprobs: bounds.TopLogprobs | None = None
+    top_p: bounds.Share | None = None
+    truncation: Literal["auto", "disabled"] | None = None
 
 
 # Written ------------------------------------------------------------------------------------------------------------

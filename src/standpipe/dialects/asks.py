@@ -1,0 +1,303 @@
+"""What the readers of all dialects share: from typed requests to the vocabulary of an ask.
+
+Types and ranges were checked by the decoder (`reading`); here is what depends on more than one field: that something is
+there, that a chosen tool was declared, that a schema fits its bounds. Every function takes the field as the client
+spelled it, and raises a failure that names it. It knows no format.
+
+The past is read kindly, and only the new is judged: an agent sends its whole conversation each time, so whatever was
+once in it, however odd, would otherwise be refused for ever.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Final, Literal, Protocol, TypeVar
+
+import msgspec
+from msgspec import Raw, Struct
+
+from standpipe.chat.ask import (
+    Effort,
+    FormatKind,
+    JsonObject,
+    OutputFormat,
+    Refusal,
+    Text,
+    Tool,
+    ToolCall,
+    ToolChoice,
+    ToolMode,
+)
+from standpipe.chat.errors import InvalidAsk, Unsupported
+from standpipe.dialects.bounds import check_schemas
+from standpipe.dialects.reading import whole
+
+EffortName = Literal["none", "minimal", "low", "medium", "high", "xhigh", "max"]
+"""OpenAI's names of efforts."""
+
+T = TypeVar("T")
+
+_BEYOND_HIGH: Final = frozenset({"xhigh", "max"})
+_NOT_IN_NAMES: Final = re.compile(r"[^A-Za-z0-9_-]")
+_MEDIUM: Final = re.compile(r"image|audio|video|file|document|screenshot")
+_WORD: Final = re.compile(r"[a-z0-9_]{1,40}")
+
+
+class Part(Struct, gc=False):
+    """One part of what a message says, as OpenAI spells it."""
+
+    type: str
+    text: str | None = None
+    refusal: str | None = None
+
+
+class _Typed(Protocol):
+    @property
+    def type(self) -> str | None: ...
+
+
+S = TypeVar("S", bound=_Typed)
+
+
+class _Said(Protocol):
+    @property
+    def type(self) -> str: ...
+    @property
+    def text(self) -> str | None: ...
+
+
+def present(value: T | None, param: str) -> T:
+    """The value of a field that must be set. Raises InvalidAsk."""
+    if value is None:
+        raise InvalidAsk(f"`{param}` is missing.", param=param)
+    return value
+
+
+def filled(value: str | None, param: str) -> str:
+    """The text of a field that must say something. Raises InvalidAsk."""
+    if not value:
+        raise InvalidAsk(f"`{param}` must be a string that is not empty.", param=param)
+    return value
+
+
+def chosen(word: str, words: Mapping[str, T], param: str) -> T:
+    """What a client's word means. Raises InvalidAsk."""
+    if word not in words:
+        raise InvalidAsk(f"`{param}` must be one of {', '.join(f'`{known}`' for known in words)}.", param=param)
+    return words[word]
+
+
+def plain(word: str) -> str:
+    """A client's word as it may stand in a sentence: strangers' texts are not repeated."""
+    return f"`{word}`" if _WORD.fullmatch(word) else "a word"
+
+
+def stops(sent: str | Sequence[str] | None) -> tuple[str, ...]:
+    """The stop strings: one alone, or a list."""
+    return (sent,) if isinstance(sent, str) else tuple(sent or ())
+
+
+def effort(name: EffortName | None) -> Effort | None:
+    """The effort of this name; what no model here knows is the most that they do."""
+    return None if name is None else Effort.HIGH if name in _BEYOND_HIGH else Effort(name)
+
+
+# Tools and formats --------------------------------------------------------------------------------------------------
+
+
+def functions(
+    sent: Sequence[S], read: Callable[[S, str], Tool | None], schema: str
+) -> tuple[tuple[Tool, ...], tuple[str, ...]]:
+    """The functions among declared tools, and the places of the other tools, which no model here hears of.
+
+    Agents declare tools of a server's own (a search, a sandbox) whether or not anybody wants them, and work without
+    where functions stand beside them. Alone, such a tool is what the answer is about, and is refused.
+
+    Args:
+        sent: the tools as they were declared.
+        read: makes a function of a tool in a place, None of what is no function.
+        schema: the field of a tool in which a function's schema stands; its name stands beside that.
+
+    Raises InvalidAsk, Unsupported or TooLarge.
+    """
+    tools: dict[str, Tool] = {}
+    others: list[str] = []
+    schemas: dict[str, JsonObject] = {}
+    for i, one in enumerate(sent):
+        path = f"tools[{i}]"
+        tool = read(one, path)
+        if tool is None:
+            others.append(path)
+            continue
+        if tool.name in tools:
+            param = f"{path}.{schema.rpartition('.')[0]}".rstrip(".") + ".name"
+            raise InvalidAsk(f"`{param}` is declared twice.", param=param)
+        tools[tool.name] = tool
+        if tool.parameters is not None:
+            schemas[f"{path}.{schema}"] = tool.parameters
+    if others and not tools:
+        param, first = f"{others[0]}.type", sent[0].type
+        raise Unsupported(f"`{param}` is {plain(first or '')}, but only functions are served here.", param=param)
+    check_schemas(schemas)
+    return tuple(tools.values()), tuple(others)
+
+
+def tool_choice(mode: ToolMode, tools: Sequence[Tool], param: str, name: str | None = None) -> ToolChoice | None:
+    """The choice among these tools; None where there is nothing to choose.
+
+    `param` is where the client spelled the mode, or the name where that is chosen. Raises InvalidAsk.
+    """
+    if mode is ToolMode.NAMED and all(tool.name != name for tool in tools):
+        raise InvalidAsk(f"`{param}` must be the name of a declared tool.", param=param)
+    if mode is ToolMode.REQUIRED and not tools:
+        raise InvalidAsk(f"`{param}` asks for a call, but `tools` declares no function.", param=param)
+    return ToolChoice(mode, name) if tools else None
+
+
+def schema_format(
+    schema: JsonObject | None,
+    param: str,
+    *,
+    name: str | None = None,
+    description: str | None = None,
+    strict: bool | None = None,
+) -> OutputFormat:
+    """An answer by this schema, which stands in `param`. Raises InvalidAsk, Unsupported or TooLarge."""
+    schema = present(schema, param)
+    check_schemas({param: schema})
+    return OutputFormat(FormatKind.JSON_SCHEMA, schema, name, description, strict)
+
+
+# What was said ------------------------------------------------------------------------------------------------------
+
+
+def now(spoken: Sequence[bool]) -> int:
+    """Where the past ends: after the assistant's last turn that something follows. One that nothing follows is a
+    beginning for the answer to go on from.
+
+    `spoken` is, for every message, whether it is the assistant's.
+    """
+    end = len(spoken)
+    while end and spoken[end - 1]:
+        end -= 1
+    while end and not spoken[end - 1]:
+        end -= 1
+    return end
+
+
+def texts(content: str | Sequence[_Said] | None, param: str, kinds: Sequence[str] = ("text",)) -> Iterator[Text]:
+    """The parts of what is said now. `kinds` are the types of parts that are text; the first is named in faults.
+
+    Raises InvalidAsk or Unsupported.
+    """
+    if isinstance(content, str):
+        yield Text(content)
+        return
+    if not content:
+        raise InvalidAsk(f"`{param}` must be a string, or a list of at least one part.", param=param)
+    for i, part in enumerate(content):
+        yield Text(text_of(part, f"{param}[{i}]", kinds))
+
+
+def text_of(part: _Said, path: str, kinds: Sequence[str] = ("text",)) -> str:
+    """What one part says now. Raises as `texts`."""
+    if part.type in kinds:
+        return present(part.text, f"{path}.text")
+    if _WORD.fullmatch(part.type):
+        raise Unsupported(f"`{path}` is of type `{part.type}`, and only text can be read here.", param=path)
+    raise InvalidAsk(f"`{path}.type` must be `{kinds[0]}`.", param=f"{path}.type")
+
+
+def past_texts(content: str | Sequence[_Said] | None) -> Iterator[Text | Refusal]:
+    """The parts of what was said before, whatever they were: of a picture there are words, of nothing there is none."""
+    if isinstance(content, str):
+        yield Text(content)
+        return
+    for part in content or ():
+        if isinstance(part, Part) and part.refusal is not None:
+            yield Refusal(part.refusal)
+        elif part.text is not None:
+            yield Text(part.text)
+        else:
+            medium = _MEDIUM.search(part.type)
+            yield Text(f"[{medium[0] if medium else 'something'} that cannot be shown here]")
+
+
+def past_said(content: str | Sequence[_Said] | None) -> tuple[Text, ...]:
+    """The same as the parts of a message that has nothing but text."""
+    return tuple(Text(part.text) for part in past_texts(content)) or (Text(""),)
+
+
+def past_text(content: str | Sequence[_Said] | None) -> str:
+    """The same as one text, of what is no message of its own: the result of a tool."""
+    return "\n".join(part.text for part in past_texts(content))
+
+
+def past_call(call_id: str, name: str | None, arguments: str) -> ToolCall:
+    """A call that was made. A name that no tool can have is written as one."""
+    if "\\ud" in arguments or "\\uD" in arguments:
+        arguments = whole(arguments.encode()).decode()
+    return ToolCall(call_id, _NOT_IN_NAMES.sub("_", name or "")[:128] or "unnamed", arguments)
+
+
+def as_input(text: str | None) -> str:
+    """The arguments of a call with one text, as custom tools have it, for a function."""
+    return msgspec.json.encode({"input": text or ""}).decode()
+
+
+def object_text(sent: Raw, param: str) -> str:
+    """The JSON text of a past call's arguments, where they are an object. No arguments are an empty one.
+
+    Raises InvalidAsk for what is not UTF-8, which undecoded JSON may hold.
+    """
+    try:
+        text = bytes(sent).decode().strip()
+    except UnicodeDecodeError:
+        raise InvalidAsk(f"`{param}` is not UTF-8.", param=param) from None
+    if text.startswith('"'):  # the arguments as a text, as other formats have them
+        text = msgspec.json.decode(text, type=str).strip()
+    if text in {"", "null"}:
+        return "{}"
+    return text if text.startswith("{") else as_input(text)
+
+
+class Calls:
+    """The calls of a conversation, read in order, and which of them have no result yet.
+
+    Where calls have no ids, or clients lose them, a result finds its call by the tool's name or by its place.
+    """
+
+    __slots__ = ("_made", "_open")
+
+    def __init__(self) -> None:
+        self._made = 0
+        self._open: list[ToolCall] = []
+
+    def turn(self) -> None:
+        """Another turn of the assistant begins: what was open has no result."""
+        self._open = []
+
+    def made(self, call_id: str | None, name: str | None, arguments: str) -> ToolCall:
+        """A call that was made. A name that no tool can have is written as one."""
+        self._made += 1
+        call = past_call(call_id or f"call_no_{self._made}", name, arguments)
+        self._open.append(call)
+        return call
+
+    def answered(self, call_id: str | None, name: str | None, param: str) -> str:
+        """The id of the call that a result is of: the one it names, the first of its tool, or the first.
+
+        Raises InvalidAsk where there is none, blaming `param`.
+        """
+        if call_id:
+            found = [call for call in self._open if call.id == call_id]
+        else:
+            found = [call for call in self._open if call.name == name] or self._open
+        if found:
+            answered = found[0]
+            self._open.remove(answered)
+            return answered.id
+        if call_id:
+            return call_id
+        raise InvalidAsk(f"`{param}` is the result of a tool that no message before it calls.", param=param)
