@@ -71,7 +71,8 @@ class Format(NamedTuple):
     schema: Callable[[JsonObject], JsonObject] | None = None
 
     def parse(self, **body: Any) -> Parsed:
-        return self.dialect.parse(msgspec.json.encode({**self.hello, **body}))
+        parsed: Parsed = self.dialect.parse(msgspec.json.encode({**self.hello, **body}))
+        return parsed
 
     def tools(self, *tools: Tool) -> JsonObject:
         assert self.tool is not None

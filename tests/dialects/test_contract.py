@@ -117,12 +117,14 @@ def test_every_range_of_a_type_is_held_and_told(one: Format):
 
 
 def ranges(kind: Any) -> Iterator[tuple[str, Any, Any]]:
-    for field in inspect.type_info(kind).fields:
+    info = inspect.type_info(kind)
+    assert isinstance(info, inspect.StructType)
+    for field in info.fields:
         members = field.type.types if isinstance(field.type, inspect.UnionType) else (field.type,)
         for member in members:
-            info = member.type if isinstance(member, inspect.Metadata) else member
-            if isinstance(info, inspect.IntType | inspect.FloatType) and info.ge is not None:
-                yield field.name, info.ge, info.le
+            number = member.type if isinstance(member, inspect.Metadata) else member
+            if isinstance(number, inspect.IntType | inspect.FloatType) and number.ge is not None:
+                yield field.name, number.ge, number.le
 
 
 @each()

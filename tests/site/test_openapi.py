@@ -124,3 +124,14 @@ def test_an_error_has_the_shape_that_is_described():
         return await tap.ask(temperature=9)
 
     msgspec.json.decode(with_tap(scene).body, type=Error)
+
+
+def test_ranges_and_counts_are_told_as_the_types_have_them():
+    document, _, _ = served()
+    ask = document["components"]["schemas"]["Ask"]["properties"]
+    assert ask["temperature"] == {"type": ["number", "null"], "minimum": 0, "maximum": 2, "default": 0.8}
+    assert ask["max_tokens"]["minimum"] == -1
+    assert ask["messages"]["minItems"] == 1
+    assert ask["tool_choice"]["anyOf"][-2:] == [{"enum": ["auto", "none", "required"]}, {"type": "null"}]
+    tool = document["components"]["schemas"]["ChatFunction"]["properties"]
+    assert tool["name"]["pattern"].startswith("^[A-Za-z0-9_-]{1,64}$")

@@ -51,7 +51,7 @@ TokenLimit = Annotated[int, Meta(ge=1)]
 
 Stop = Annotated[str, Meta(min_length=1, max_length=STOP_CHARACTERS)]
 Stops = Annotated[list[Stop], Meta(max_length=STOPS)]
-Name = Annotated[str, Meta(pattern=r"^[A-Za-z0-9_-]{1,64}\Z", description="1 to 64 letters, digits, `_` or `-`")]
+Name = Annotated[str, Meta(pattern=r"^[A-Za-z0-9_-]{1,64}$(?!\n)", description="1 to 64 letters, digits, `_` or `-`")]
 """Of a tool or a schema: it ends up in prompts and grammars."""
 
 T = TypeVar("T")

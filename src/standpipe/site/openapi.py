@@ -256,17 +256,6 @@ OPERATIONS: Mapping[str, Mapping[str, Operation]] = {
 }
 """Every operation that there can be."""
 
-_NOTES: dict[str, Schema] = {
-    "messages": {"minItems": 1, "maxItems": 128},
-    "temperature": {"minimum": 0, "maximum": 2},
-    "top_p": {"minimum": 0, "maximum": 1},
-    "max_tokens": {"minimum": -1, "description": "-1 is no limit of your own; the operator's cap applies."},
-    "frequency_penalty": {"minimum": -2, "maximum": 2},
-    "presence_penalty": {"minimum": -2, "maximum": 2},
-    "top_logprobs": {"minimum": 0, "maximum": 5},
-    "reasoning_effort": {"enum": ["none", "minimal", "low", "medium", "high", None]},
-    "n": {"const": 1},
-}
 _DEFAULTS: dict[str, Any] = {"stream": True, "temperature": 0.8, "top_p": 0.9, "max_tokens": -1}
 """Of POST /api."""
 
@@ -327,10 +316,9 @@ def document(facts: Facts, paths: Iterable[str], sample: Callable[[str], tuple[s
 
 def _ask(request: Schema) -> Schema:
     """POST /api takes a chat completion with defaults of its own."""
-    properties = {name: {**schema, **_NOTES.get(name, {})} for name, schema in request["properties"].items()}
-    for name, default in _DEFAULTS.items():
-        properties[name]["default"] = default
-    return {**request, "properties": properties}
+    properties = request["properties"]
+    defaults = {name: {**properties[name], "default": default} for name, default in _DEFAULTS.items()}
+    return {**request, "properties": {**properties, **defaults}}
 
 
 def _operation(
@@ -391,21 +379,24 @@ class Schemas:
 
     def _of(self, info: inspect.Type, prefix: str) -> Schema:
         match info:
+            case inspect.Metadata():
+                return {**self._of(info.type, prefix), **(info.extra_json_schema or {})}
             case inspect.StructType():
                 return self._struct(info, prefix)
             case inspect.UnionType():
                 return self._union(info, prefix)
             case inspect.CollectionType():
-                return {"type": "array", "items": self._of(info.item_type, prefix)}
+                return {"type": "array", "items": self._of(info.item_type, prefix), **_bounds(info, "Items")}
             case inspect.DictType():
-                return {"type": "object", "additionalProperties": self._of(info.value_type, prefix)}
+                values = self._of(info.value_type, prefix)
+                return {"type": "object", "additionalProperties": values, **_bounds(info, "Properties")}
             case inspect.LiteralType():
                 return {"enum": list(info.values)}
             case inspect.EnumType():
                 return {"enum": [member.value for member in info.cls]}
         for plain, name in _PLAIN.items():
             if isinstance(info, plain):
-                return {"type": name}
+                return {"type": name, **_bounds(info, "Length")}
         return {}  # anything: Any, and JSON that is passed on as it came
 
     def _struct(self, info: inspect.StructType, prefix: str) -> Schema:
@@ -432,11 +423,18 @@ class Schemas:
         members = [member for member in info.types if not isinstance(member, inspect.NoneType)]
         schemas = [self._of(member, prefix) for member in members]
         null = len(members) < len(info.types)
-        if len(schemas) == 1 and list(schemas[0]) == ["type"] and null:
-            return {"type": [schemas[0]["type"], "null"]}
+        if len(schemas) == 1 and null and "type" in schemas[0]:
+            return {**schemas[0], "type": [schemas[0]["type"], "null"]}
         if null:
             schemas.append({"type": "null"})
         return schemas[0] if len(schemas) == 1 else {"anyOf": schemas}
+
+
+def _bounds(info: Any, length: str) -> Schema:
+    """What a type says of its values, in the words of JSON Schema; `length` is what is counted of them."""
+    words = {"ge": "minimum", "le": "maximum", "pattern": "pattern"}
+    words |= {"min_length": f"min{length}", "max_length": f"max{length}"}
+    return {word: value for name, word in words.items() if (value := getattr(info, name, None)) is not None}
 
 
 _PLAIN: dict[type[inspect.Type], str] = {

@@ -20,7 +20,9 @@ from standpipe.dialects import bounds
 # Read ---------------------------------------------------------------------------------------------------------------
 
 
-ToolName = Annotated[str, Meta(pattern=r"^[A-Za-z0-9_-]{1,128}\Z", description="1 to 128 letters, digits, `_` or `-`")]
+ToolName = Annotated[
+    str, Meta(pattern=r"^[A-Za-z0-9_-]{1,128}$(?!\n)", description="1 to 128 letters, digits, `_` or `-`")
+]
 
 
 class Block(Struct):

@@ -21,7 +21,8 @@ from standpipe.dialects.asks import EffortName, Part
 Speaker = Annotated[
     str,
     Meta(
-        pattern=r"^[^\s<|\\/>]{1,64}\Z", description=r"1 to 64 characters other than spaces, `<`, `>`, `|`, `/` and `\`"
+        pattern=r"^[^\s<|\\/>]{1,64}$(?!\n)",
+        description=r"1 to 64 characters other than spaces, `<`, `>`, `|`, `/` and `\`",
     ),
 ]
 """The name of who speaks, by OpenAI's own rule."""
