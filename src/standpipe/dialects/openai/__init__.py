@@ -6,7 +6,8 @@
 * `responses/`: the Responses format, which has types and a stream of its own
 * `wire`: types of Chat Completions, and what its siblings take from them
 * `faults`: failures in OpenAI's shape: ours to a client, an engine's to ours
-* `to_engine`, `from_engine`, `calls`: the same format towards an engine, as engines really speak it
+* `to_engine`: an ask to the body of a request to an engine
+* `from_engine`: an engine's answer to events, of `engine_frames` as engines really send them, with `calls` put in order
 
 Knows no other dialect, and nothing of who asks or who answers.
 """
