@@ -184,7 +184,7 @@ class Settings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
         str,
         _meta(
             "public address, shown on the pages; empty means the first of hosts, or where it listens",
-            pattern=r"^(https?://[^\s/<>\"']+/?)?$",
+            pattern=r"^(https?://[^\s/<>\"']+(/[^\s<>\"'?#]*)?)?$",
             title="an address such as https://chat.example.org",
         ),
     ] = ""
@@ -198,6 +198,10 @@ class Settings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
             title="a colour such as #0b7494",
         ),
     ] = "#0b7494"
+    frame_ancestors: Annotated[
+        tuple[str, ...],
+        _meta("sites that may show the pages in a frame: none, self, * or https://..., as in CSP's frame-ancestors"),
+    ] = ("none",)
     contact: Annotated[
         str, _meta("contact for privacy questions: a mail address, a link or a sentence", max_length=300)
     ] = ""

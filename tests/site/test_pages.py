@@ -57,10 +57,11 @@ def test_what_a_page_loads_is_there(path):
     async def scene():
         async with Tap() as tap:
             page = (await tap.send("GET", path)).body.decode()
-            found = re.findall(r'(?:src|href)="(/[^"#]*)"', page)
+            found = re.findall(r'(?:src|href)="(?!https?:)([^"#]+)"', page)
             assert len(found) > 5
             for target in set(found):
-                assert (await tap.send("GET", target)).status == 200, target
+                assert target.startswith("./"), f"{target} leads elsewhere behind a proxy that serves us below a path"
+                assert (await tap.send("GET", target[1:])).status == 200, target
 
     run(scene())
 
@@ -69,7 +70,7 @@ def test_assets_may_be_kept_for_ever_under_their_own_name_only():
     async def scene():
         async with Tap() as tap:
             page = (await tap.send("GET", "/")).body.decode()
-            [path] = re.findall(r'href="(/assets/\w+/css/base.css)"', page)
+            [path] = re.findall(r'href="\.(/assets/\w+/css/base.css)"', page)
             kept = await tap.send("GET", path)
             other = await tap.send("GET", "/assets/older/css/base.css")
             assert "immutable" in kept.headers["cache-control"]
@@ -104,6 +105,76 @@ def test_what_can_be_packed_is_packed_for_those_who_ask():
     assert packed.headers["vary"] == "accept-encoding"
     assert "content-encoding" not in visit("/", {"accept-encoding": "gzip;q=0, br"}).headers
     assert "content-encoding" not in visit("/og.png", {"accept-encoding": "gzip"}).headers
+
+
+BROWSER = {"accept": "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8"}
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status", "root"),
+    [
+        ("GET", "/nowhere", 404, "./"),
+        ("GET", "/a/deep/place", 404, "../../"),
+        ("POST", "/chat", 405, "./"),
+        ("GET", "/assets/x/nothing.js", 404, "../../"),
+    ],
+)
+def test_browsers_get_a_page_for_what_is_not_there_and_programs_get_json(method, path, status, root):
+    page = visit(path, BROWSER, method)
+    assert (page.status, page.headers["content-type"]) == (status, "text/html; charset=utf-8")
+    assert f'href="{root}chat"' in page.body.decode()
+    assert "script-src 'self'" in page.headers["content-security-policy"]
+    program = visit(path, {"accept": "*/*"}, method)
+    assert (program.status, program.json["error"]["code"]) == (
+        status,
+        (page.headers.get("allow") and "method_not_allowed") or "not_found",
+    )
+    assert page.headers.get("allow") == program.headers.get("allow")
+
+
+def test_the_paths_of_the_api_answer_browsers_in_json_too():
+    assert visit("/v1/models/none", BROWSER).json["error"]["code"] == "model_not_found"
+
+
+def test_a_bug_is_a_page_with_the_id_that_the_operator_needs():
+    async def scene():
+        async with Tap() as tap:
+            tap.app.board.status = None
+            reply = await tap.send("GET", "/status", headers=BROWSER)
+            assert reply.status == 500
+            assert reply.headers["x-request-id"] in reply.body.decode()
+
+    run(scene())
+
+
+def test_a_page_has_one_address():
+    reply = visit("/chat/")
+    assert (reply.status, reply.headers["location"]) == (308, "../chat")
+
+
+def test_pages_may_be_framed_where_the_operator_says_so():
+    policy = visit("/chat", frame_ancestors=("self", "https://huggingface.co")).headers["content-security-policy"]
+    assert "frame-ancestors 'self' https://huggingface.co;" in policy
+    with pytest.raises(SettingsError, match="frame_ancestors"):
+        Tap(frame_ancestors=("https://x; script-src *",))
+
+
+def test_an_address_below_a_path_is_the_operators():
+    page = body("/", public_url="https://example.org/chat/")
+    assert "https://example.org/chat/api" in page
+    assert '<link rel="canonical" href="https://example.org/chat/">' in page
+
+
+def test_files_carry_no_headers_that_only_an_api_needs():
+    async def scene():
+        async with Tap() as tap:
+            page = (await tap.send("GET", "/")).body.decode()
+            path = re.findall(r'href="\.(/assets/\w+/css/base.css)"', page)[0]
+            reply = await tap.send("GET", path)
+            assert not [name for name in reply.headers if name.startswith("access-control")]
+            assert reply.headers["x-content-type-options"] == "nosniff"
+
+    run(scene())
 
 
 def test_the_operators_words_are_escaped():

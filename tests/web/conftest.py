@@ -9,8 +9,12 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from threading import Thread
 from typing import Any
+from urllib.error import HTTPError
+from urllib.request import Request, urlopen
 
 import pytest
 
@@ -140,6 +144,49 @@ def serving() -> Iterator[Callable[..., Server]]:
         server.process.terminate()
     for server in servers.values():
         server.close()
+
+
+@pytest.fixture
+def behind() -> Iterator[Callable[[str, str], str]]:
+    """A proxy that serves a server below a path, and says nothing of it: gives its address."""
+    running: list[ThreadingHTTPServer] = []
+
+    def start(upstream: str, prefix: str) -> str:
+        class Handler(BaseHTTPRequestHandler):
+            def do_GET(self) -> None:
+                if not self.path.startswith(prefix + "/"):
+                    self.send_error(404)
+                    return
+                body = self.rfile.read(int(self.headers.get("content-length") or 0)) or None
+                headers = {"Content-Type": "application/json", "Accept": self.headers.get("accept", "*/*")}
+                request = Request(upstream + self.path[len(prefix) :], body, headers, method=self.command)
+                try:
+                    answer = urlopen(request, timeout=30)
+                except HTTPError as error:
+                    answer = error
+                self.send_response(answer.status)
+                for name, value in answer.headers.items():
+                    if name.lower() not in {"connection", "transfer-encoding", "date"}:
+                        self.send_header(name, value)
+                self.end_headers()
+                while piece := answer.read1(65_536):
+                    self.wfile.write(piece)
+                    self.wfile.flush()
+
+            do_POST = do_GET  # noqa: N815  # as the base class names them
+
+            def log_message(self, *_: Any) -> None:
+                pass
+
+        server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        Thread(target=server.serve_forever, daemon=True).start()
+        running.append(server)
+        return f"http://127.0.0.1:{server.server_port}{prefix}"
+
+    yield start
+    for server in running:
+        server.shutdown()
+        server.server_close()
 
 
 @pytest.fixture

@@ -77,6 +77,7 @@ def test_the_status_page_is_live(visit, quick):
     page = one.open("/status")
     expect(page.locator("#headline")).to_have_text("Standpipe is up")
     expect(page.locator("figure")).to_have_count(5)
+    expect(page.locator("figure small").first).to_contain_text("peak")
     before = page.locator("#rows tr").first.inner_text()
     other = visit(quick)
     other.open()
@@ -107,3 +108,52 @@ def test_pages_fit_any_window_and_name_their_controls(visit, quick, path):
     )
     assert unnamed == []
     assert page.evaluate("document.documentElement.lang") == "en"
+
+
+SHIFTS = """new PerformanceObserver((list) => {
+  window.shifted ??= 0;
+  for (const entry of list.getEntries()) if (!entry.hadRecentInput) window.shifted += entry.value;
+}).observe({ type: 'layout-shift', buffered: true })"""
+
+
+@pytest.mark.parametrize("width", [1280, 390])
+@pytest.mark.parametrize("path", ["/", "/status", "/privacy", "/chat"])
+def test_nothing_moves_while_a_page_comes(visit, quick, path, width):
+    one = visit(quick, viewport={"width": width, "height": 844})
+    one.context.add_init_script(SHIFTS)
+    page = one.open(path)
+    page.wait_for_timeout(1500)  # for scripts and what they fetch: there is no event for "nothing more will move"
+    assert page.evaluate("window.shifted ?? 0") < 0.1
+
+
+def test_a_page_for_what_is_not_there_leads_on(visit, quick):
+    one = visit(quick)
+    page = one.page
+    page.goto(one.url + "/a/deep/place")
+    expect(page.get_by_role("heading", level=1)).to_have_text("Page not found")
+    page.get_by_role("link", name="Open the chat").click()
+    page.wait_for_selector(".live .dot[data-up]")
+    assert page.url == one.url + "/chat"
+
+
+def test_every_page_works_below_a_path(visit, quick, behind):
+    """A proxy that serves us below a path needs to tell us nothing."""
+    one = visit(quick, permissions=["clipboard-read", "clipboard-write"])
+    one.url = behind(quick.url, "/any/prefix")
+    page = one.open("/")
+    page.get_by_role("button", name="Run").click()
+    expect(page.locator(".output .told")).to_contain_text("tokens/s")
+    page.locator("[data-copy-shown]").first.click()
+    assert page.evaluate("navigator.clipboard.readText()").startswith(f"curl {one.url}/api")
+    page.get_by_role("link", name="Status").first.click()
+    expect(page.locator("#headline")).to_have_text("Standpipe is up")
+    expect(page.locator("figure small").first).to_contain_text("peak")
+    page.get_by_role("link", name="Chat", exact=True).click()
+    page.wait_for_selector(".live .dot[data-up]")
+    one.ask("Hello")
+    page.click("[aria-label=API]")
+    expect(page.locator("#copy-as-code")).to_contain_text(f"{one.url}/api")
+    page.goto(one.url + "/nowhere")
+    page.get_by_role("link", name="Docs").click()
+    expect(page.get_by_role("heading", level=1)).to_have_text("Standpipe")
+    assert page.url == one.url + "/"

@@ -102,6 +102,7 @@ class App:
         self.pages = Pages(settings, address, self.pool, self.board)
         operators = admin.routes(self.pool, self.admission, self.metrics, self.board)
         self.guard = self._front(self._routes(settings), self._door(settings))
+        self.guard.page = self.pages.fail
         self.admin = self._front(operators, _operators_door(settings))
 
     def apply(self, settings: Settings) -> None:
@@ -120,6 +121,7 @@ class App:
         self.admission.most = settings.streams
         self.admission.resize(self.pool.slots)
         self.guard.routes, self.guard.door = self._routes(settings), self._door(settings)
+        self.guard.page = pages.fail
         self.admin.door = _operators_door(settings)
         self.admission.dispatch()
 

@@ -33,6 +33,8 @@ _REFUSALS: dict[int, type[Failure]] = {408: TooSlow, 413: TooLarge, 429: PaceExc
 
 _HEADER_NAMES = re.compile(r"[A-Za-z0-9_-]+(?:\s*,\s*[A-Za-z0-9_-]+){0,63}")
 
+_API = re.compile(r"/(v1|api)(/|$)")
+
 Handler = Callable[[Exchange], Awaitable[None]]
 
 
@@ -97,12 +99,15 @@ class Front:
         door: Door,
         new_id: Callable[[], str],
         on_bug: Callable[[str, BaseException], None],
+        page: Callable[[Failure, Exchange], None] | None = None,
     ) -> None:
-        """`on_bug` gets a request id and the exception that nobody expected. `routes` and `door` may be replaced."""
+        """`on_bug` gets a request id and the exception that nobody expected, `page` answers a browser's failure with a
+        page. `routes`, `door` and `page` may be replaced."""
         self.routes = routes
         self.door = door
         self._new_id = new_id
         self._on_bug = on_bug
+        self.page = page
 
     async def __call__(self, request: Request, reply: Reply) -> None:
         exchange = Exchange(request, reply, self._new_id(), CLOSED)
@@ -117,10 +122,20 @@ class Front:
             else:
                 await route.handler(request.method)(exchange)
         except Failure as failure:
-            exchange.fail(failure, route.dialect if route else None)
+            self._fail(exchange, failure, route)
         except Exception as error:  # noqa: BLE001 - the outermost wall: every bug is logged once, here
             self._on_bug(exchange.id, error)
-            exchange.fail(bug(exchange.id), route.dialect if route else None)
+            self._fail(exchange, bug(exchange.id), route)
+
+    def _fail(self, exchange: Exchange, failure: Failure, route: Route | None) -> None:
+        """A page for somebody who looks at one in a browser, and JSON for programs."""
+        dialect = None if route is None else route.dialect
+        request = exchange.request
+        looks = (request.headers.get(b"accept") or "").startswith("text/html") and not _API.match(request.path)
+        if self.page is None or dialect is not None or not looks or exchange.reply.started:
+            exchange.fail(failure, dialect)
+        else:
+            self.page(failure, exchange)
 
     def refuse(self, status: int, reason: str) -> Refusal:
         """The answer to somebody whom the shell turns away before there is a request."""

@@ -1,8 +1,9 @@
 """Assets: the files of the site, read once from the package, and how they are sent.
 
-Everything has an ETag and, where it pays, a gzip form. Scripts and styles live under a folder that is named after
-their contents, so that browsers may keep them for ever; under any other name they are served too, but not kept, because
-a page that was open before an upgrade may still ask for them. Knows nothing of what is on the pages.
+Everything has an ETag and, where it pays, a form in gzip, or in brotli if that module is installed. Scripts and styles
+live under a folder that is named after their contents, so that browsers may keep them for ever; under any other name
+they are served too, but not kept, because a page that was open before an upgrade may still ask for them. Knows nothing
+of what is on the pages.
 """
 
 from __future__ import annotations
@@ -11,10 +12,11 @@ import gzip
 import hashlib
 import posixpath
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import cache
 from importlib import resources
 from importlib.resources.abc import Traversable
+from importlib.util import find_spec
 
 from standpipe.chat.errors import NotFound
 from standpipe.serve.exchange import Exchange, Header
@@ -46,26 +48,46 @@ class Content:
         self.data = data
         self.kind = kind
         self._tag = hashlib.blake2s(data, digest_size=12).hexdigest()
-        self._gzip: bytes | None = None
+        self._small: dict[str, bytes] = {}
 
     def send(self, exchange: Exchange, *headers: Header) -> None:
         """Answer with it, or tell that the client has it."""
         asked = exchange.request.headers
-        small = self.kind not in _PACKED and _accepts_gzip(asked.get(b"accept-encoding") or "")
-        tag = f'"{self._tag}{"-gz" if small else ""}"'
+        coding = None if self.kind in _PACKED else _coding(asked.get(b"accept-encoding") or "")
+        tag = f'"{self._tag}{f"-{coding}" if coding else ""}"'
         headers = (*headers, (b"etag", tag.encode()), (b"vary", b"accept-encoding"))
         if tag in (asked.get(b"if-none-match") or ""):
             exchange.send_empty(304, headers)
-        elif small:
-            if self._gzip is None:
-                self._gzip = gzip.compress(self.data, mtime=0)
-            exchange.send(200, self._gzip, _TYPES[self.kind], ((b"content-encoding", b"gzip"), *headers))
+        elif coding:
+            if coding not in self._small:
+                self._small[coding] = _CODINGS[coding](self.data)
+            exchange.send(
+                200, self._small[coding], _TYPES[self.kind], ((b"content-encoding", coding.encode()), *headers)
+            )
         else:
             exchange.send(200, self.data, _TYPES[self.kind], headers)
 
 
-def _accepts_gzip(header: str) -> bool:
-    return re.search(r"\bgzip\b(?!\s*;\s*q=0(?:\.0*)?\s*(?:,|$))", header) is not None
+def _brotli(data: bytes) -> bytes:
+    import brotli  # noqa: PLC0415  # where it is installed
+
+    small: bytes = brotli.compress(data)
+    return small
+
+
+_CODINGS: dict[str, Callable[[bytes], bytes]] = {"gzip": lambda data: gzip.compress(data, mtime=0)}
+if find_spec("brotli") is not None:
+    _CODINGS = {"br": _brotli, **_CODINGS}
+
+
+def _coding(header: str) -> str | None:
+    """The best form that a client takes."""
+    refused = r"(?!\s*;\s*q=0(?:\.0*)?\s*(?:,|$))"
+    return next((coding for coding in _CODINGS if re.search(rf"\b{coding}\b{refused}", header)), None)
+
+
+_OURS: tuple[Header, ...] = ((b"x-content-type-options", b"nosniff"),)
+"""What files carry instead of what every answer carries: they are for our own pages, and there are many of them."""
 
 
 class File:
@@ -75,6 +97,7 @@ class File:
         self._content = content
 
     async def __call__(self, exchange: Exchange) -> None:
+        exchange.common = _OURS
         self._content.send(exchange, (b"cache-control", b"public, max-age=86400"))
 
 
@@ -94,6 +117,7 @@ class Assets:
         content = self._files.get(name)
         if content is None:
             raise NotFound("Not found.")
+        exchange.common = _OURS
         content.send(exchange, _KEPT if tag == self.tag else FRESH)
 
 

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import html
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 import msgspec
 
 from standpipe import __version__
+from standpipe.chat.errors import Failure
 from standpipe.engines.pool import Pool
-from standpipe.serve.exchange import Exchange, Header
+from standpipe.serve.exchange import Exchange, Header, failure_headers
 from standpipe.serve.front import Route
 from standpipe.settings import Settings, SettingsError
 from standpipe.site import documents, openapi, status, theme
@@ -24,38 +25,49 @@ from standpipe.site.status import StatusBoard
 
 _POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; font-src 'self'; connect-src 'self'; "
-    "manifest-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'; "
+    "manifest-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors {}; "
     "require-trusted-types-for 'script'; trusted-types {}"
 )
-"""Only scripts of ours, none inline; and of texts, only the two libraries that are trusted to may make HTML."""
+"""Only scripts of ours, none inline; and of texts, only the two libraries that are trusted to may make HTML, and the
+chat page's one worker."""
+_FRAME_ANCESTOR = re.compile(r"none|self|\*|https?://[A-Za-z0-9.*-]+(:[0-9]+)?")
+_TRUSTED = "lit-html dompurify standpipe"
 
-POLICY = _POLICY.format("'none'").encode()
-CHAT_POLICY = _POLICY.format("lit-html dompurify standpipe").encode()
 
-
-def page_headers(policy: bytes = POLICY) -> tuple[Header, ...]:
-    """What every page of ours carries."""
+def page_headers(settings: Settings, trusted: str = "'none'") -> tuple[Header, ...]:
+    """What every page of ours carries. `trusted` are the names that may make HTML on it."""
+    frames = " ".join(f"'{word}'" if word in {"none", "self"} else word for word in settings.frame_ancestors)
     return (
         FRESH,
-        (b"content-security-policy", policy),
+        (b"content-security-policy", _POLICY.format(frames or "'none'", trusted).encode()),
         (b"cross-origin-opener-policy", b"same-origin"),
         (b"permissions-policy", b"camera=(), microphone=(), geolocation=()"),
     )
+
+
+def _rooted(page: str, root: str = "./") -> str:
+    """A page whose own addresses, written from the root in templates and texts, lead there from where the page lies:
+    a proxy may have put all of it below any path, and need not tell."""
+    return re.sub(r'(\s(?:href|src)=")/(?!/)', rf"\g<1>{root}", page)
 
 
 class Made:
     """The handler of something that is made of the facts, and kept until they change."""
 
     def __init__(
-        self, make: Callable[[Facts], str], kind: str, facts: Callable[[], Facts], policy: bytes = POLICY
+        self, make: Callable[[Facts], str], kind: str, facts: Callable[[], Facts], headers: Sequence[Header] = (FRESH,)
     ) -> None:
         self._make = make
         self._kind = kind
         self._facts = facts
-        self._headers = page_headers(policy) if kind == "html" else (FRESH,)
+        self._headers = headers
         self._made: tuple[Facts, Content] | None = None
 
     async def __call__(self, exchange: Exchange) -> None:
+        path = exchange.request.path
+        if len(path) > 1 and path.endswith("/"):  # addresses on the page would lead elsewhere
+            exchange.send(308, b"", b"text/plain", ((b"location", b"../" + path.strip("/").encode()),))
+            return
         facts = self._facts()
         if self._made is None or self._made[0] != facts:
             self._made = facts, Content(self._make(facts).encode(), self._kind)
@@ -74,6 +86,8 @@ _LOGO = (
     '<path class="water" d="M17 14.6c1.5 2 2.2 3.2 2.2 4.2a2.2 2.2 0 0 1-4.4 0c0-1 .7-2.2 2.2-4.2z"/></svg>'
 )
 
+
+_TITLES = {403: "Forbidden", 404: "Page not found", 405: "Not supported", 429: "Too many requests", 503: "At capacity"}
 
 _STATE = (
     '<p class="state" id="state"><span class="dot"></span> <span data-model></span> <span data-line></span> '
@@ -97,6 +111,11 @@ class Pages:
             self._links = links(settings.links)
         except ValueError as error:
             raise SettingsError(f"links: {error}") from error
+        wrong = next((word for word in settings.frame_ancestors if not _FRAME_ANCESTOR.fullmatch(word)), None)
+        if wrong is not None:
+            raise SettingsError(
+                f"frame_ancestors: {wrong!r} is not none, self, * or an origin such as https://example.org"
+            )
         styles = Content(theme.css(settings.accent).encode(), "css")
         self._assets = Assets({**files("css"), **files("js"), **files("vendor"), "theme.css": styles})
 
@@ -115,7 +134,7 @@ class Pages:
             "/openapi.json": (self._openapi, "json"),
         }
         routes = {
-            path: Route({"GET": Made(make, kind, self._facts, CHAT_POLICY if path == "/chat" else POLICY)})
+            path: Route({"GET": Made(make, kind, self._facts, self._headers(path, kind))})
             for path, (make, kind) in made.items()
         }
         routes["/status"] = Route({"GET": self._status})
@@ -126,6 +145,27 @@ class Pages:
             routes[f"/{name.removeprefix('files/')}"] = Route({"GET": File(content)})
         routes["/assets/*"] = Route({"GET": self._assets})
         return routes
+
+    def _headers(self, path: str, kind: str) -> tuple[Header, ...]:
+        if kind != "html":
+            return (FRESH,)
+        return page_headers(self._settings, _TRUSTED) if path == "/chat" else page_headers(self._settings)
+
+    def fail(self, failure: Failure, exchange: Exchange) -> None:
+        """Answer people, whose browser asked for something that is not there or does not work, with a page."""
+        values = {
+            "title": _TITLES.get(failure.status, "Something went wrong"),
+            "message": failure.message,
+            "status": str(failure.status),
+            "id": exchange.id,
+        }
+        page = self.shell(
+            self._facts(), exchange.request.path, "docs", title=f"{values['title']} · {self._settings.name}",
+            description=failure.message, body=_fill(text("pages/failure.html"), values), twin="/index.md",
+        )  # fmt: skip
+        content = _rooted(page, "../" * (exchange.request.path.count("/") - 1) or "./").encode()
+        headers = (*failure_headers(failure), *page_headers(self._settings))
+        exchange.send(failure.status, content, b"text/html; charset=utf-8", headers)
 
     def shell(self, facts: Facts, path: str, sheet: str, *, title: str, description: str, body: str, twin: str) -> str:
         """A page in the frame that all pages but the chat have."""
@@ -169,7 +209,7 @@ class Pages:
         )
         title = document.title if path == "/" else f"{document.title} · {facts.name}"
         twin = "/index.md" if path == "/" else f"{path}.md"
-        return self.shell(facts, path, "docs", title=title, description=description, body=body, twin=twin)
+        return _rooted(self.shell(facts, path, "docs", title=title, description=description, body=body, twin=twin))
 
     def _index(self, facts: Facts) -> str:
         return self._document(facts, "/", "pages/index.md", summary(facts))
@@ -196,7 +236,7 @@ class Pages:
             body=_fill(text("pages/status.html"), status.places(self._board.status())),
             twin="/status.md",
         )
-        Content(page.encode(), "html").send(exchange, *page_headers())
+        Content(_rooted(page).encode(), "html").send(exchange, *page_headers(self._settings))
 
     async def _status_twin(self, exchange: Exchange) -> None:
         Content(status.to_markdown(self._board.status()).encode(), "md").send(exchange, FRESH)
@@ -210,9 +250,8 @@ class Pages:
 
     def _chat(self, facts: Facts) -> str:
         values = self._values(facts, "/chat", f"Chat · {facts.name}", summary(facts))
-        return _fill(
-            text("pages/chat.html"), {**values, "welcome": facts.settings.welcome, "preload": self._preload("chat")}
-        )
+        more = {"welcome": facts.settings.welcome, "preload": self._preload("chat")}
+        return _rooted(_fill(text("pages/chat.html"), values | more))
 
     def _preload(self, script: str) -> str:
         """What a page's script imports, told at once, so that it is not found out one file after the other."""

@@ -3,6 +3,7 @@
 import { html, nothing } from '../../vendor/lit-html/lit-html.js';
 import { KINDS, sample } from '../api/samples.js';
 import { icon } from '../page/icons.js';
+import { api } from '../page/live.js';
 import { count } from '../page/words.js';
 import { DEFAULTS, PARAMETERS, request } from './conversation.js';
 import { path } from './tree.js';
@@ -76,7 +77,7 @@ export function asked(state) {
 }
 
 function wire(state, act) {
-  const where = { address: location.origin, model: state.tap?.model ?? 'default' };
+  const where = { address: api('.').replace(/\/$/, ''), model: state.tap?.model ?? 'default' };
   const kind = KINDS.some(({ id }) => id === state.language) ? state.language : 'curl';
   const code = sample(kind, asked(state), where);
   return html`

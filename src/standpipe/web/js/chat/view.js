@@ -28,7 +28,7 @@ function history(state, act, page) {
   const midnight = new Date(state.now).setHours(0, 0, 0, 0);
   return html`<aside class="history" aria-label="Conversations" ?data-open=${state.drawer} ?inert=${page.narrow() && !state.drawer}>
       <div class="history-head">
-        <a class="brand" href="/">${page.logo()}<span>${page.name}</span></a>
+        <a class="brand" href="./">${page.logo()}<span>${page.name}</span></a>
         <button type="button" class="tool only-narrow" aria-label="Close the list" @click=${() => act.show({ drawer: false })}>${icon('close')}</button>
       </div>
       <button type="button" class="new" @click=${act.fresh}>${icon('plus')}<span>New chat</span></button>
@@ -42,7 +42,7 @@ function history(state, act, page) {
         <button type="button" class="quiet small" @click=${pick}>Import</button>
         <input type="file" hidden id="import" accept="application/json,.json" @change=${act.import}>
         <button type="button" class="quiet small" ?disabled=${!state.list.length} @click=${() => act.show({ question: true })}>Delete all</button>
-        <nav class="elsewhere" aria-label="Pages"><a href="/">Documentation</a><a href="/status">Status</a><a href="/privacy">Privacy</a></nav>
+        <nav class="elsewhere" aria-label="Pages"><a href="./">Documentation</a><a href="status">Status</a><a href="privacy">Privacy</a></nav>
       </div>
     </aside>
     <div class="veil only-narrow" ?hidden=${!state.drawer} @click=${() => act.show({ drawer: false })}></div>`;

@@ -1,6 +1,6 @@
-// The documentation, made lively: tabs, copies, runs, the state of the tap, and where the reader is.
+// The documentation, made lively: tabs, copies, runs, the state of the server, and where the reader is.
 
-import { copyButtons, watch } from '../page/live.js';
+import { api, copyButtons, watch } from '../page/live.js';
 import { tabs } from './samples.js';
 
 const narrow = matchMedia('(max-width: 62rem)');
@@ -8,11 +8,12 @@ const narrow = matchMedia('(max-width: 62rem)');
 /** Commands that work when pasted: with the address under which this page was really reached. */
 function address() {
   const told = document.body.dataset.address;
-  if (told === location.origin) return;
+  const here = api('.').replace(/\/$/, '');
+  if (told === here) return;
   const walk = document.createTreeWalker(document.getElementById('content'), NodeFilter.SHOW_TEXT);
   while (walk.nextNode()) {
     const node = walk.currentNode;
-    if (node.data.includes(told)) node.data = node.data.replaceAll(told, location.origin);
+    if (node.data.includes(told)) node.data = node.data.replaceAll(told, here);
   }
 }
 
@@ -35,6 +36,7 @@ function contents() {
   const fit = () => list.toggleAttribute('open', !narrow.matches);
   narrow.addEventListener('change', fit);
   fit();
+  list.dataset.live = '';
   list.addEventListener('click', (event) => {
     if (narrow.matches && event.target.closest('a')) list.removeAttribute('open');
   });
@@ -48,6 +50,7 @@ function contents() {
   mark();
 }
 
+document.documentElement.dataset.started = '';
 address();
 tabs(document.querySelectorAll('.samples'));
 copyButtons();

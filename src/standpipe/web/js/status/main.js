@@ -2,16 +2,16 @@
 
 import { api, copyButtons, watch } from '../page/live.js';
 import { count, decimal, seconds } from '../page/words.js';
-import { bars, ceiling, curve, HEIGHT, WIDTH } from './chart.js';
+import { bars, ceiling, curve } from './chart.js';
 
 const wait = (value) => seconds(value * 1000);
 const FORMS = { count, decimal, seconds: wait };
 const CHARTS = [
-  { name: 'Requests per minute', of: 'minute_requests', kind: 'bars', word: count },
-  { name: 'Tokens per second', of: 'minute_tokens', kind: 'curve', word: decimal },
-  { name: '95th percentile wait', of: 'minute_wait', kind: 'curve', word: wait },
-  { name: 'Longest queue', of: 'minute_queue', kind: 'bars', word: count },
-  { name: 'Rejected', of: 'minute_rejected', kind: 'bars', word: count },
+  { of: 'minute_requests', kind: 'bars', word: count },
+  { of: 'minute_tokens', kind: 'curve', word: decimal },
+  { of: 'minute_wait', kind: 'curve', word: wait },
+  { of: 'minute_queue', kind: 'bars', word: count },
+  { of: 'minute_rejected', kind: 'bars', word: count },
 ];
 
 const id = (name) => document.getElementById(name);
@@ -30,7 +30,6 @@ function show(told) {
   }
   id('engines').replaceChildren(...told.engines.map(engine));
   for (const chart of CHARTS) draw(chart, told.hour[chart.of]);
-  id('charts').hidden = false;
 }
 
 function head(up, word, reason, name) {
@@ -54,14 +53,11 @@ function engine({ name, up, busy, slots }) {
   return item;
 }
 
-const SVG = 'http://www.w3.org/2000/svg';
-const figures = new Map();
-
-/** One chart: made once, then only its paths and words change. */
-function draw({ name, of, kind, word }, values) {
+/** One chart: the page has it empty, so that nothing moves when numbers come; only its paths and words change. */
+function draw({ of, kind, word }, values) {
   const top = ceiling(values);
-  const figure = figures.get(of) ?? make(name, of);
-  const [area, line] = figure.paths;
+  const figure = id(of);
+  const [area, line] = figure.querySelectorAll('path');
   if (kind === 'bars') area.setAttribute('d', bars(values, top));
   else {
     const paths = curve(values, top);
@@ -69,44 +65,11 @@ function draw({ name, of, kind, word }, values) {
     line.setAttribute('d', paths.line);
   }
   area.classList.toggle('solid', kind === 'bars');
-  figure.top.textContent = word(top);
+  figure.querySelector('.top-mark').textContent = word(top);
   const known = values.filter((value) => value !== null);
-  const most = known.length ? Math.max(...known) : null;
-  figure.now.textContent = most === null ? 'no data yet' : `peak ${word(most)}`;
-  figure.svg.setAttribute('aria-label', `${name} over the last hour: ${figure.now.textContent}`);
-}
-
-function make(name, of) {
-  const around = document.createElement('figure');
-  const caption = document.createElement('figcaption');
-  const title = document.createElement('span');
-  title.textContent = name;
-  const now = document.createElement('small');
-  caption.append(title, now);
-  const svg = document.createElementNS(SVG, 'svg');
-  svg.setAttribute('viewBox', `0 0 ${WIDTH} ${HEIGHT}`);
-  svg.setAttribute('preserveAspectRatio', 'none');
-  svg.setAttribute('role', 'img');
-  const paths = ['area', 'line'].map((kind) => {
-    const path = document.createElementNS(SVG, 'path');
-    path.setAttribute('class', kind);
-    path.setAttribute('vector-effect', 'non-scaling-stroke');
-    svg.append(path);
-    return path;
-  });
-  const top = document.createElement('span');
-  top.className = 'top-mark';
-  const times = document.createElement('div');
-  times.className = 'times';
-  for (const text of ['1 hour ago', 'now']) times.append(Object.assign(document.createElement('span'), { textContent: text }));
-  const plot = document.createElement('div');
-  plot.className = 'plot';
-  plot.append(svg, top);
-  around.append(caption, plot, times);
-  id('charts').append(around);
-  const made = { svg, paths, top, now };
-  figures.set(of, made);
-  return made;
+  const now = known.length ? `peak ${word(Math.max(...known))}` : 'no data yet';
+  figure.querySelector('small').textContent = now;
+  figure.querySelector('svg').setAttribute('aria-label', `${figure.querySelector('span').textContent} over the last hour: ${now}`);
 }
 
 /** Follows the stream while the page is seen; asks every few seconds where the stream is refused or breaks. */
