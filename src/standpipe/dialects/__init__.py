@@ -1,7 +1,9 @@
 """Pure codecs between bytes and the vocabulary: one room per public format, and what all of them share beside them.
 
 * `dialect`: what a dialect is, as the rest of the house sees it: parse, encoder, answer, failure. Begin here
-* `reading`, `bounds`: what requests have in common: reading typed JSON, faults that name their field, limits
+* `reading`: JSON to typed requests, and every fault to a sentence that names its field
+* `bounds`: ranges, counts and names as types, and the measure of schemas: what every wire type is made of
+* `asks`: typed requests to asks, as far as all formats do it alike: tools, their choice, schemas, what was said
 * `framing`: server-sent events and newline-delimited JSON, cut and written at any split
 * `engine_output`: what engines and models put out, made fit for every format
 * `text_pieces`: stop strings and characters across the pieces in which text comes

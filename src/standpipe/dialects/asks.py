@@ -121,6 +121,8 @@ def functions(
 
     Raises InvalidAsk, Unsupported or TooLarge.
     """
+    if not sent:
+        return (), ()
     tools: dict[str, Tool] = {}
     others: list[str] = []
     schemas: dict[str, JsonObject] = {}

@@ -31,7 +31,8 @@ T = TypeVar("T", bound=Struct)
 V = TypeVar("V")
 
 _BYTE_ORDER_MARK: Final = b"\xef\xbb\xbf"
-_BRACKETS: Final = re.compile(rb"[\[{]+|[\]}]+")
+_SQUARE: Final = bytes.maketrans(b"{}", b"[]")
+_NO_BRACKETS: Final = bytes(set(range(256)) - set(b"[]{}"))
 _NAME: Final = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 _HIGH, _LOW = rb"\\u[dD][89abAB][0-9a-fA-F]{2}", rb"\\u[dD][c-fC-F][0-9a-fA-F]{2}"
 _LONE: Final = re.compile(rb"%b(?!%b)|(?<!%b)%b" % (_HIGH, _LOW, _HIGH, _LOW))
@@ -73,6 +74,7 @@ class Reader(Generic[T]):
         """The fields that are read."""
         self._decoder = Decoder(kind)
         self._known = frozenset(_known(inspect.type_info(kind))) | self.ignored | refused.keys()
+        self._flat = frozenset(name for name in self._known if f"{name}." not in self._known)
 
     def read(self, body: bytes) -> tuple[T, tuple[str, ...]]:
         """The request, and the names of fields that nobody knows: at most `DROPPED`, and only plain ones.
@@ -85,6 +87,8 @@ class Reader(Generic[T]):
             if name in sent and not is_null(sent[name]):
                 raise Unsupported(message, param=name)
         request = _decode(text, self._decoder)
+        if sent.keys() <= self._flat:
+            return request, ()  # as in nearly every body
         try:
             return request, tuple(self._unknown(sent, ""))[:DROPPED]
         except UnicodeDecodeError:  # in the name of a field inside an object
@@ -104,7 +108,7 @@ class Reader(Generic[T]):
 
 def whole(text: bytes) -> bytes:
     r"""JSON text in which every escaped half of a character is U+FFFD, in linear time. Raw bytes are the decoder's."""
-    if (rb"\ud" not in text and rb"\uD" not in text) or b"\0" in text:
+    if b"\\" not in text or (rb"\ud" not in text and rb"\uD" not in text) or b"\0" in text:
         return text
     return _LONE.sub(rb"\\ufffd", text.replace(rb"\\", b"\0\0")).replace(b"\0\0", rb"\\")
 
@@ -152,14 +156,12 @@ def _check_depth(body: bytes) -> None:
     bare = b"".join(body.replace(rb"\\", b"").replace(rb"\"", b"").split(b'"')[::2])
     if _openings(bare) > NODES:
         raise InvalidAsk(f"The body has more than {NODES} arrays and objects.")
-    depth = 0
-    for brackets in _BRACKETS.findall(bare):
-        if brackets[0] in b"[{":
-            depth += len(brackets)
-            if depth > DEPTH:
-                raise InvalidAsk(f"The body is nested more than {DEPTH} levels deep.")
-        else:
-            depth -= len(brackets)
+    # Level by level from the inside: what closes at once goes, and what was around it closes at once then.
+    brackets = bare.translate(_SQUARE, _NO_BRACKETS)
+    for _ in range(DEPTH):
+        brackets = brackets.replace(b"[]", b"")
+    if b"[]" in brackets or brackets.count(b"[") > DEPTH:
+        raise InvalidAsk(f"The body is nested more than {DEPTH} levels deep.")
 
 
 def _openings(body: bytes) -> int:

@@ -4,7 +4,7 @@
 * `answer`: a whole completion, and the chunks of a streamed one
 * `completions`, `embeddings`: the legacy format and vectors, both ways each
 * `responses/`: the Responses format, which has types and a stream of its own
-* `wire`: types of Chat Completions, and what its siblings take from them
+* `wire`: types of Chat Completions, what its siblings take from them, and lists of models
 * `faults`: failures in OpenAI's shape: ours to a client, an engine's to ours
 * `to_engine`: an ask to the body of a request to an engine
 * `from_engine`: an engine's answer to events, of `engine_frames` as engines really send them, with `calls` put in order
