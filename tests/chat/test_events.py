@@ -9,9 +9,9 @@ from standpipe.chat.events import (
     Finished,
     FinishReason,
     IllegalOrder,
-    Phase,
     ReasoningDelta,
     Started,
+    StreamPhase,
     TextDelta,
     TokenLogprob,
     ToolCallDelta,
@@ -49,7 +49,7 @@ def test_the_legal_order_is_walked():
     order = EventOrder()
     for event in (Waiting(1), Started(), TextDelta("a"), Waiting(), Finished(FinishReason.STOP)):
         order.advance(event)
-    assert order.phase is Phase.CLOSED
+    assert order.phase is StreamPhase.CLOSED
 
 
 @pytest.mark.parametrize(

@@ -138,7 +138,7 @@ def says_something(event: Event) -> bool:
             return isinstance(event, ToolCallDelta)
 
 
-class Phase(StrEnum):
+class StreamPhase(StrEnum):
     """Where a stream of events is."""
 
     WAITING = "waiting"
@@ -146,15 +146,15 @@ class Phase(StrEnum):
     CLOSED = "closed"
 
 
-NEXT: dict[Phase, dict[type, Phase]] = {
-    Phase.WAITING: {Waiting: Phase.WAITING, Started: Phase.ANSWERING, Failed: Phase.CLOSED},
-    Phase.ANSWERING: {
-        Waiting: Phase.ANSWERING,
-        **dict.fromkeys(_DELTAS, Phase.ANSWERING),
-        Finished: Phase.CLOSED,
-        Failed: Phase.CLOSED,
+NEXT: dict[StreamPhase, dict[type, StreamPhase]] = {
+    StreamPhase.WAITING: {Waiting: StreamPhase.WAITING, Started: StreamPhase.ANSWERING, Failed: StreamPhase.CLOSED},
+    StreamPhase.ANSWERING: {
+        Waiting: StreamPhase.ANSWERING,
+        **dict.fromkeys(_DELTAS, StreamPhase.ANSWERING),
+        Finished: StreamPhase.CLOSED,
+        Failed: StreamPhase.CLOSED,
     },
-    Phase.CLOSED: {},
+    StreamPhase.CLOSED: {},
 }
 """The legal order: phase, then the kind of event, gives the next phase. What is absent is illegal."""
 
@@ -169,7 +169,7 @@ class EventOrder:
     __slots__ = ("phase",)
 
     def __init__(self) -> None:
-        self.phase = Phase.WAITING
+        self.phase = StreamPhase.WAITING
 
     def advance(self, event: Event) -> None:
         """Take one event. Raises IllegalOrder."""

@@ -2,7 +2,8 @@
 
 Here lies what the readers of engines' answers and the writers of ours share, whatever the dialect: counts that can be
 true, a model's name that may be shown, why an answer ended, text in parts, and arguments of calls that are objects.
-Engines are read kindly: what an answer does not need is left out where it cannot be read. Knows no format.
+Engines are read kindly (a *tolerant reader*): what an answer does not need is left out where it cannot be read. Knows
+no format.
 """
 
 from __future__ import annotations

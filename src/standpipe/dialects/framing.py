@@ -1,6 +1,7 @@
 """Framings: how a stream of bytes is cut into frames, and how a frame is written.
 
-Server-sent events and newline-delimited JSON, both incremental: bytes in at any split, whole frames out. And `quote`,
+Server-sent events and newline-delimited JSON, both as incremental parsers without I/O (*sans-I/O*): bytes in at any
+split, whole frames out. And `quote`,
 which writes JSON that neither framing, nor a client's own way of cutting lines, can break. Pure: nothing here reads a
 socket, and nothing here knows what its frames mean.
 

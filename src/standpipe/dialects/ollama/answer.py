@@ -31,7 +31,7 @@ from standpipe.dialects.framing import ndjson_frame, quote
 from standpipe.dialects.ollama import wire
 
 
-class Shape(NamedTuple):
+class AnswerShape(NamedTuple):
     """What stands before a text, and before a thought; what closes both; and a whole answer's text and what else it
     says as fields."""
 
@@ -41,13 +41,15 @@ class Shape(NamedTuple):
     whole: Callable[[str, JsonObject], JsonObject]
 
 
-CHAT = Shape(
+CHAT = AnswerShape(
     b'"message":{"role":"assistant","content":',
     b'"message":{"role":"assistant","content":"","thinking":',
     b"}",
     lambda text, more: {"message": {"role": "assistant", "content": text, **more}},
 )
-COMPLETION = Shape(b'"response":', b'"response":"","thinking":', b"", lambda text, more: {"response": text, **more})
+COMPLETION = AnswerShape(
+    b'"response":', b'"response":"","thinking":', b"", lambda text, more: {"response": text, **more}
+)
 
 
 def failure_body(failure: Failure, request_id: str) -> bytes:
@@ -55,7 +57,9 @@ def failure_body(failure: Failure, request_id: str) -> bytes:
     return msgspec.json.encode({"error": failure.message, "request_id": request_id})
 
 
-def whole(meta: ResponseMeta, shape: Shape, answer: Answer, *, thinking: bool, done_reason: str | None = None) -> bytes:
+def whole(
+    meta: ResponseMeta, shape: AnswerShape, answer: Answer, *, thinking: bool, done_reason: str | None = None
+) -> bytes:
     """A whole answer. With `thinking` false, reasoning is not told. `done_reason` stands for the answer's own reason.
 
     Raises EngineFailed for a call that no client could read.
@@ -83,7 +87,7 @@ class Lines:
 
     __slots__ = ("_calls", "_close", "_id", "_more", "_text", "_thinking", "_thought")
 
-    def __init__(self, meta: ResponseMeta, shape: Shape, *, thinking: bool) -> None:
+    def __init__(self, meta: ResponseMeta, shape: AnswerShape, *, thinking: bool) -> None:
         head = b'{"model":%b,"created_at":%b,' % (quote(meta.model), quote(wire.timestamp(meta.created)))
         self._id = meta.id
         self._thinking = thinking

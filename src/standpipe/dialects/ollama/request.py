@@ -33,7 +33,7 @@ from standpipe.dialects.asks import Calls, chosen, functions, now, object_text, 
 from standpipe.dialects.dialect import Encoder, Parsed, ResponseMeta
 from standpipe.dialects.ollama import wire
 from standpipe.dialects.ollama.answer import CHAT as CHAT_SHAPE
-from standpipe.dialects.ollama.answer import COMPLETION, Lines, Shape, failure_body, whole
+from standpipe.dialects.ollama.answer import COMPLETION, AnswerShape, Lines, failure_body, whole
 from standpipe.dialects.reading import Reader
 
 IGNORED = frozenset({"shift", "truncate"})
@@ -78,7 +78,7 @@ class Ollama(Generic[R]):
     stream_type = "application/x-ndjson"
 
     def __init__(
-        self, name: str, request: type[R], ask: Callable[[R], tuple[Ask, tuple[str, ...]]], shape: Shape
+        self, name: str, request: type[R], ask: Callable[[R], tuple[Ask, tuple[str, ...]]], shape: AnswerShape
     ) -> None:
         """`ask` makes an ask of a request, and names the tools that no model hears of."""
         self.name = name

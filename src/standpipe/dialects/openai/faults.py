@@ -64,7 +64,7 @@ def renamed(words: Mapping[str, str], failure: Failure) -> Failure:
     return type(failure)(message, param=param, retry_after=failure.retry_after)
 
 
-class _Known(Struct, frozen=True):
+class _KnownFault(Struct, frozen=True):
     """A client's fault that engines report: how to recognise it, what to call it, what to say."""
 
     pattern: re.Pattern[str]
@@ -73,8 +73,8 @@ class _Known(Struct, frozen=True):
     message: str
 
 
-def _known(pattern: str, kind: type[InvalidAsk | Unsupported], param: str | None, message: str) -> _Known:
-    return _Known(re.compile(pattern, re.IGNORECASE | re.DOTALL), kind, param, message)
+def _known(pattern: str, kind: type[InvalidAsk | Unsupported], param: str | None, message: str) -> _KnownFault:
+    return _KnownFault(re.compile(pattern, re.IGNORECASE | re.DOTALL), kind, param, message)
 
 
 _TEMPLATE = "This model's chat template does not take `messages` of this kind or in this order."
@@ -225,7 +225,7 @@ def _context_fault(text: str) -> Failure | None:
     )
 
 
-def _fault(known: tuple[_Known, ...], text: str) -> Failure | None:
+def _fault(known: tuple[_KnownFault, ...], text: str) -> Failure | None:
     for one in known:
         if one.pattern.search(text):
             return one.kind(one.message, param=one.param)

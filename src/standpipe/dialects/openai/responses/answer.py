@@ -44,7 +44,7 @@ from standpipe.dialects.openai.responses import wire
 from standpipe.dialects.openai.responses.kept import Echo, Turn
 
 
-class Kind(StrEnum):
+class SpeechKind(StrEnum):
     """What a part of speech is, by its name on the wire."""
 
     REASONING = "reasoning_text"
@@ -52,7 +52,7 @@ class Kind(StrEnum):
     REFUSAL = "refusal"
 
 
-class Status(StrEnum):
+class ItemStatus(StrEnum):
     """How far an item, or a whole response, is."""
 
     QUEUED = "queued"
@@ -67,7 +67,7 @@ class SaidPart:
 
     __slots__ = ("kind", "logprobs", "pieces")
 
-    def __init__(self, kind: Kind) -> None:
+    def __init__(self, kind: SpeechKind) -> None:
         self.kind = kind
         self.pieces: list[str] = []
         self.logprobs: list[TokenLogprob] = []
@@ -78,11 +78,11 @@ class SaidPart:
 
     def written(self) -> wire.WrittenPart:
         match self.kind:
-            case Kind.REASONING:
+            case SpeechKind.REASONING:
                 return wire.ReasoningText(self.text)
-            case Kind.TEXT:
+            case SpeechKind.TEXT:
                 return wire.OutputText(self.text, logprobs=wire.logprobs(tuple(self.logprobs)))
-            case Kind.REFUSAL:
+            case SpeechKind.REFUSAL:
                 return wire.RefusalText(self.text)
 
 
@@ -95,7 +95,7 @@ class Speech:
         self.index = index
         self.id = f"{'rs' if thinking else 'msg'}_{mark}_{index}"
         self.thinking = thinking
-        self.status = Status.IN_PROGRESS
+        self.status = ItemStatus.IN_PROGRESS
         self.parts: list[SaidPart] = []
 
     def written(self) -> wire.WrittenItem:
@@ -108,11 +108,11 @@ class Speech:
         """What a model may be told again."""
         for part in self.parts:
             match part.kind:
-                case Kind.REASONING:
+                case SpeechKind.REASONING:
                     yield Reasoning(part.text)
-                case Kind.TEXT:
+                case SpeechKind.TEXT:
                     yield Text(part.text)
-                case Kind.REFUSAL:
+                case SpeechKind.REFUSAL:
                     yield Refusal(part.text)
 
 
@@ -126,7 +126,7 @@ class Call:
         self.id = f"fc_{mark}_{index}"
         self.call_id = call_id
         self.name = name
-        self.status = Status.IN_PROGRESS
+        self.status = ItemStatus.IN_PROGRESS
         self.pieces: list[str] = []
 
     @property
@@ -149,15 +149,15 @@ _INCOMPLETE = {
     FinishReason.CONTENT_FILTER: wire.Incomplete("content_filter"),
 }
 _EVENT = {
-    Kind.REASONING: "response.reasoning_text",
-    Kind.TEXT: "response.output_text",
-    Kind.REFUSAL: "response.refusal",
+    SpeechKind.REASONING: "response.reasoning_text",
+    SpeechKind.TEXT: "response.output_text",
+    SpeechKind.REFUSAL: "response.refusal",
 }
 
-Growing = TypeVar("Growing", Speech, Call)
+GrowingItem = TypeVar("GrowingItem", Speech, Call)
 
 
-class Events:
+class ResponseEvents:
     """The Encoder of one reply."""
 
     def __init__(self, parsed: Parsed, meta: ResponseMeta) -> None:
@@ -184,10 +184,10 @@ class Events:
             match event:
                 case TextDelta(text, logprobs, refusal):
                     if text or logprobs:
-                        self._say(Kind.REFUSAL if refusal else Kind.TEXT, text, logprobs)
+                        self._say(SpeechKind.REFUSAL if refusal else SpeechKind.TEXT, text, logprobs)
                 case ReasoningDelta(text):
                     if text:
-                        self._say(Kind.REASONING, text)
+                        self._say(SpeechKind.REASONING, text)
                 case ToolCallDelta():
                     self._call(event)
                 case Waiting():
@@ -204,32 +204,32 @@ class Events:
 
     # The response ---------------------------------------------------------------------------------------------------
 
-    def _create(self, status: Status) -> None:
+    def _create(self, status: ItemStatus) -> None:
         if not self._created:
             self._created = True
             self._emit("response.created", response=replace(self._outline, status=status))
 
     def _start(self) -> None:
-        self._create(Status.IN_PROGRESS)
+        self._create(ItemStatus.IN_PROGRESS)
         self._answering = True
         self._emit("response.in_progress", response=self._outline)
 
     def _wait(self, event: Waiting) -> None:
         if event.queue is not None and not self._answering:
-            self._create(Status.QUEUED)
-            response = replace(self._outline, status=Status.QUEUED)
+            self._create(ItemStatus.QUEUED)
+            response = replace(self._outline, status=ItemStatus.QUEUED)
             self._emit("response.queued", response=response, queue=event.queue)
         elif self._part is not None:
             self._write_delta("", ())
         elif self._calls:
             self._write_arguments(next(reversed(self._calls.values())), "")
         else:
-            self._create(Status.IN_PROGRESS)
+            self._create(ItemStatus.IN_PROGRESS)
             self._emit("response.in_progress", response=self._outline)
 
     def _finish(self, event: Finished) -> None:
         details = _INCOMPLETE.get(event.reason)
-        status = Status.COMPLETED if details is None else Status.INCOMPLETE
+        status = ItemStatus.COMPLETED if details is None else ItemStatus.INCOMPLETE
         self._close_speech(status)
         for call in self._calls.values():
             self._close_call(call, status)
@@ -248,12 +248,12 @@ class Events:
             self._keeper(response.id, Turn(self.final, (*self._asked, *answered)))
 
     def _fail(self, failure: Failure) -> None:
-        self._create(Status.IN_PROGRESS)
+        self._create(ItemStatus.IN_PROGRESS)
         for item in self._items:
-            if item.status is Status.IN_PROGRESS:
-                item.status = Status.INCOMPLETE
+            if item.status is ItemStatus.IN_PROGRESS:
+                item.status = ItemStatus.INCOMPLETE
         error = wire.Error(_code(failure), renamed(RESPONSES, failure).message)
-        response = replace(self._outline, status=Status.FAILED, error=error, output=self._output())
+        response = replace(self._outline, status=ItemStatus.FAILED, error=error, output=self._output())
         self._emit("response.failed", response=response)
 
     def _output(self) -> tuple[wire.WrittenItem, ...]:
@@ -261,7 +261,7 @@ class Events:
 
     # Speech ---------------------------------------------------------------------------------------------------------
 
-    def _say(self, kind: Kind, text: str, logprobs: tuple[TokenLogprob, ...] = ()) -> None:
+    def _say(self, kind: SpeechKind, text: str, logprobs: tuple[TokenLogprob, ...] = ()) -> None:
         part = self._part
         if part is None or part.kind is not kind:
             part = self._open_part(kind)
@@ -269,12 +269,12 @@ class Events:
         part.logprobs += logprobs
         self._write_delta(text, logprobs)
 
-    def _open_part(self, kind: Kind) -> SaidPart:
-        thinking = kind is Kind.REASONING
+    def _open_part(self, kind: SpeechKind) -> SaidPart:
+        thinking = kind is SpeechKind.REASONING
         if self._speech is not None and self._speech.thinking is thinking:
             self._close_part(self._speech)
         else:
-            self._close_speech(Status.COMPLETED)
+            self._close_speech(ItemStatus.COMPLETED)
             self._speech = self._add(Speech(len(self._items), self._mark, thinking=thinking))
         speech = self._speech
         place = {"item_id": speech.id, "output_index": speech.index, "content_index": len(speech.parts)}
@@ -285,7 +285,7 @@ class Events:
         name = f"{_EVENT[kind]}.delta"
         fields = quote({"type": name, **place})[:-1]
         self._delta = b'event: %b\ndata: %b,"sequence_number":' % (name.encode(), fields)
-        self._delta_end = b',"logprobs":[]}\n\n' if kind is Kind.TEXT else b"}\n\n"
+        self._delta_end = b',"logprobs":[]}\n\n' if kind is SpeechKind.TEXT else b"}\n\n"
         return part
 
     def _write_delta(self, text: str, logprobs: tuple[TokenLogprob, ...]) -> None:
@@ -297,13 +297,13 @@ class Events:
         if part is None:
             return
         place = {"item_id": speech.id, "output_index": speech.index, "content_index": len(speech.parts) - 1}
-        said: dict[str, Any] = {"refusal" if part.kind is Kind.REFUSAL else "text": part.text}
-        if part.kind is Kind.TEXT:
+        said: dict[str, Any] = {"refusal" if part.kind is SpeechKind.REFUSAL else "text": part.text}
+        if part.kind is SpeechKind.TEXT:
             said["logprobs"] = wire.logprobs(tuple(part.logprobs))
         self._emit(f"{_EVENT[part.kind]}.done", **place, **said)
         self._emit("response.content_part.done", **place, part=part.written())
 
-    def _close_speech(self, status: Status) -> None:
+    def _close_speech(self, status: ItemStatus) -> None:
         speech, self._speech = self._speech, None
         if speech is not None:
             self._close_part(speech)
@@ -314,7 +314,7 @@ class Events:
     def _call(self, event: ToolCallDelta) -> None:
         call = self._calls.get(event.index)
         if call is None:
-            self._close_speech(Status.COMPLETED)
+            self._close_speech(ItemStatus.COMPLETED)
             number = len(self._items)
             call = self._add(Call(number, self._mark, event.id or f"call_{self._mark}{event.index}", event.name or ""))
             self._calls[event.index] = call
@@ -325,19 +325,19 @@ class Events:
     def _write_arguments(self, call: Call, delta: str) -> None:
         self._emit("response.function_call_arguments.delta", item_id=call.id, output_index=call.index, delta=delta)
 
-    def _close_call(self, call: Call, status: Status) -> None:
+    def _close_call(self, call: Call, status: ItemStatus) -> None:
         name = "response.function_call_arguments.done"
         self._emit(name, item_id=call.id, output_index=call.index, arguments=call.arguments)
         self._done(call, status)
 
     # Items and frames -----------------------------------------------------------------------------------------------
 
-    def _add(self, item: Growing) -> Growing:
+    def _add(self, item: GrowingItem) -> GrowingItem:
         self._items.append(item)
         self._emit("response.output_item.added", output_index=item.index, item=item.written())
         return item
 
-    def _done(self, item: OutputItem, status: Status) -> None:
+    def _done(self, item: OutputItem, status: ItemStatus) -> None:
         item.status = status
         self._emit("response.output_item.done", output_index=item.index, item=item.written())
 

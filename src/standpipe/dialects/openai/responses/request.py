@@ -54,7 +54,7 @@ from standpipe.dialects.asks import (
 from standpipe.dialects.dialect import Encoder, Parsed, ResponseMeta
 from standpipe.dialects.openai.faults import RESPONSES, failure_body, renamed
 from standpipe.dialects.openai.responses import wire
-from standpipe.dialects.openai.responses.answer import Events
+from standpipe.dialects.openai.responses.answer import ResponseEvents
 from standpipe.dialects.openai.responses.kept import Echo
 from standpipe.dialects.reading import Reader
 
@@ -114,11 +114,11 @@ class OpenAIResponses:
         )
 
     def encoder(self, parsed: Parsed, meta: ResponseMeta) -> Encoder:
-        return Events(parsed, meta)
+        return ResponseEvents(parsed, meta)
 
     def answer(self, parsed: Parsed, meta: ResponseMeta, answer: Answer) -> bytes:
         """The response with which the stream of this answer would have ended."""
-        events = Events(parsed, meta)
+        events = ResponseEvents(parsed, meta)
         events.encode(_told(answer))
         return events.final
 
