@@ -11,10 +11,13 @@ import pytest
 from standpipe.chat.ask import Ask, Message, Role, Text
 from standpipe.chat.errors import Failure
 from standpipe.chat.events import Event, Finished, FinishReason
+from standpipe.engines.attempt import Report
 from standpipe.engines.engine import Engine, Health, Sink
-from standpipe.engines.pool import Pool, Report
+from standpipe.engines.fleet import Change, Fleet
+from standpipe.engines.pool import Pool
 from standpipe.engines.scripted.script import read_script
 from standpipe.engines.scripted.scripted import Scripted
+from standpipe.engines.seats import Journey
 from tests.virtual import Collected
 
 DONE = Finished(FinishReason.STOP)
@@ -75,10 +78,29 @@ def raises(failure: BaseException) -> Behaviour:
 
 async def pool_of(*engines: Engine, **options) -> Pool:
     """A refreshed pool, without jitter: each backoff has its full length."""
-    options.setdefault("chance", lambda: 1.0)
-    pool = Pool(engines, **options)
-    await pool.refresh()
+    pool = raw_pool_of(*engines, **{"chance": lambda: 1.0} | options)
+    await pool.fleet.refresh()
     return pool
+
+
+def raw_pool_of(*engines: Engine, default_model: str | None = None, **options) -> Pool:
+    """A pool whose engines have told nothing yet."""
+    return Pool(Fleet(engines, default_model), **options)
+
+
+@asynccontextmanager
+async def watched(pool: Pool) -> AsyncIterator[list[tuple[Change, str]]]:
+    """Somebody looks after the engines. Gives what was noticed, as it comes."""
+    noticed: list[tuple[Change, str]] = []
+    async with asyncio.TaskGroup() as group:
+        watching = group.create_task(pool.fleet.watch(lambda change, engine: noticed.append((change, engine.name))))
+        yield noticed
+        watching.cancel()
+
+
+def room(pool: Pool) -> int:
+    """How many more asks would find a seat now."""
+    return pool.seats.room(now())
 
 
 def now() -> float:
@@ -98,12 +120,12 @@ async def running(pool: Pool, *, model: str | None = None) -> AsyncIterator[Coll
 
 async def answered(pool: Pool, model: str | None = None) -> tuple[Report, Collected]:
     report, sink = Report(), Collected()
-    await pool.answer(ask(model), sink, report)
+    await pool.answer(ask(model), sink, Journey(report, model=model))
     return report, sink
 
 
-async def failed(pool: Pool, model: str | None = None) -> tuple[Report, Collected, Failure]:
+async def failed(pool: Pool, model: str | None = None, patience: float = 60.0) -> tuple[Report, Collected, Failure]:
     report, sink = Report(), Collected()
     with pytest.raises(Failure) as caught:
-        await pool.answer(ask(model), sink, report)
+        await pool.answer(ask(model), sink, Journey(report, model=model, patience=patience))
     return report, sink, caught.value

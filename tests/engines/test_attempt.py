@@ -10,10 +10,21 @@ import pytest
 from standpipe.chat.ask import Ask
 from standpipe.chat.errors import EngineFailed, EngineTimeout
 from standpipe.chat.events import Started, TextDelta
-from standpipe.engines.attempt import Attempt, Silence
+from standpipe.engines.attempt import Attempt, Report, Silence
 from standpipe.engines.engine import Sink
-from standpipe.engines.pool import Report
-from tests.engines.puppet import DONE, Puppet, answered, ask, failed, now, pool_of, raises, says, scripted
+from standpipe.engines.seats import Journey
+from tests.engines.puppet import (
+    DONE,
+    Puppet,
+    answered,
+    ask,
+    failed,
+    now,
+    pool_of,
+    raises,
+    says,
+    scripted,
+)
 from tests.virtual import Collected, run
 
 # Events
@@ -47,7 +58,7 @@ def test_who_answers_is_known_before_the_first_event():
 
     async def scene() -> None:
         pool = await pool_of(scripted("name=a&fault=cut:0"), scripted("name=b&model=small"))
-        await pool.answer(ask(), Asking(), report)
+        await pool.answer(ask(), Asking(), Journey(report))
 
     run(scene())
     assert known == [(2, "b", "small")]
@@ -55,13 +66,14 @@ def test_who_answers_is_known_before_the_first_event():
 
 def test_an_attempt_tells_where_it_is():
     async def scene() -> None:
-        report = Report(1, "a", "m")
-        attempt = Attempt(Collected(), report, Silence(1.0, 1.0))
+        report, spoken = Report(1, "a", "m"), list[float]()
+        attempt = Attempt(Collected(), report, Silence(1.0, 1.0), lambda: spoken.append(now()))
         seen = [repr(attempt)]
         for events in ([Started("m")], [TextDelta("hi")], [DONE]):
             attempt.take(list(events))
             seen.append(repr(attempt))
         assert [text.split(": ")[1] for text in seen] == ["silent>", "silent>", "opened>", "whole>"]
+        assert spoken == [0.0]
 
     run(scene())
 
@@ -123,7 +135,7 @@ def test_an_engine_that_never_begins_is_left_for_another_one():
         pool = await pool_of(scripted("name=a&fault=hang"), scripted("name=b"), first_token_timeout=30.0)
         report, _ = await answered(pool)
         assert report.engine == "b"
-        assert now() == pytest.approx(30.25)
+        assert now() == pytest.approx(30.0)
 
     run(scene())
 

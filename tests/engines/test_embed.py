@@ -10,13 +10,15 @@ import pytest
 from standpipe.chat.ask import EmbedAsk, Vectors
 from standpipe.chat.errors import EngineFailed, EngineTimeout, Failure, InvalidAsk, NoEngine, Unsupported
 from standpipe.engines import upstream
+from standpipe.engines.attempt import Report
 from standpipe.engines.engine import Embedder
-from standpipe.engines.pool import Pool, Report
+from standpipe.engines.pool import Pool
+from standpipe.engines.seats import Journey
 from standpipe.engines.upstream import Upstream
 from standpipe.http_client.client import Client
 from standpipe.policy.breaker import BreakerState
 from tests.engines.peers import Peer, Script, engine
-from tests.engines.puppet import DONE, Puppet, pool_of, says, scripted
+from tests.engines.puppet import DONE, Puppet, now, pool_of, says, scripted
 from tests.virtual import run
 
 ASK = EmbedAsk(("a", "bc"), "wanted")
@@ -45,8 +47,8 @@ def embedded(*engines: Any, ask: EmbedAsk = ASK) -> tuple[Vectors, Report, Pool]
     async def scene() -> tuple[Vectors, Report, Pool]:
         pool = await pool_of(*engines)
         report = Report()
-        vectors = await pool.embed(ask, report)
-        assert pool.statistics().busy == 0
+        vectors = await pool.embed(ask, Journey(report, model=ask.model, embeds=True))
+        assert pool.fleet.statistics().busy == 0
         return vectors, report, pool
 
     return run(scene())
@@ -57,7 +59,7 @@ def fails(kind: type[Failure], *engines: Any) -> None:
         pool = await pool_of(*engines)
         with pytest.raises(kind):
             await pool.embed(ASK)
-        assert pool.statistics().busy == 0
+        assert pool.fleet.statistics().busy == 0
 
     run(scene())
 
@@ -89,15 +91,17 @@ def test_another_one_is_asked_when_one_cannot(failure):
     assert (report.engine, report.attempts) == ("other", 2)
 
 
-def test_each_is_attempted_once():
-    fails(EngineFailed, Embedding(EngineFailed("It broke off.")), Embedding(EngineFailed("It broke off.")))
+def test_each_is_asked_in_turn():
+    fails(
+        EngineFailed, Embedding(*[EngineFailed("It broke off.")] * 2), Embedding(*[EngineFailed("It broke off.")] * 2)
+    )
     fails(Unsupported, Embedding(Unsupported("It makes none.")), scripted())
 
 
-def test_a_clients_fault_is_nobody_elses_business():
-    other = Embedding(VECTORS)
-    fails(InvalidAsk, Embedding(InvalidAsk("Too long."), models=("wanted",)), other)
-    assert other.embedded == []
+def test_what_one_finds_wrong_another_that_is_idle_may_take():
+    vectors, report, _ = embedded(Embedding(InvalidAsk("Too long."), models=("wanted",)), Embedding(VECTORS))
+    assert (vectors, report.attempts) == (VECTORS, 2)
+    fails(InvalidAsk, Embedding(InvalidAsk("Too long."), models=("wanted",)), scripted())
 
 
 def test_where_none_can_it_is_said_at_once():
@@ -105,7 +109,13 @@ def test_where_none_can_it_is_said_at_once():
 
 
 def test_where_all_are_busy_it_may_be_tried_again():
-    fails(NoEngine, Embedding(slots=0))
+    async def scene() -> None:
+        pool = await pool_of(Embedding(slots=0), scripted())
+        with pytest.raises(NoEngine):
+            await pool.embed(ASK, Journey(embeds=True, patience=5.0))
+        assert now() == 5.0
+
+    run(scene())
 
 
 def test_failures_count_against_an_engine_and_what_it_does_not_offer_does_not():
@@ -114,12 +124,12 @@ def test_failures_count_against_an_engine_and_what_it_does_not_offer_does_not():
         for _ in range(9):
             with pytest.raises(Unsupported):
                 await pool.embed(ASK)
-        assert pool.statistics().engines[0].failed == 0
-        assert pool.statistics().engines[0].breaker is BreakerState.CLOSED
-        failing = await pool_of(Embedding(EngineFailed("It broke off.")))
+        assert pool.fleet.statistics().engines[0].failed == 0
+        assert pool.fleet.statistics().engines[0].breaker is BreakerState.CLOSED
+        failing = await pool_of(Embedding(EngineFailed("It broke off.")), attempts=1)
         with pytest.raises(EngineFailed):
             await failing.embed(ASK)
-        assert failing.statistics().engines[0].failed == 1
+        assert failing.fleet.statistics().engines[0].failed == 1
 
     run(scene())
 

@@ -9,9 +9,20 @@ import pytest
 from standpipe.chat.errors import EngineFailed
 from standpipe.chat.events import Started, TextDelta
 from standpipe.engines.engine import Health
-from standpipe.engines.pool import Pool, Report
 from standpipe.policy.breaker import BreakerState
-from tests.engines.puppet import DONE, Puppet, answered, failed, now, pool_of, running, says, scripted
+from tests.engines.puppet import (
+    DONE,
+    Puppet,
+    answered,
+    failed,
+    now,
+    pool_of,
+    raw_pool_of,
+    room,
+    running,
+    says,
+    scripted,
+)
 from tests.virtual import run
 
 # Health
@@ -19,22 +30,24 @@ from tests.virtual import run
 
 def test_an_engine_that_keeps_failing_is_passed_over_and_then_probed():
     async def scene() -> None:
-        bad, good = scripted("name=a&slots=9&fault=status:502&faults=6"), scripted("name=b")
+        bad, good = scripted("name=a&slots=9&fault=status:502&faults=6"), scripted("name=b&slots=1&first=0.1&tokens=1")
         pool = await pool_of(bad, good)
-        for _ in range(5):
-            assert (await answered(pool))[0].attempts == 2
+        while pool.fleet.statistics().engines[0].breaker is not BreakerState.OPEN:
+            assert (await answered(pool))[0].engine == "b"
         opened_at = now()
-        assert pool.statistics().engines[0].breaker is BreakerState.OPEN
-        assert (await answered(pool))[0] == Report(1, "b", "scripted")
-        assert pool.free == good.slots
+        assert bad.asked == 5
+        assert (await answered(pool))[0].attempts == 1
+        assert room(pool) == good.slots
 
         await asyncio.sleep(opened_at + 1.0 - now())
-        assert pool.statistics().engines[0].breaker is BreakerState.HALF_OPEN
-        assert (await answered(pool))[0].attempts == 2  # the probe fails, the client does not notice
-        assert pool.statistics().engines[0].retry_in == pytest.approx(2.0 - 0.25)
-        await asyncio.sleep(2.0)
-        assert (await answered(pool))[0] == Report(1, "a", "scripted")
-        assert pool.statistics().engines[0].breaker is BreakerState.CLOSED
+        assert pool.fleet.statistics().engines[0].breaker is BreakerState.HALF_OPEN
+        async with running(pool):
+            assert (await answered(pool))[0].engine == "b"  # the probe fails, the client does not notice
+        assert (bad.asked, pool.fleet.statistics().engines[0].breaker) == (6, BreakerState.OPEN)
+        await asyncio.sleep(pool.fleet.statistics().engines[0].retry_in)
+        async with running(pool):
+            assert (await answered(pool))[0].engine == "a"
+        assert pool.fleet.statistics().engines[0].breaker is BreakerState.CLOSED
 
     run(scene())
 
@@ -47,55 +60,67 @@ def test_an_engine_that_had_begun_to_speak_works_even_if_the_client_left():
         async with running(pool):
             await asyncio.sleep(5)
         # Its next failure is the first in a row again.
-        assert pool.statistics().engines[0].failed == 4
-        assert pool.statistics().engines[0].failures == 0
+        assert pool.fleet.statistics().engines[0].failed == 4
+        assert pool.fleet.statistics().engines[0].failures == 0
 
     run(scene())
 
 
 def test_one_ask_probes_while_the_others_go_elsewhere():
     async def scene() -> None:
-        bad, good = scripted("name=a&slots=9&fault=status:502&faults=5&first=3"), scripted("name=b")
-        pool = await pool_of(bad, good)
+        engine = scripted("name=a&slots=9&fault=status:502&faults=5&first=3&tokens=2&rate=1")
+        pool = await pool_of(engine, attempts=1)
         for _ in range(5):
-            await answered(pool)
+            await failed(pool)
+        assert room(pool) == 0
         await asyncio.sleep(1.0)
         async with running(pool):
-            assert pool.statistics().engines[0].breaker is BreakerState.PROBING
-            assert (await answered(pool))[0].engine == "b"
-            assert bad.busy == 1
+            assert pool.fleet.statistics().engines[0].breaker is BreakerState.PROBING
+            assert (room(pool), engine.busy) == (0, 1)
         # The probe's client left without a verdict: the next ask is the probe.
-        assert pool.statistics().engines[0].breaker is BreakerState.HALF_OPEN
-        assert (await answered(pool))[0].engine == "a"
+        assert pool.fleet.statistics().engines[0].breaker is BreakerState.HALF_OPEN
+        async with running(pool):
+            await asyncio.sleep(3.0)
+            # It has begun to speak: that is enough to let more asks come, though not all at once.
+            assert pool.fleet.statistics().engines[0].breaker is BreakerState.CLOSED
+            assert room(pool) == 2
 
     run(scene())
 
 
-def test_when_no_engine_is_trusted_all_are_tried_anyway():
+def test_when_no_engine_is_trusted_asks_wait_for_the_first_that_may_be_again():
     async def scene() -> None:
         engine = scripted("fault=status:502&faults=7&tokens=2")
         pool = await pool_of(engine, attempts=1)
         for _ in range(7):
             await failed(pool)
-        assert not pool.health().up
-        assert pool.free == engine.slots
+        assert now() == pytest.approx(1 + 2)  # five at once, and a probe each time that the breaker half-opens
+        assert not pool.fleet.health().up
+        assert room(pool) == 0
         _, sink = await answered(pool)
+        assert now() == pytest.approx(1 + 2 + 4)
         assert sink.answer.text
-        assert pool.health().up
+        assert pool.fleet.health().up
 
     run(scene())
 
 
 def test_a_refresh_notices_that_an_engine_went_down_and_came_back():
+    class Flickering(Puppet):
+        async def health(self) -> Health:
+            return Health(up=now() >= 5, reason="The engine refuses connections.")
+
     async def scene() -> None:
-        engine = scripted("fault=refuse&faults=3&model=m")
-        pool = await pool_of(engine)
-        assert pool.health() == Health(up=False, reason="The engine refuses connections.")
-        assert pool.models() == ()
-        await failed(pool)
-        await pool.refresh()
-        assert pool.health() == Health(up=True)
-        assert pool.models() == ("m",)
+        pool = await pool_of(Flickering(says(Started("m"), TextDelta("hi"), DONE), models=("m",)))
+        assert pool.fleet.health() == Health(up=False, reason="The engine refuses connections.")
+        assert pool.fleet.models() == ()
+        await asyncio.sleep(3)
+        assert pool.fleet.away(now()) == 3
+        await asyncio.sleep(2)
+        await pool.fleet.refresh()
+        assert pool.fleet.health() == Health(up=True)
+        assert pool.fleet.away(now()) is None
+        assert pool.fleet.models() == ("m",)
 
     run(scene())
 
@@ -109,7 +134,7 @@ def test_an_engine_that_does_not_tell_its_health_in_time_is_down():
     async def scene() -> None:
         pool = await pool_of(Mute(says(Started("m"), TextDelta("hi"), DONE)), scripted("name=b"))
         assert now() == 10.0
-        assert not pool.statistics().engines[0].up
+        assert not pool.fleet.statistics().engines[0].up
         assert (await answered(pool))[0].engine == "b"
 
     run(scene())
@@ -122,8 +147,8 @@ def test_an_engine_that_lists_no_models_may_answer_all_the_same():
 
     async def scene() -> None:
         pool = await pool_of(Unlisted(says(Started("m"), TextDelta("hi"), DONE), name="a"))
-        assert pool.health().up
-        assert pool.resolve("x") == "a"
+        assert pool.fleet.health().up
+        assert pool.fleet.resolve("x") == "a"
         assert (await answered(pool, "x"))[0].engine == "a"
 
     run(scene())
@@ -132,7 +157,7 @@ def test_an_engine_that_lists_no_models_may_answer_all_the_same():
 def test_models_are_listed_once_with_the_default_first():
     async def scene() -> None:
         pool = await pool_of(Puppet(says(), models=("m", "n")), Puppet(says(), models=("n", "o")), default_model="o")
-        assert pool.models() == ("o", "m", "n")
+        assert pool.fleet.models() == ("o", "m", "n")
 
     run(scene())
 
@@ -145,9 +170,9 @@ def test_closing_closes_every_engine_even_if_one_cannot():
 
     async def scene() -> None:
         engines = Puppet(says()), Stuck(says()), Puppet(says())
-        pool = Pool(engines)
+        pool = raw_pool_of(*engines)
         with pytest.raises(EngineFailed, match="stuck"):
-            await pool.close()
+            await pool.fleet.close()
         assert [engine.closed for engine in engines] == [1, 1, 1]
 
     run(scene())
@@ -155,18 +180,18 @@ def test_closing_closes_every_engine_even_if_one_cannot():
 
 def test_a_pool_without_engines_is_no_pool():
     with pytest.raises(ValueError, match="at least one"):
-        Pool([])
+        raw_pool_of()
 
 
 def test_statistics_and_repr_tell_what_goes_on():
     async def scene() -> None:
         pool = await pool_of(scripted("name=a&first=5&slots=2"))
         async with running(pool):
-            statistics = pool.statistics()
-            assert (statistics.slots, statistics.busy, statistics.retries) == (2, 1, 0)
-            assert "a 1/2 closed" in repr(pool)
+            statistics = pool.fleet.statistics()
+            assert (statistics.slots, statistics.busy, pool.retries) == (2, 1, 0)
+            assert "a 1/2 closed" in repr(pool.fleet)
         await answered(pool)
-        (engine,) = pool.statistics().engines
+        (engine,) = pool.fleet.statistics().engines
         assert (engine.attempts, engine.answered, engine.failed, engine.busy) == (2, 1, 0, 0)
 
     run(scene())

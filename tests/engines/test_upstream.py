@@ -11,9 +11,10 @@ import pytest
 from standpipe.chat.ask import Ask, Message, Role, Text
 from standpipe.chat.errors import (
     ContextTooLong,
+    EngineBroke,
     EngineBusy,
+    EngineDown,
     EngineFailed,
-    EngineTimeout,
     Failure,
     InvalidAsk,
     Unsupported,
@@ -193,7 +194,7 @@ def test_a_connection_that_breaks_in_mid_answer_fails(run, cut):
         sink = Collected()
         with pytest.raises(EngineFailed) as caught:
             await ask_once(script, sink=sink)
-        assert type(caught.value) is EngineFailed
+        assert type(caught.value) is EngineBroke
         assert "127" not in caught.value.message
         return sink
 
@@ -288,7 +289,8 @@ def test_cancelling_closes_the_connection_and_lets_go_of_the_sink(run):
         (plain(422, {"detail": "?"}), InvalidAsk, None),
         (plain(401, {"error": "secret"}), EngineFailed, 401),
         (plain(500, b"<html>secret</html>", type_="text/html"), EngineFailed, 500),
-        (plain(503, {"error": {"message": "Loading model"}}), EngineBusy, 503),
+        (plain(503, {"error": {"message": "no"}}), EngineBusy, 503),
+        (plain(503, {"error": {"message": "Loading model"}}), EngineDown, None),
         (plain(302, b"", "Location: http://secret/"), EngineFailed, 302),
     ],
 )
@@ -417,14 +419,14 @@ def test_an_engine_that_cannot_be_reached(run):
     assert failure.message == health.reason == "The engine cannot be reached."
 
 
-def test_an_engine_that_does_not_take_the_connection_is_a_timeout():
+def test_an_engine_that_does_not_take_the_connection_is_down():
     async def scene() -> Any:
         async def never(*_: Any, **__: Any) -> Any:
             await asyncio.Event().wait()
 
         asyncio.get_running_loop().create_connection = never  # type: ignore[method-assign]  # a network that swallows
         upstream = Upstream("e", Client("http://127.0.0.1:1"), slots=1, model="m")
-        with pytest.raises(EngineTimeout, match="did not accept"):
+        with pytest.raises(EngineDown, match="did not accept"):
             await upstream.answer(ASK, Collected())
 
     run_virtually(scene())
@@ -520,7 +522,7 @@ def test_folders_before_a_model_are_not_shown(run):
     ("answer", "up", "reason"),
     [
         (plain(200, {"data": [{"id": "a"}]}), True, None),
-        (plain(503, {"error": {"message": "Loading model"}}), False, "The engine is not ready."),
+        (plain(503, {"error": {"message": "Loading model"}}), False, "The engine is loading its model."),
         (plain(401, {}), False, "The engine does not accept this service's credentials."),
         (b"nonsense", False, "The connection to the engine was lost."),
     ],

@@ -158,7 +158,9 @@ def test_frames_without_words_show_that_an_engine_lives(alive):
         async with engine(script) as it:
             upstream = Upstream("e", Client(it.url), slots=1, model="m")
             try:
-                await Attempt(sink := Collected(), Report(), Silence(first=10, later=5)).run(upstream, ASK)
+                await Attempt(sink := Collected(), Report(), Silence(first=10, later=5), lambda: None).run(
+                    upstream, ASK
+                )
             finally:
                 await upstream.close()
             return sink.answer.text

@@ -7,115 +7,105 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from standpipe.chat.errors import (
+    EngineBroke,
+    EngineDown,
     EngineFailed,
     EngineTimeout,
-    Failure,
-    Internal,
     InvalidAsk,
-    NoEngine,
-    PaceExceeded,
     TooLarge,
     UnknownModel,
     Unsupported,
 )
-from standpipe.policy.retry import BACKOFF_CAP, PASSING, PATIENCE, Again, Budget, GiveUp, classify
+from standpipe.policy.retry import BACKOFF_CAP, Again, Budget, GiveUp, Others, Verdict, decide, verdict
 
 
-def after(failure: Failure, attempt: int = 1, *, sent: bool = False, chance: float = 1.0, **more) -> Again | GiveUp:
-    return classify(failure, attempt=attempt, anything_sent=sent, chance=chance, **more)
+def after(found: Verdict, worked: int = 1, **more) -> Again | GiveUp:
+    options = {"sent": False, "others": Others(), "affords": True, "chance": 1.0}
+    return decide(found, worked=worked, **options | more)  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize("attempt", [1, 2])
+IDLE, COMING = Others(expected=True, idle=True), Others(expected=True)
+
+
 @pytest.mark.parametrize(
-    "failure",
+    ("failure", "found"),
     [
-        EngineFailed("refused"),
-        EngineTimeout("silent"),
-        *(EngineFailed("busy", upstream_status=s) for s in sorted(PASSING)),
+        (EngineFailed("unreadable"), Verdict.FAULT),
+        (EngineBroke("broke off"), Verdict.FAULT),
+        (EngineTimeout("silent"), Verdict.FAULT),
+        (EngineDown("refused"), Verdict.DOWN),
+        *((EngineFailed("no", upstream_status=status), Verdict.FAULT) for status in (408, 501, 502, 504, 599)),
+        *((EngineFailed("no", upstream_status=status), Verdict.BUSY) for status in (429, 503)),
+        *((EngineFailed("no", upstream_status=status), Verdict.REFUSED) for status in (401, 403, 404, 405, 410)),
+        (EngineFailed("broken", upstream_status=500), Verdict.ERROR),
+        *((kind("no"), Verdict.ASK) for kind in (InvalidAsk, Unsupported, UnknownModel, TooLarge)),
     ],
 )
-def test_what_may_pass_is_attempted_three_times(failure, attempt):
-    assert isinstance(after(failure, attempt), Again)
-    assert after(failure, 3) == GiveUp()
+def test_what_a_failure_says(failure, found):
+    assert verdict(failure) is found
 
 
-def test_a_bare_500_is_attempted_once_more():
-    failure = EngineFailed("broken", upstream_status=500)
-    assert isinstance(after(failure, 1), Again)
-    assert after(failure, 2) == GiveUp()
+@pytest.mark.parametrize("found", Verdict)
+def test_nothing_is_repeated_once_something_was_sent(found):
+    assert after(found, sent=True, others=IDLE) == GiveUp()
 
 
-@pytest.mark.parametrize("status", [400, 401, 403, 404, 413, 422, 501, 505])
-def test_other_statuses_are_final(status):
-    assert after(EngineFailed("no", upstream_status=status)) == GiveUp()
+@pytest.mark.parametrize("found", [Verdict.BUSY, Verdict.DOWN])
+@pytest.mark.parametrize("affords", [True, False])
+def test_what_an_engine_has_not_worked_on_waits_for_any_engine_however_often(found, affords):
+    assert after(found, 99, affords=affords, most=1) == Again()
 
 
-@pytest.mark.parametrize("kind", [InvalidAsk, Unsupported, UnknownModel, TooLarge, PaceExceeded, NoEngine, Internal])
-def test_only_an_engines_failures_are_retried(kind):
-    assert after(kind("no")) == GiveUp()
+def test_an_engine_that_will_not_work_is_left_for_one_that_has_not_seen_the_ask():
+    assert after(Verdict.REFUSED, 99, others=COMING, affords=False, most=1) == Again(elsewhere=True)
+    assert after(Verdict.REFUSED) == GiveUp()
 
 
-def test_nothing_is_retried_once_something_was_sent():
-    assert after(EngineFailed("broke off"), sent=True) == GiveUp()
+def test_a_second_opinion_is_had_where_it_costs_nobody_a_wait_and_never_a_third():
+    assert after(Verdict.ASK, 1, others=IDLE) == Again(elsewhere=True)
+    assert after(Verdict.ASK, 1, others=COMING) == GiveUp()
+    assert after(Verdict.ASK, 2, others=IDLE) == GiveUp()
+    assert after(Verdict.ASK, 1, others=IDLE, most=1) == GiveUp()
 
 
-def test_the_backoff_doubles_and_is_jittered_over_its_whole_length():
-    failure = EngineFailed("refused")
-    assert [after(failure, attempt, most=9) for attempt in (1, 2, 3)] == [Again(0.25), Again(0.5), Again(1.0)]
-    assert after(failure, chance=0.0) == Again(0.0)
-    assert after(failure, chance=0.5) == Again(0.125)
+def test_what_failed_at_work_is_repeated_until_three_engines_have_worked_on_it():
+    assert after(Verdict.FAULT, 1, others=IDLE) == Again(elsewhere=True)
+    assert after(Verdict.FAULT, 2, others=COMING) == Again(elsewhere=True)
+    assert after(Verdict.FAULT, 3, others=IDLE) == GiveUp()
+    assert after(Verdict.FAULT, 1, others=IDLE, most=1) == GiveUp()
 
 
-def test_the_backoff_is_capped():
-    assert after(EngineFailed("refused"), 30, most=99) == Again(BACKOFF_CAP)
+def test_a_bare_500_is_repeated_once():
+    assert after(Verdict.ERROR, 1) == Again(0.25)
+    assert after(Verdict.ERROR, 2, others=IDLE) == GiveUp()
 
 
-def test_an_engine_that_names_a_time_is_not_asked_before_it():
-    assert after(EngineFailed("busy", upstream_status=429, retry_after=3.0)) == Again(3.0)
-    assert after(EngineFailed("busy", upstream_status=429, retry_after=0.1)) == Again(0.25)
+def test_the_same_engine_is_asked_again_after_a_backoff_that_doubles_and_is_jittered_over_its_whole_length():
+    assert [after(Verdict.FAULT, worked, most=9) for worked in (1, 2, 3)] == [Again(0.25), Again(0.5), Again(1.0)]
+    assert after(Verdict.FAULT, chance=0.0) == Again(0.0)
+    assert after(Verdict.FAULT, chance=0.5) == Again(0.125)
+    assert after(Verdict.FAULT, 30, most=99) == Again(BACKOFF_CAP)
 
 
-def test_an_engine_that_names_a_long_time_is_not_waited_for():
-    assert after(EngineFailed("busy", upstream_status=503, retry_after=PATIENCE + 1)) == GiveUp()
+def test_an_empty_budget_stops_retries_but_keeps_no_ask_from_an_idle_engine():
+    assert after(Verdict.FAULT, affords=False) == GiveUp()
+    assert after(Verdict.FAULT, affords=False, others=COMING) == GiveUp()
+    assert after(Verdict.FAULT, affords=False, others=IDLE) == Again(elsewhere=True)
 
 
-def test_another_engine_is_not_bound_by_that_time():
-    assert after(EngineFailed("busy", upstream_status=503, retry_after=30.0), elsewhere=True) == Again(0.25)
-
-
-def test_the_operator_may_want_fewer_attempts():
-    assert after(EngineFailed("refused"), most=1) == GiveUp()
-
-
-failures = st.one_of(
-    st.builds(
-        EngineFailed,
-        st.just("failed"),
-        retry_after=st.none() | st.floats(allow_nan=True, allow_infinity=True),
-        upstream_status=st.none() | st.integers(100, 599),
-    ),
-    st.builds(EngineTimeout, st.just("silent")),
-    st.sampled_from([InvalidAsk("a"), NoEngine("b"), PaceExceeded("c", retry_after=1.0)]),
-)
-chances = st.floats(0, 1, exclude_max=True)
-
-
-@given(failures, st.integers(1, 10), st.booleans(), chances, st.booleans())
-def test_any_decision_is_bounded_and_harmless(failure, attempt, sent, chance, elsewhere):
-    decision = classify(failure, attempt=attempt, anything_sent=sent, chance=chance, elsewhere=elsewhere)
+@given(
+    st.sampled_from(Verdict), st.integers(1, 10), st.booleans(), st.booleans(), st.booleans(),
+    st.booleans(), st.floats(0, 1, exclude_max=True), st.integers(1, 5),
+)  # fmt: skip
+def test_any_decision_is_bounded_and_harmless(found, worked, sent, expected, idle, affords, chance, most):
+    others = Others(expected=expected or idle, idle=idle)
+    decision = decide(found, worked=worked, sent=sent, others=others, affords=affords, chance=chance, most=most)
     if isinstance(decision, Again):
         assert not sent
-        assert attempt < 3
-        assert isinstance(failure, EngineFailed)
-        assert 0 <= decision.delay <= PATIENCE
-
-
-@given(chances)
-def test_a_failure_retried_for_ever_ends_after_three_attempts(chance):
-    attempts = 1
-    while isinstance(after(EngineFailed("refused"), attempts, chance=chance), Again):
-        attempts += 1
-    assert attempts == 3
+        assert 0 <= decision.delay <= BACKOFF_CAP
+        assert not decision.elsewhere or others.expected
+        if found in {Verdict.FAULT, Verdict.ERROR, Verdict.ASK}:
+            assert worked < max(most, 2)
 
 
 def test_a_budget_starts_with_ten_retries():

@@ -103,10 +103,10 @@ class Reply:
 class Tap:
     """An app with scripted engines, and its clients. Its `attempts` and `StreamTimeouts` count as settings here."""
 
-    def __init__(self, *scripts: Script, local: bool = True, **settings: Any) -> None:
+    def __init__(self, *scripts: Script, engines: Sequence[Scripted] = (), local: bool = True, **settings: Any) -> None:
         timeouts = {name: settings.pop(name) for name in StreamTimeouts.__struct_fields__ if name in settings}
         attempts = settings.pop("attempts", ATTEMPTS)
-        self.engines = [Scripted(script) for script in scripts or (Script(),)]
+        self.engines = list(engines) or [Scripted(script) for script in scripts or (Script(),)]
         self.log = io.StringIO()
         self.settings = Settings(**settings)
         self.app = App(

@@ -145,7 +145,7 @@ async def test_it_waits_in_the_same_line_and_takes_a_slot(tap, engine):
         assert (tap.app.line.statistics().running, tap.app.line.statistics().waiting) == (1, 1)
     assert asyncio.get_running_loop().time() - started == pytest.approx(4)
     assert first.result().status == second.result().status == 200
-    assert tap.app.pool.statistics().busy == 0
+    assert tap.app.fleet.statistics().busy == 0
 
 
 @scene(Embedding(Script(slots=1), seconds=60), pace_interval=0)
@@ -157,7 +157,7 @@ async def test_a_client_that_leaves_stops_the_work(tap, engine):
     await asyncio.wait((asking,))
     assert engine.cancelled == 1
     assert tap.asks[-1]["status"] == 499
-    assert (tap.app.line.statistics().running, tap.app.pool.statistics().busy) == (0, 0)
+    assert (tap.app.line.statistics().running, tap.app.fleet.statistics().busy) == (0, 0)
 
 
 @scene(Embedding(Script()), pace_interval=1, pace_waiting=0)

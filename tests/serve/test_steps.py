@@ -27,7 +27,7 @@ async def test_each_step_is_told_with_its_instant(tap):
     assert dict(second)["granted"] == 2.9
 
 
-@scene(Script(tokens=4, fault=Fault(FaultKind.REFUSE)), log_level="debug")
+@scene(Script(tokens=4, fault=Fault(FaultKind.STATUS, 502)), log_level="debug")
 async def test_every_attempt_is_told(tap):
     reply = await tap.ask()
     told = [line for line in tap.lines if line["event"] == "request attempt"]

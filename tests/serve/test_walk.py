@@ -106,7 +106,7 @@ async def test_a_large_body_is_a_413(tap):
     assert "1024" in reply.json["error"]["message"]
 
 
-@scene(Script(fault=Fault(FaultKind.REFUSE)), attempts=1)
+@scene(Script(fault=Fault(FaultKind.STATUS, 502)), attempts=1)
 async def test_an_engine_that_fails_early_gives_its_true_status_also_to_a_stream(tap):
     reply = await tap.ask()
     assert reply.status == 502
@@ -138,7 +138,7 @@ async def test_an_answer_that_nobody_has_seen_yet_is_begun_anew_elsewhere(tap):
     assert len(reply.json["choices"][0]["message"]["content"].split()) == 5
     assert reply.json["usage"]["completion_tokens"] == tap.asks[-1]["tokens"] == 5
     assert tap.asks[-1]["engine"] == "other"
-    assert tap.app.line.statistics().running == tap.app.pool.statistics().busy == 0
+    assert tap.app.line.statistics().running == tap.app.fleet.statistics().busy == 0
 
 
 @scene(Script(tokens=3, fault=Fault(FaultKind.STATUS, 503), faults=2))
@@ -163,7 +163,7 @@ def test_a_bug_of_ours_is_told_by_its_id_and_logged_with_its_traceback(stream):
 
     @scene(Script())
     async def check(tap):
-        tap.app.pool._members[0].engine = Buggy(Script())
+        tap.app.fleet.members[0].engine = Buggy(Script())
         reply = await tap.ask(stream=stream)
         error = (reply.frames[-1] if stream else reply.json)["error"]
         assert reply.end_kind == ("abort" if stream else "end")
@@ -283,7 +283,7 @@ def test_a_client_that_leaves_frees_its_place_at_once(phase):
                 await asyncio.gather(blocker, return_exceptions=True)
             line = tap.app.line.statistics()
             assert (line.running, line.waiting) == (0, 0)
-            assert tap.app.pool.statistics().busy == 0
+            assert tap.app.fleet.statistics().busy == 0
             assert tap.app.board.about().queue.waiting == 0
 
     run(body())
@@ -309,5 +309,5 @@ async def test_the_log_has_one_line_per_ask_and_no_words_of_anybody(tap):
 
 @scene(Script(slots=4), streams=2)
 async def test_no_more_asks_run_than_one_process_may_stream(tap):
-    assert tap.app.pool.slots == 4
+    assert tap.app.fleet.slots == 4
     assert tap.app.line.slots == 2

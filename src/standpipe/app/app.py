@@ -15,7 +15,8 @@ from standpipe.dialects.openai import request as openai_chat
 from standpipe.dialects.openai.responses import request as openai_responses
 from standpipe.edge.server import EdgeStatistics
 from standpipe.engines.engine import Engine
-from standpipe.engines.guard.control_tokens import Handling
+from standpipe.engines.fleet import Change, Fleet
+from standpipe.engines.member import EngineStatistics
 from standpipe.engines.pool import Pool
 from standpipe.observe.about import WARNINGS
 from standpipe.observe.hooks import Hook
@@ -44,8 +45,8 @@ from standpipe.site.status import StatusBoard
 from standpipe.store.blobs import Blobs, Quota
 from standpipe.store.paces import Paces
 
-REFRESH = 10.0
-"""Seconds between two looks at every engine's health."""
+EXPIRE = 10.0
+"""Seconds between two looks at what is stored."""
 
 
 class App:
@@ -71,22 +72,23 @@ class App:
         self._since = int(time.time())
         self._timeouts = timeouts or StreamTimeouts()
         self._refreshing: asyncio.Task[None] | None = None
+        self.fleet = Fleet(engines, settings.model or None)
         self.pool = Pool(
-            engines,
-            default_model=settings.model or None,
+            self.fleet,
             first_token_timeout=settings.first_token_timeout,
             stall_timeout=settings.stall_timeout,
             attempts=attempts,
         )
         self._alarm = Alarm()
-        self.line = Line(_rules(settings), min(self.pool.slots, settings.streams))
+        self.line = Line(_rules(settings), min(self.fleet.slots, settings.streams))
         self.admission = Admission(
             self.line,
+            self.pool.seats,
             Paces(),
             rate=_rate(settings),
             wait_limit=settings.wait_limit,
-            has_room=self.pool.has_room,
-            auto=Slots(1, SlotRange(most=self.pool.slots)) if settings.slots == "auto" else None,
+            away=self.fleet.away,
+            auto=Slots(1, SlotRange(most=self.fleet.slots)) if settings.slots == "auto" else None,
             most=settings.streams,
         )
         self._shares = Shares(secrets.token_bytes(32), time.time, secrets.token_bytes) if settings.shares else None
@@ -95,12 +97,12 @@ class App:
         """Counts of the server that this app is behind, if it is one of ours."""
         self.metrics = Metrics(self._now)
         self._hash_client = ClientHash(time.monotonic, secrets.token_bytes)
-        self.board = StatusBoard(settings, self.pool, self.admission, self._alarm, self._hash_client)
+        self.board = StatusBoard(settings, self.fleet, self.admission, self._alarm, self._hash_client)
         self._identities = Identities(_trust(settings))
         if self._identities.trust.unread:
             log.warning("client_header is set, but trusted_proxies is empty, so it is never read")
-        self.pages = Pages(settings, address, self.pool, self.board)
-        operators = admin.routes(self.pool, self.admission, self.metrics, self.board)
+        self.pages = Pages(settings, address, self.fleet, self.board)
+        operators = admin.routes(self.fleet, self.admission, self.metrics, self.board)
         self.guard = self._front(self._routes(settings), self._door(settings))
         self.guard.page = self.pages.fail
         self.admin = self._front(operators, _operators_door(settings))
@@ -111,7 +113,7 @@ class App:
         Raises SettingsError, and has changed nothing then.
         """
         identities = Identities(_trust(settings))
-        pages = Pages(settings, self._address, self.pool, self.board)
+        pages = Pages(settings, self._address, self.fleet, self.board)
         # From here on nothing can fail.
         self.settings = self.board.settings = settings
         self._identities, self.pages = identities, pages
@@ -119,15 +121,13 @@ class App:
         self.admission.rate, self.admission.wait_limit = _rate(settings), settings.wait_limit
         self.line.rules = _rules(settings)
         self.admission.most = settings.streams
-        self.admission.resize(self.pool.slots)
         self.guard.routes, self.guard.door = self._routes(settings), self._door(settings)
         self.guard.page = pages.fail
         self.admin.door = _operators_door(settings)
         self.admission.dispatch()
 
     async def __aenter__(self) -> Self:
-        await self.pool.refresh()
-        self.admission.resize(self.pool.slots)
+        await self.fleet.refresh()
         self.board.open()
         self._refreshing = asyncio.get_running_loop().create_task(self._look_after())
         return self
@@ -138,25 +138,32 @@ class App:
             await asyncio.wait((self._refreshing,))
         self.board.close()
         self.admission.close()
-        await self.pool.close()
+        self.pool.seats.close()
+        await self.fleet.close()
 
     async def _look_after(self) -> None:
-        """Probe the engines once, then keep an eye on them."""
-        await self.pool.probe()
-        for engine in self.pool.statistics().engines:
-            if engine.handling is Handling.READS_ANYWAY:
-                message = "engine interprets control tokens even when escaped: clients can forge chat turns"
-                self._log.warning(message, engine=engine.name)
+        """Keep an eye on the engines, and let go of what is over."""
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._watch())
+            if self.kept is not None:
+                group.create_task(self._expire(self.kept))
+
+    async def _watch(self) -> None:
         while True:
-            await asyncio.sleep(REFRESH)
             try:
-                await self.pool.refresh()
+                await self.fleet.watch(self._notice)
             except Exception as bug:  # noqa: BLE001 - asks must go on although we no longer look
                 self._log.error("bug", error=bug)
-            self.admission.resize(self.pool.slots)
-            self.admission.dispatch()
-            if self.kept is not None:
-                self.kept.expire(asyncio.get_running_loop().time())
+            await asyncio.sleep(EXPIRE)
+
+    def _notice(self, change: Change, engine: EngineStatistics) -> None:
+        tell = self._log.info if change in {Change.UP, Change.TRUSTED} else self._log.warning
+        tell(change.value, engine=engine.name, **({"reason": engine.reason} if engine.reason else {}))
+
+    async def _expire(self, kept: Blobs) -> None:
+        while True:
+            await asyncio.sleep(EXPIRE)
+            kept.expire(asyncio.get_running_loop().time())
 
     def _identify(self, exchange: Exchange) -> Identity:
         request = exchange.request
@@ -201,7 +208,7 @@ class App:
             log=self._log,
             wall_clock=time.time,
         )
-        models = endpoints.ModelHandlers(self.pool, self._since)
+        models = endpoints.ModelHandlers(self.fleet, self._since)
         api, chat, legacy = openai_chat.API, openai_chat.COMPLETIONS, openai_completions.LEGACY
         routes = Routes(
             {

@@ -162,7 +162,7 @@ async def _answer(
     app.edge = server.statistics
     signals.on = {signal.SIGHUP: partial(reload, read, app, server, log), signal.SIGUSR1: partial(_dump, app, log)}
     _calm_collector()
-    Outlet(sys.stdout).write(banner.text(settings, app.pool.resolve(None), doors.public[0], reasons))
+    Outlet(sys.stdout).write(banner.text(settings, app.pool.fleet.resolve(None), doors.public[0], reasons))
     log.info("serving", address=banner.address(settings, doors.public[0]))
     await signals.drain.wait()
     grace = app.settings.grace
@@ -246,5 +246,5 @@ def _say(log: Logger, level: str, sentence: str) -> None:
 
 def _dump(app: App, log: Logger) -> None:
     edge = None if app.edge is None else app.edge()
-    for what, fields in dump.lines(app.board.for_operator(), app.pool.statistics().engines, edge):
+    for what, fields in dump.lines(app.board.for_operator(), app.fleet.statistics().engines, edge):
         log.info(what, **fields)

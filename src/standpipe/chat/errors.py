@@ -24,7 +24,7 @@ class Failure(Exception):
     status: ClassVar[int] = 500
     type: ClassVar[str] = "server_error"
     code: ClassVar[str] = "internal_error"
-    may_retry: ClassVar[bool] = False
+    may_retry: bool = False
     """Whether the same ask may succeed later. Sent to SDKs as `x-should-retry: false` when it may not."""
 
     def __init__(self, message: str, *, param: str | None = None, retry_after: float | None = None) -> None:
@@ -198,6 +198,25 @@ class EngineBusy(EngineFailed):
     status = 503
     type = "overloaded_error"
     code = "engine_busy"
+
+
+class EngineDown(EngineFailed):
+    """The engine is not there for now: it refuses connections, loads a model or starts again. Asks may wait for it."""
+
+    status = 503
+    type = "overloaded_error"
+    code = "no_engine"
+
+
+class EngineBroke(EngineFailed):
+    """The connection to the engine broke while it worked: it may have died of it."""
+
+
+class Quarantined(EngineFailed):
+    """Engines have died of this very ask: it is given to none."""
+
+    code = "quarantined"
+    may_retry = False
 
 
 class Internal(Failure):

@@ -1,8 +1,10 @@
 """Who answers: an ask in, events out.
 
     engine.py     what an engine is (`Engine`), and where an answer goes (`Sink`): begin here
-    pool.py       several engines as one: it picks one for each ask, attempts, and fails over
-    member.py     one engine of the pool, and all that the pool knows of it
+    pool.py       several engines as one: it makes attempts, and goes on elsewhere when one fails
+    seats.py      who gets which engine, and when: a grant is a slot that is taken
+    fleet.py      all engines: what they serve, whether they are there
+    member.py     one engine of the fleet, its slots, and a seat on one of them
     attempt.py    one engine's answer on its way to the sink: held back until it says something, watched for silence
     upstream.py   servers over HTTP: any OpenAI-compatible one, and a native Ollama
     guard/        what stands before an engine: strangers' words made harmless, constrained answers

@@ -27,13 +27,17 @@ class Report(Struct):
     """What the pool tells its caller about an ask while it works on it; it only ever grows truer.
 
     `attempts` counts the one that runs. `engine` and `model` are those of the latest attempt; `model` is the name that
-    the engine is asked for until it has said its own, and is settled before the sink gets its first event. `on_attempt`
-    is called with the loop's time when an attempt begins.
+    the engine is asked for until it has said its own, and is settled before the sink gets its first event. `ahead` is
+    how many others go on before it does while it waits for another engine, and `waited` the seconds that it has waited
+    for one. `on_attempt` is called with the loop's time
+    when an attempt begins.
     """
 
     attempts: int = 0
     engine: str | None = None
     model: str | None = None
+    ahead: int | None = None
+    waited: float = 0.0
     on_attempt: Callable[[float], None] | None = None
 
 
@@ -107,10 +111,12 @@ class Attempt:
     without a word and `release` has not been called.
     """
 
-    __slots__ = ("_flow", "_held", "_loop", "_report", "_sink", "_watch", "whole")
+    __slots__ = ("_flow", "_held", "_loop", "_report", "_sink", "_speaks", "_watch", "whole")
 
-    def __init__(self, sink: Sink, report: Report, silence: Silence) -> None:
+    def __init__(self, sink: Sink, report: Report, silence: Silence, speaks: Callable[[], None]) -> None:
+        """`speaks` is called at the first word."""
         self._sink = sink
+        self._speaks = speaks
         self._report = report
         self._watch = _Watch(silence)
         self._held: list[Event] | None = []
@@ -178,6 +184,7 @@ class Attempt:
             return []
         self._held = None
         self._watch.spoken = True
+        self._speaks()
         return held
 
     # The flow that the caller's sink sees

@@ -1,32 +1,39 @@
-"""A member: one engine of a pool, and all that the pool knows of it.
+"""A member: one engine of a pool, its slots, and a seat on one of them.
 
-Its slots that are taken, its health and models as it last told them, its breaker and its budget of retries. It decides
-nothing: `policy` decides, this keeps what was decided. It knows no other engine.
+It keeps what the engine says of itself (health, models) and what `policy.standing` believes of it. It decides nothing,
+and must not know other engines, nor who asks.
 """
 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
+from math import inf
+from types import TracebackType
+from typing import Self
 
 from msgspec import Struct
 
-from standpipe.chat.errors import EngineFailed
+from standpipe.chat.errors import EngineBroke, EngineFailed, Failure
 from standpipe.engines.engine import Engine, Health, Probed
 from standpipe.engines.guard.control_tokens import Handling
-from standpipe.policy.breaker import Breaker, BreakerState
-from standpipe.policy.retry import Budget
+from standpipe.policy.breaker import BreakerState
+from standpipe.policy.retry import Verdict, verdict
+from standpipe.policy.standing import Standing
 
 REFRESH_PATIENCE = 10.0
 """Seconds that an engine may take to tell its health and models."""
 PROBE_PAUSE = 1.0
-"""Seconds between two looks for a free slot to probe on: whoever asks goes first."""
+"""Seconds between two looks whether the engine is idle, so that it can be probed."""
+_AT_ONCE = 1.0
+"""Seconds within which all connections break that break for the same reason."""
 
 
 class EngineStatistics(Struct, frozen=True):
     """One engine at one instant.
 
     `attempts`, `answered` and `failed` count attempts since the start, `failures` those in a row that its breaker
-    counts. `retry_in` is the seconds until an open breaker half-opens, `budget` the retries it may still be sent.
+    counts. `retry_in` is the seconds until it is asked again, where it is left alone for some.
     """
 
     name: str
@@ -38,7 +45,6 @@ class EngineStatistics(Struct, frozen=True):
     breaker: BreakerState
     failures: int
     retry_in: float
-    budget: float
     attempts: int
     answered: int
     failed: int
@@ -52,84 +58,161 @@ class Member:
     def __init__(self, engine: Engine) -> None:
         self.engine = engine
         self.busy = 0
-        self.health = Health(up=True)
+        self.standing = Standing()
+        self.reason: str | None = None
+        """Why it is down, as it last said."""
         self.models: tuple[str, ...] = ()
-        self.breaker = Breaker()
-        self.budget = Budget()
+        self.claim: object | None = None
+        """Whoever has it, or shall have it, alone: nobody else gets a seat."""
+        self.taken_at = 0
+        """When it was last given an ask: the pool's count of seats."""
+        self.looked_at = -inf
         self.attempts = self.answered = self.failed = 0
+        self._probing: asyncio.Future[Handling] | None = None
+        self._broke_at, self._broke_with = -inf, 0
 
     @property
-    def free(self) -> int:
-        return max(0, self.engine.slots - self.busy)
+    def up(self) -> bool:
+        return self.standing.down_since is None
 
-    def trusted(self, now: float) -> bool:
-        return self.health.up and self.breaker.admits(now)
+    def room(self, now: float) -> int:
+        """How many more asks it may be given now."""
+        return 0 if self.claim is not None else self.standing.room(self.engine.slots, self.busy, now)
 
     async def refresh(self) -> None:
         """Ask for its health and models. What it does not tell now stays as it was."""
+        loop = asyncio.get_running_loop()
+        self.looked_at = loop.time()
         try:
             async with asyncio.timeout(REFRESH_PATIENCE):
-                self.health = await self.engine.health()
-                if self.health.up:
+                self._believe(await self.engine.health())
+                if self.up:
                     self.models = await self.engine.models()
         except TimeoutError:
-            self.health = Health(up=False, reason="The engine does not respond.")
+            self._believe(Health(up=False, reason="The engine does not respond."))
         except EngineFailed:
             # Up, but it lists no models: it may answer all the same.
             return
 
-    async def probe(self) -> None:
-        """Probe it on one of its slots, once one is free."""
+    def _believe(self, health: Health) -> None:
+        self.reason = health.reason
+        if health.up:
+            self.standing.came()
+        else:
+            self.standing.went(asyncio.get_running_loop().time())
+
+    async def probe(self) -> Handling | None:
+        """Probe it while nobody needs it; an ask that does ends the probe, which begins again later."""
         if not isinstance(self.engine, Probed):
-            return
-        while not self.free:  # noqa: ASYNC110 - no event for it is worth its keep: this happens once
-            await asyncio.sleep(PROBE_PAUSE)
+            return None
+        while True:
+            while self.busy or not self.up:  # noqa: ASYNC110 - no event for it is worth its keep: this happens once
+                await asyncio.sleep(PROBE_PAUSE)
+            probing = self._probing = asyncio.ensure_future(self.engine.probe())
+            try:
+                await asyncio.wait((probing,))
+            finally:
+                self._probing = None
+                probing.cancel()
+            if not probing.cancelled():
+                return probing.result()
+
+    def seated(self) -> None:
+        """A slot is taken. A probe that is on the last one makes way."""
         self.busy += 1
-        try:
-            await self.engine.probe()
-        finally:
-            self.busy -= 1
+        if self._probing is not None and self.busy >= self.engine.slots:
+            self._probing.cancel()
 
-    def take(self, now: float) -> bool:
-        """Occupy a slot. Gives whether this attempt is the breaker's probe."""
-        self.busy += 1
-        self.attempts += 1
-        if self.breaker.state is BreakerState.CLOSED:
-            return False
-        before = self.breaker.at(now)
-        self.breaker = before.take(now)
-        return self.breaker.state is BreakerState.PROBING and before.state is not BreakerState.PROBING
-
-    def answer(self) -> None:
-        self.answered += 1
-        self.budget = self.budget.earn()
-        self.breaker = self.breaker.answered()
-
-    def fail(self, now: float, *, probe: bool) -> None:
-        self.failed += 1
-        self.breaker = self.breaker.failed(now, probe=probe)
-
-    def release(self, *, probe: bool) -> None:
-        """Free the slot. A probe that got no verdict leaves the breaker half-open."""
-        self.busy -= 1
-        if probe:
-            self.breaker = self.breaker.lost(probe=probe)
+    def company(self, now: float) -> int:
+        """A connection broke: how many asks ran then, among them those whose connections broke with it."""
+        if now - self._broke_at > _AT_ONCE:
+            self._broke_at, self._broke_with = now, self.busy
+        return self._broke_with
 
     def statistics(self, now: float) -> EngineStatistics:
-        breaker = self.breaker.statistics(now)
+        standing = self.standing
         return EngineStatistics(
             name=self.engine.name,
             slots=self.engine.slots,
             busy=self.busy,
-            up=self.health.up,
-            reason=self.health.reason,
+            up=self.up,
+            reason=self.reason,
             models=self.models,
-            breaker=breaker.state,
-            failures=breaker.failures,
-            retry_in=breaker.retry_in,
-            budget=self.budget.retries,
+            breaker=standing.breaker.at(now).state,
+            failures=standing.breaker.failures,
+            retry_in=(standing.opens_at(now) or now) - now,
             attempts=self.attempts,
             answered=self.answered,
             failed=self.failed,
             handling=self.engine.handling if isinstance(self.engine, Probed) else None,
         )
+
+
+class Seat:
+    """One slot of one engine, taken for one attempt. The attempt is made in its `with`; unused, it is released.
+
+    `changed` is called when there may be more room than before. `claim` is whoever has the engine alone until it
+    begins to answer.
+    """
+
+    __slots__ = ("_changed", "_claim", "_loop", "_probe", "_since", "_taken", "company", "member", "spoken")
+
+    def __init__(self, member: Member, changed: Callable[[], None], claim: object | None = None) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._since = self._loop.time()
+        self._changed = changed
+        self._claim = claim
+        self._taken = True
+        self.member = member
+        self.spoken = False
+        """The engine has begun to answer."""
+        self.company = 0
+        """Asks that ran there when the connection broke, where it did."""
+        member.seated()
+        self._probe = member.standing.taken(self._since)
+
+    def __enter__(self) -> Self:
+        self.member.attempts += 1
+        self._since = self._loop.time()
+        return self
+
+    def speaks(self) -> None:
+        """The engine says its first word."""
+        now = self._loop.time()
+        self.spoken = True
+        more = self.member.standing.spoke(now, now - self._since)
+        if self._unclaim() or more:
+            self._changed()
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
+        member, standing, now = self.member, self.member.standing, self._loop.time()
+        if error is None:
+            member.answered += 1
+            standing.answered(now)
+        elif isinstance(error, Failure):
+            found = verdict(error)
+            member.failed += found is not Verdict.ASK
+            if isinstance(error, EngineBroke):
+                self.company = member.company(now)
+            if found is Verdict.DOWN:
+                member.reason = error.message
+            standing.failed(found, now, probe=self._probe, retry_after=error.retry_after)
+        else:
+            standing.left(probe=self._probe, spoken=self.spoken)
+        self.release()
+
+    def release(self) -> None:
+        """Free the slot. Idempotent."""
+        if not self._taken:
+            return
+        self._taken = False
+        self.member.busy -= 1
+        self.member.standing.over(spoken=self.spoken)
+        self._unclaim()
+        self._changed()
+
+    def _unclaim(self) -> bool:
+        if self._claim is None or self.member.claim is not self._claim:
+            return False
+        self.member.claim = None
+        return True

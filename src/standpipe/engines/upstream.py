@@ -16,7 +16,7 @@ import msgspec
 from msgspec import Struct
 
 from standpipe.chat.ask import Ask, EmbedAsk, JsonObject, Vectors
-from standpipe.chat.errors import EngineFailed, EngineTimeout, Failure
+from standpipe.chat.errors import EngineBroke, EngineDown, EngineFailed, EngineTimeout, Failure
 from standpipe.chat.events import Event
 from standpipe.dialects.engine_output import shown_model
 from standpipe.dialects.ollama import to_engine as ollama_to_engine
@@ -323,15 +323,15 @@ def _renamed(fault: HttpFault) -> EngineFailed:
     """A fault of the wire in the house's words, without the engine's place."""
     match fault:
         case ConnectFailed():
-            return EngineFailed("The engine cannot be reached.")
+            return EngineDown("The engine cannot be reached.")
         case DeadlinePassed(what="connection"):
-            return EngineTimeout("The engine did not accept a connection in time.")
+            return EngineDown("The engine did not accept a connection in time.")
         case DeadlinePassed(seconds=seconds):
             return EngineTimeout(f"The engine sent nothing for {seconds:g} s.")
         case AnswerTooLarge():
             return EngineFailed("The engine sent a response that is too large.")
         case _:
-            return EngineFailed("The connection to the engine was lost.")
+            return EngineBroke("The connection to the engine was lost.")
 
 
 def _mark() -> str:

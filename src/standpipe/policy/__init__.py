@@ -5,7 +5,8 @@
     pace.py       the rate limiter: how far apart asks may start    terms.py     the operator's prompt and max_tokens
     line/         the fair queue for slots                          estimate.py  bytes to tokens, tokens to seconds
     overload.py   load shedding, and how many slots there are       breaker.py   the circuit breaker of an engine
-    retry.py      whether a failed attempt is made again
+    standing.py   what is believed of an engine, and the choice     retry.py     what follows a failed attempt
+    poison.py     asks that kill the engine that works on them
 
 Knows asks and failures (`chat`), and nothing of formats, engines or HTTP. Begin with `pace`, the shortest, then `line`.
 """

@@ -2,7 +2,7 @@
 
     closed --(5 failures in a row)--> open --(time)--> half-open --(an ask)--> probing
                                        ^                   ^                   |  |  |
-                                       |                   +---(no verdict)----+  |  +--(answered)--> closed
+                                       |                   +---(no verdict)----+  |  +--(it speaks)--> closed
                                        +---------------(failed: longer)-----------+
 
 The theory: an engine that has just failed several times will probably fail again, and finding that out costs a client
@@ -18,14 +18,12 @@ from enum import StrEnum
 
 from msgspec import Struct
 
-from standpipe.chat.errors import EngineFailed, Failure
-
 THRESHOLD = 5
 """Failures in a row that open a closed breaker."""
 EJECTION = 1.0
 """Seconds for which a breaker is open the first time. It doubles each time until an ask is answered."""
-EJECTION_CAP = 60.0
-"""Seconds: no ejection is longer."""
+EJECTION_CAP = 15.0
+"""Seconds: no ejection is longer. Finding out costs one ask a detour, and a lone engine that works again is missed."""
 
 
 class BreakerState(StrEnum):
@@ -42,6 +40,8 @@ class Signal(StrEnum):
 
     TAKEN = "taken"
     """The engine was given an ask."""
+    SPOKE = "spoke"
+    """An answer has begun: enough to let more asks come, not enough to forget what was."""
     ANSWERED = "answered"
     FAILED = "failed"
     TRIPPED = "tripped"
@@ -56,29 +56,23 @@ class Signal(StrEnum):
 NEXT: dict[BreakerState, dict[Signal, BreakerState]] = {
     BreakerState.CLOSED: {Signal.TRIPPED: BreakerState.OPEN},
     BreakerState.OPEN: {Signal.LAPSED: BreakerState.HALF_OPEN, Signal.ANSWERED: BreakerState.CLOSED},
-    BreakerState.HALF_OPEN: {Signal.TAKEN: BreakerState.PROBING, Signal.ANSWERED: BreakerState.CLOSED},
+    BreakerState.HALF_OPEN: {
+        Signal.TAKEN: BreakerState.PROBING,
+        Signal.PROBE_FAILED: BreakerState.OPEN,
+        Signal.ANSWERED: BreakerState.CLOSED,
+    },
     BreakerState.PROBING: {
         Signal.PROBE_FAILED: BreakerState.OPEN,
         Signal.PROBE_LOST: BreakerState.HALF_OPEN,
+        Signal.SPOKE: BreakerState.CLOSED,
         Signal.ANSWERED: BreakerState.CLOSED,
     },
 }
 """State, then signal, gives the next state; what is absent changes nothing.
 
-Asks reach an open engine when there is no other, and end long after they began. That one of them was answered says
-more than the clock, that one more of them failed says nothing new.
+Asks end long after they began, so an open engine's may still be answered or fail. That one was answered says more than
+the clock, that one more failed says nothing new.
 """
-
-
-def blames(failure: Failure) -> bool:
-    """Whether this failure is the engine's own: it could not be reached, was silent, broke off, or said 5xx.
-
-    A 4xx of an engine is about the ask, or says that the engine is busy, which is not being broken.
-    """
-    if not isinstance(failure, EngineFailed):
-        return False
-    status = failure.upstream_status
-    return status is None or status >= 500
 
 
 class BreakerStatistics(Struct, frozen=True):
@@ -115,12 +109,17 @@ class Breaker(Struct, frozen=True):
         """The engine is given an ask. It is the probe if this turned half-open into probing."""
         return self if self.state is BreakerState.CLOSED else self.at(now)._move(Signal.TAKEN)  # noqa: SLF001  # another value of this very class
 
+    def spoke(self) -> Breaker:
+        """An answer has begun. If it was the probe's, the next failure opens the breaker again, for longer."""
+        moved = self._move(Signal.SPOKE)
+        return self if moved is self else Breaker(moved.state, THRESHOLD - 1, self.ejections)
+
     def answered(self) -> Breaker:
         """An ask was answered: whatever was believed, the engine works."""
         return self if self == HEALTHY else Breaker(NEXT[self.state].get(Signal.ANSWERED, self.state))
 
     def failed(self, now: float, *, probe: bool) -> Breaker:
-        """An ask failed by the engine's own fault (see `blames`)."""
+        """An ask failed by the engine's own fault (see `retry.verdict`)."""
         failures = self.failures + 1
         signal = Signal.FAILED
         if self.state is BreakerState.CLOSED and failures >= THRESHOLD:

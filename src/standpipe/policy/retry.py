@@ -1,79 +1,120 @@
-"""Retries: whether a failed attempt is followed by another one, and after how long.
+"""Retries: what a failed attempt says, and whether another one follows it, where, and after how long.
 
 The field's names: exponential backoff with full jitter (Brooker, "Exponential Backoff And Jitter", 2015), and a retry
-budget (Envoy's; "Handling Overload" in Google's "Site Reliability Engineering", 2016). Pure: the failure, the count and
-a random number come in, a decision goes out. Two rules keep a retry harmless. Nothing may have been sent to the client,
-for half an answer cannot be taken back; and the failure must be one that time or another engine can mend. Two more keep
-retries from making an overload worse: full jitter spreads them (a random delay up to a cap that doubles), and a budget
-per engine lets them be only a tenth of what succeeds, once its small reserve is spent, so that an engine in trouble is
-not asked three times as often as a healthy one.
+budget (Envoy's; "Handling Overload" in Google's "Site Reliability Engineering", 2016). Pure: the failure, a few numbers
+and a random one come in, a decision goes out.
+
+Nothing is repeated once the client has been sent anything, for half an answer cannot be taken back. What an engine
+refused without working on it (it is busy, it is not there, it does not take our key) costs nothing and goes on
+elsewhere, or waits. What failed while an engine worked is repeated a few times: first where it has not been seen, later
+with full jitter. A budget lets such retries be only a tenth of what succeeds, once its small reserve is spent, so that
+a fleet in trouble is not asked three times as often as a healthy one; it never keeps an ask from an idle engine.
 """
 
 from __future__ import annotations
 
+from enum import StrEnum
+
 from msgspec import Struct
 
-from standpipe.chat.errors import EngineFailed, Failure
+from standpipe.chat.errors import EngineDown, EngineFailed, Failure
 
 ATTEMPTS = 3
-"""Attempts for one ask, the first included."""
+"""Attempts in which an engine worked on one ask, the first included."""
 BACKOFF = 0.25
-"""Seconds: the longest delay before the second attempt. It doubles with each attempt after that."""
+"""Seconds: the longest delay before the second attempt at an engine. It doubles with each attempt after that."""
 BACKOFF_CAP = 4.0
 """Seconds: no backoff is longer."""
-PATIENCE = 10.0
-"""Seconds: an engine that says `Retry-After` with more than this is not waited for. The client is told instead."""
 
-PASSING = frozenset({408, 429, 502, 503, 504})
-"""HTTP statuses of an engine that say: not now."""
+
+class Verdict(StrEnum):
+    """What a failed attempt says, and of whom."""
+
+    ASK = "ask"
+    """The ask is wrong: the same bytes fail again. Only that other engines take it tells that this one was wrong."""
+    BUSY = "busy"
+    """The engine has too much to do (429, 503): not now."""
+    DOWN = "down"
+    """The engine is not there for now: it refuses connections, loads a model or starts again."""
+    REFUSED = "refused"
+    """The engine will not work for us at all: a wrong key, an unknown path (any other 4xx)."""
+    ERROR = "error"
+    """The engine said 500: bad luck, or an ask that breaks whatever reads it. Worth one more attempt, never a tour."""
+    FAULT = "fault"
+    """The engine failed while it worked: it was silent, broke off, was unreadable, or said any other 5xx."""
+
+
+def verdict(failure: Failure) -> Verdict:
+    """What an attempt that failed like this says."""
+    if not isinstance(failure, EngineFailed):
+        return Verdict.ASK
+    if isinstance(failure, EngineDown):
+        return Verdict.DOWN
+    status = failure.upstream_status
+    if status in {429, 503}:
+        return Verdict.BUSY
+    if status == 500:
+        return Verdict.ERROR
+    return Verdict.REFUSED if status is not None and 400 <= status < 500 and status != 408 else Verdict.FAULT
 
 
 class Again(Struct, frozen=True):
-    """Attempt once more after `delay` seconds."""
+    """Attempt once more after `delay` seconds; `elsewhere`: only at an engine that has not seen the ask."""
 
-    delay: float
+    delay: float = 0.0
+    elsewhere: bool = False
 
 
 class GiveUp(Struct, frozen=True):
     """The failure is the answer."""
 
 
-def classify(
-    failure: Failure, *, attempt: int, anything_sent: bool, chance: float, elsewhere: bool = False, most: int = ATTEMPTS
+class Others(Struct, frozen=True):
+    """The engines that have not seen the ask: whether any of them can be expected to take it, and one at once."""
+
+    expected: bool = False
+    idle: bool = False
+
+
+def decide(
+    found: Verdict,
+    *,
+    worked: int,
+    sent: bool,
+    others: Others,
+    affords: bool,
+    chance: float,
+    most: int = ATTEMPTS,
 ) -> Again | GiveUp:
     """Decide what follows an attempt that failed.
 
     Args:
-        failure: how it failed.
-        attempt: which one failed, the first being 1.
-        anything_sent: whether the client has been sent any of this answer.
+        found: what the failure says.
+        worked: attempts in which an engine worked on the ask or found it wrong, this one included.
+        sent: whether the client has been sent any of this answer.
+        others: the engines that have not seen the ask.
+        affords: whether the budget of retries has one left.
         chance: a random number in 0..1, for the jitter.
-        elsewhere: whether the next attempt goes to another engine; then this one's `retry_after` binds nobody.
-        most: attempts for one ask, the first included.
+        most: the most that `worked` may become.
     """
-    if anything_sent or attempt >= most or not _may_pass(failure, attempt):
+    if sent:
         return GiveUp()
-    backoff = chance * min(BACKOFF_CAP, BACKOFF * 2 ** (attempt - 1))
-    if elsewhere or failure.retry_after is None:
-        return Again(backoff)
-    if failure.retry_after > PATIENCE:
+    match found:
+        case Verdict.BUSY | Verdict.DOWN:
+            return Again()
+        case Verdict.REFUSED:
+            return Again(elsewhere=True) if others.expected else GiveUp()
+        case Verdict.ASK:  # a second opinion, where it costs nobody a wait
+            return Again(elsewhere=True) if others.idle and worked == 1 and most > 1 else GiveUp()
+    if worked >= (min(2, most) if found is Verdict.ERROR else most):
         return GiveUp()
-    return Again(max(backoff, failure.retry_after))
-
-
-def _may_pass(failure: Failure, attempt: int) -> bool:
-    """Whether time or another engine may mend this."""
-    if not isinstance(failure, EngineFailed):
-        return False  # the client's fault, or our own: the same ask fails again
-    status = failure.upstream_status
-    if status is None:
-        return True  # refused, broken off, unreadable or silent
-    # A bare 500 may be bad luck or an ask that kills whatever reads it: worth one more attempt, never a tour of all.
-    return status in PASSING or (status == 500 and attempt == 1)
+    if others.idle or (others.expected and affords):
+        return Again(elsewhere=True)
+    return Again(chance * min(BACKOFF_CAP, BACKOFF * 2 ** (worked - 1))) if affords else GiveUp()
 
 
 class Budget(Struct, frozen=True):
-    """How many retries an engine may still be sent. A retry costs 1, an answer earns a tenth; it starts full.
+    """How many retries the engines may still be sent. A retry costs 1, an answer earns a tenth; it starts full.
 
     Counted in tenths, because ten times 0.1 is less than 1.
     """

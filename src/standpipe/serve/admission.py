@@ -3,7 +3,7 @@
 The pace's instant is reserved and the line joined at once, so spacing never adds to a longer line. Whatever can be
 refused is refused here, before anything is sent. An `Ticket` owns everything that an ask holds on the way (its reserved
 instant, its place, its slot) and lets go of it once, on whatever path it is closed. One loop timer waits for the next
-instant of anybody; nothing polls. Must not know engines, formats or HTTP beyond the headers about waiting.
+instant of anybody; nothing polls. Must not know what engines do, formats or HTTP beyond the headers about waiting.
 """
 
 from __future__ import annotations
@@ -20,6 +20,8 @@ from msgspec import Struct
 from standpipe.chat.errors import EngineFailed, Failure, LineFull, NoEngine, PaceExceeded, WaitTooLong
 from standpipe.chat.events import Waiting
 from standpipe.edge.seam import Headers
+from standpipe.engines.member import Seat
+from standpipe.engines.seats import Journey, Seats
 from standpipe.policy.estimate import Prompts, Sizes
 from standpipe.policy.line import Line, LineStatistics, QueuedAsk, Stage
 from standpipe.policy.overload import Slots
@@ -89,11 +91,12 @@ class Admission:
     """Lets asks in.
 
     Args:
-        line: the line, with the slots of all engines.
+        line: the line; its slots follow what the engines can take.
+        seats: the engines' slots: whoever is granted one has it.
         paces: where paces are kept.
         rate: the pace; None when there is none.
         wait_limit: longest predicted wait that is accepted, in seconds.
-        has_room: whether an engine that is up has a free slot; asks stay in line while it has none.
+        away: seconds for which no engine has been there at an instant, None while one is.
         auto: finds the number of slots by trying; None when it is fixed.
         most: asks that may run at a time, however many slots there are: what this process can stream.
     """
@@ -101,34 +104,33 @@ class Admission:
     def __init__(
         self,
         line: Line,
+        seats: Seats,
         paces: Paces,
         *,
         rate: Rate | None,
         wait_limit: float,
-        has_room: Callable[[], bool],
+        away: Callable[[float], float | None],
         auto: Slots | None = None,
         most: int = 4096,
     ) -> None:
         self.line = line
+        self.seats = seats
+        self.away = away
         self.paces = paces
         self.rate = rate
         self.wait_limit = wait_limit
         self.prompts = Prompts()
         self.auto = auto
         self.most = most
-        self._has_room = has_room
         self._waiting: dict[QueuedAsk, Ticket] = {}
         self._timer: asyncio.TimerHandle | None = None
         self._draining = False
+        seats.on_change = self.dispatch
+        seats.others_wait = lambda: bool(self._waiting)
 
-    def ticket(self, trace: Trace, preferences: WaitPreferences, weight: Weight) -> Ticket:
+    def ticket(self, trace: Trace, journey: Journey, preferences: WaitPreferences, weight: Weight) -> Ticket:
         """A ticket for one ask, whose client is known. Nothing is taken before it is entered."""
-        return Ticket(self, trace, preferences, weight)
-
-    def resize(self, slots: int) -> None:
-        """Engines have this many slots in all."""
-        found = slots if self.auto is None else self.auto.value
-        self.line.slots = max(1, min(slots, found, self.most))
+        return Ticket(self, trace, journey, preferences, weight)
 
     def drain(self) -> None:
         """Take no more asks, and refuse those that wait."""
@@ -158,10 +160,12 @@ class Admission:
     def dispatch(self) -> None:
         """Grant what can be granted, and wake up again when the next instant comes. Call it when anything changed."""
         now = asyncio.get_running_loop().time()
-        waiting = self._waiting
+        waiting, seats = self._waiting, self.seats
+        found = self.most if self.auto is None else self.auto.value
+        self.line.slots = max(1, min(seats.usable(now), found, self.most))
         for shed in self.line.shed(now):
             waiting.pop(shed).refuse(WaitTooLong(_OVERLOADED))
-        while waiting and self._has_room() and (place := self.line.next(now)) is not None:
+        while waiting and seats.room(now) and (place := self.line.next(now)) is not None:
             waiting.pop(place).grant()
         due = self.line.eligible_after(now) if waiting else None
         if self._timer is not None:
@@ -195,12 +199,28 @@ class Ticket:
     is held. Leaving it lets go of all that is held and settles what the answer has cost.
     """
 
-    __slots__ = ("_admission", "_client", "_granted", "_place", "_preferences", "_trace", "_until", "_weight", "meter")
+    __slots__ = (
+        "_admission",
+        "_client",
+        "_granted",
+        "_place",
+        "_preferences",
+        "_seat",
+        "_trace",
+        "_until",
+        "_weight",
+        "journey",
+        "meter",
+    )
 
-    def __init__(self, admission: Admission, trace: Trace, preferences: WaitPreferences, weight: Weight) -> None:
+    def __init__(
+        self, admission: Admission, trace: Trace, journey: Journey, preferences: WaitPreferences, weight: Weight
+    ) -> None:
         assert trace.client is not None
         self._admission = admission
         self._trace = trace
+        self.journey = journey
+        self._seat: Seat | None = None
         self._client = trace.client
         self._preferences = preferences
         self._weight = weight
@@ -273,6 +293,9 @@ class Ticket:
                     retry_after=wait,
                 )
             raise LineFull("You sent `Prefer: wait=0`, but no slot is free right now.", retry_after=1.0)
+        away = self._admission.away(now)
+        if away is not None and away > self._longest_wait:
+            raise self._in_vain(now)
         forecast = self._admission.line.forecast(place, now)
         wait = max(place.eligible_at - now, forecast.wait or 0.0)
         if wait > self._longest_wait:
@@ -287,8 +310,11 @@ class Ticket:
         limit = self._admission.wait_limit
         return min(limit, self._preferences.client_timeout or limit)
 
-    async def granted(self) -> None:
-        """Wait for the slot. Raises WaitTooLong when it does not come in time, or what `refuse` was given."""
+    async def granted(self) -> Seat | None:
+        """Wait for the slot. Gives the seat, or None where this ask has to wait for one of another kind.
+
+        Raises WaitTooLong or NoEngine when it does not come in time, or what `refuse` was given.
+        """
         place = self._place
         assert place is not None
         loop = asyncio.get_running_loop()
@@ -298,12 +324,21 @@ class Ticket:
                 async with asyncio.timeout(self._longest_wait):
                     await self._granted
             except TimeoutError:
-                message = f"No slot became free within {self._longest_wait:g} s. Please try again."
-                raise WaitTooLong(message, retry_after=5.0) from None
-        self._trace.granted_at = loop.time()
-        self._trace.step("granted", self._trace.granted_at)
+                raise self._in_vain(loop.time()) from None
+        now = self._trace.granted_at = loop.time()
+        self._trace.step("granted", now)
+        self.journey.patience = max(0.0, self._longest_wait - (now - place.joined_at))
+        return self._seat
+
+    def _in_vain(self, now: float) -> Failure:
+        if self._admission.away(now) is not None:
+            return NoEngine("No engine is available right now. Please try again later.", retry_after=10.0)
+        message = f"No slot became free within {self._longest_wait:g} s. Please try again."
+        return WaitTooLong(message, retry_after=5.0)
 
     def grant(self) -> None:
+        """It has its turn, and with it a seat, if any is for it."""
+        self._seat = self._admission.seats.take(self.journey)
         if self._granted is not None and not self._granted.done():
             self._granted.set_result(None)
 
@@ -316,7 +351,8 @@ class Ticket:
         """Where this ask is."""
         place = self._place
         if place is None or place.stage is not Stage.WAITING:
-            return Waiting()
+            ahead = self._trace.report.ahead
+            return Waiting(None if ahead is None else ahead + 1)
         forecast = self._admission.line.forecast(place, asyncio.get_running_loop().time())
         return Waiting(forecast.position, forecast.wait)
 
@@ -364,6 +400,8 @@ class Ticket:
         """Let go of the slot, or of the place and the instant. Nothing here suspends."""
         place, self._place = self._place, None
         admission, ran = self._admission, False
+        if self._seat is not None:
+            self._seat.release()
         if place is not None:
             now = asyncio.get_running_loop().time()
             if place.stage is Stage.RUNNING:

@@ -18,7 +18,7 @@ from standpipe.dialects.ollama import wire as ollama_wire
 from standpipe.dialects.ollama.request import CHAT, GENERATE
 from standpipe.dialects.openai import wire as openai_wire
 from standpipe.dialects.reading import Reader
-from standpipe.engines.pool import Pool
+from standpipe.engines.fleet import Fleet
 from standpipe.policy.estimate import Prompts, Sizes, texts
 from standpipe.policy.terms import join
 from standpipe.serve.exchange import Exchange
@@ -34,18 +34,18 @@ _MANAGEMENT = ("/api/pull", "/api/push", "/api/create", "/api/copy", "/api/delet
 class ModelHandlers:
     """Handlers of GET /v1/models[/{id}]."""
 
-    def __init__(self, pool: Pool, created: int) -> None:
+    def __init__(self, fleet: Fleet, created: int) -> None:
         """`created` is when this server began to serve, in Unix seconds."""
-        self._pool = pool
+        self._fleet = fleet
         self._created = created
 
     async def all(self, exchange: Exchange) -> None:
-        exchange.send(200, openai_wire.models_list(self._pool.models(), self._created))
+        exchange.send(200, openai_wire.models_list(self._fleet.models(), self._created))
 
     async def one(self, exchange: Exchange) -> None:
         """Raises UnknownModel."""
         name = exchange.request.path[len(_MODEL_PATH) :]
-        if name not in self._pool.models():
+        if name not in self._fleet.models():
             raise UnknownModel("No such model here. See GET /v1/models for the list.")
         exchange.send(200, openai_wire.model(name, self._created))
 
@@ -85,7 +85,7 @@ class CountTokens:
 
 def ollama_routes(services: Services, since: int) -> dict[str, Route]:
     """Ollama's paths. `since` is when this server began to serve, in Unix seconds."""
-    models = OllamaModels(services.pool, since)
+    models = OllamaModels(services.pool.fleet, since)
     return {
         "/api/chat": Route({"POST": AskHandler(CHAT, services)}, CHAT),
         "/api/generate": Route({"POST": AskHandler(GENERATE, services)}, GENERATE),
@@ -110,22 +110,22 @@ _NAME = Reader(_Name)
 class OllamaModels:
     """Handlers of GET /api/tags, GET /api/ps and POST /api/show."""
 
-    def __init__(self, pool: Pool, since: int) -> None:
-        self._pool = pool
+    def __init__(self, fleet: Fleet, since: int) -> None:
+        self._fleet = fleet
         self._since = since
 
     async def tags(self, exchange: Exchange) -> None:
-        exchange.send(200, ollama_wire.tags(self._pool.models(), self._since))
+        exchange.send(200, ollama_wire.tags(self._fleet.models(), self._since))
 
     async def running(self, exchange: Exchange) -> None:
-        exchange.send(200, ollama_wire.running(self._pool.models()))
+        exchange.send(200, ollama_wire.running(self._fleet.models()))
 
     async def show(self, exchange: Exchange) -> None:
         """A name without a tag means the tag `latest`, as with Ollama. Raises UnknownModel."""
         body = await exchange.body(_SMALL)
         asked = _NAME.read(body)[0]
         name = asked.model or asked.name or ""
-        found = next((known for known in (name, f"{name}:latest") if known in self._pool.models()), None)
+        found = next((known for known in (name, f"{name}:latest") if known in self._fleet.models()), None)
         if found is None:
             raise UnknownModel("No such model here. See GET /api/tags for the list.", param="model")
         exchange.send(200, ollama_wire.show(found, self._since))

@@ -121,8 +121,9 @@ class Trace:
         self.step("attempt", now, number=report.attempts, engine=report.engine, model=report.model)
 
     def waited(self, now: float) -> float:
-        """Seconds from the complete request to the slot, or until now where there is none yet."""
-        return (now if self.granted_at is None else self.granted_at) - self.arrived
+        """Seconds from the complete request to the slot, or until now where there is none yet, and what was waited
+        for other engines after that."""
+        return (now if self.granted_at is None else self.granted_at) - self.arrived + self.report.waited
 
 
 CLIENT_LEFT = 499

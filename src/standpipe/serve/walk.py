@@ -18,6 +18,7 @@ from standpipe.chat.events import NOTHING, Usage
 from standpipe.dialects.dialect import Dialect, Parsed, ResponseMeta
 from standpipe.dialects.openai import embeddings as openai_embeddings
 from standpipe.engines.pool import Pool
+from standpipe.engines.seats import Journey
 from standpipe.observe.hooks import Hook
 from standpipe.observe.log import Logger
 from standpipe.policy.estimate import texts
@@ -68,6 +69,8 @@ class _Walk:
             await self._answer(exchange, trace)
         except Failure as failure:
             trace.failure = failure
+            if trace.report.attempts > 1:  # an SDK's own attempts would multiply ours
+                failure.may_retry = False
             raise
         except asyncio.CancelledError:
             trace.left = True
@@ -88,11 +91,11 @@ class _Walk:
         trace.client = self._services.identify(exchange).key
         return await exchange.body(self._services.body_limit)
 
-    def _ticket(self, exchange: Exchange, trace: Trace, weight: Weight) -> Ticket:
+    def _ticket(self, exchange: Exchange, trace: Trace, journey: Journey, weight: Weight) -> Ticket:
         """The ask's way to a slot. Nobody needs the request after this, and an answer may last for minutes."""
         preferences = WaitPreferences.read(exchange.request.headers)
         exchange.request.forget()
-        return self._services.admission.ticket(trace, preferences, weight)
+        return self._services.admission.ticket(trace, journey, preferences, weight)
 
 
 class AskHandler(_Walk):
@@ -111,20 +114,22 @@ class AskHandler(_Walk):
         if self._conversations is not None:
             parsed = self._conversations.recall(parsed, trace.client)
         trace.dropped, trace.stream = parsed.dropped, parsed.stream
-        trace.report.model = services.pool.resolve(parsed.ask.model)
+        trace.report.model = services.pool.fleet.resolve(parsed.ask.model)
         if not parsed.ask.messages:
             exchange.send(200, self._dialect.answer(parsed, self._meta(trace), NOTHING))
             return
         ask = join(clamp(parsed.ask, services.max_tokens), services.system_prompt, services.system_prompt_mode)
         cap = ask.sampling.max_tokens or services.max_tokens
-        ticket = self._ticket(exchange, trace, Weight.of(body, texts(ask), cap))
+        weight = Weight.of(body, texts(ask), cap)
         del body
+        journey = services.pool.journey(trace.report, weight.fingerprint, ask.model)
+        ticket = self._ticket(exchange, trace, journey, weight)
         delivery = self._delivery(exchange, parsed, trace, ticket)
         try:
             with ticket:
-                await ticket.granted()
+                seat = await ticket.granted()
                 with suppress(CapReached):
-                    await services.pool.answer(ask, delivery, trace.report, delivery.forget)
+                    await services.pool.answer(ask, delivery, journey, seat=seat, forget=delivery.forget)
                 delivery.finish()
         except Failure as failure:
             delivery.fail(failure)
@@ -171,11 +176,12 @@ class Embeddings(_Walk):
         body = await self._body(exchange, trace)
         parsed = openai_embeddings.parse(body)
         trace.dropped = parsed.dropped
-        trace.report.model = pool.resolve(parsed.ask.model)
-        # So much to read, next to nothing to write.
-        with self._ticket(exchange, trace, Weight.of(body, parsed.ask.texts, 1)) as ticket:
-            await ticket.granted()
-            vectors = await pool.embed(parsed.ask, trace.report)
+        trace.report.model = pool.fleet.resolve(parsed.ask.model)
+        weight = Weight.of(body, parsed.ask.texts, 1)  # so much to read, next to nothing to write
+        journey = pool.journey(trace.report, weight.fingerprint, parsed.ask.model, embeds=True)
+        with self._ticket(exchange, trace, journey, weight) as ticket:
+            seat = await ticket.granted()
+            vectors = await pool.embed(parsed.ask, journey, seat=seat)
             if vectors.prompt_tokens is not None:
                 ticket.meter.usage = Usage(vectors.prompt_tokens, 0)
             exchange.send(200, openai_embeddings.answer(parsed, vectors, trace.report.model))

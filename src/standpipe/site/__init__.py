@@ -1,6 +1,6 @@
 """The web site: everything that is there to be looked at, for people and for programs.
 
-Begin with `pages.py`. It asks the server how it is (`serve`, `engines.pool`, `observe`) and changes nothing. It must
+Begin with `pages.py`. It asks the server how it is (`serve`, `engines.fleet`, `observe`) and changes nothing. It must
 not know sockets, nor how a request is answered.
 
 pages.py       the routes, and pages put together from templates and facts

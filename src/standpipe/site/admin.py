@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from standpipe.engines.pool import Pool
+from standpipe.engines.fleet import Fleet
 from standpipe.observe.metrics import CONTENT_TYPE, Metrics
 from standpipe.serve.admission import Admission
 from standpipe.serve.exchange import Exchange
@@ -10,14 +10,14 @@ from standpipe.serve.front import Route, Routes
 from standpipe.site.status import StatusBoard
 
 
-def routes(pool: Pool, admission: Admission, metrics: Metrics, board: StatusBoard) -> Routes:
+def routes(fleet: Fleet, admission: Admission, metrics: Metrics, board: StatusBoard) -> Routes:
     """/healthz while the process answers, /readyz while requests are, and /metrics and /top to look at."""
 
     async def alive(exchange: Exchange) -> None:
         exchange.send(200, b"ok\n", b"text/plain")
 
     async def ready(exchange: Exchange) -> None:
-        up = pool.health().up and not admission.draining
+        up = fleet.health().up and not admission.draining
         exchange.send(200 if up else 503, b"ready\n" if up else b"not ready\n", b"text/plain")
 
     async def page(exchange: Exchange) -> None:

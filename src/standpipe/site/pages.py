@@ -14,7 +14,7 @@ import msgspec
 
 from standpipe import __version__
 from standpipe.chat.errors import Failure
-from standpipe.engines.pool import Pool
+from standpipe.engines.fleet import Fleet
 from standpipe.serve.exchange import Exchange, Header, failure_headers
 from standpipe.serve.front import Route
 from standpipe.settings import Settings, SettingsError
@@ -99,11 +99,11 @@ _STATE = (
 class Pages:
     """The routes of everything that is there to be looked at, each page as the facts are when it is asked for."""
 
-    def __init__(self, settings: Settings, address: str, pool: Pool, board: StatusBoard) -> None:
+    def __init__(self, settings: Settings, address: str, fleet: Fleet, board: StatusBoard) -> None:
         """`address` is where people reach this server unless the settings say. Raises SettingsError."""
         self._settings = settings
         self._address = (settings.public_url or address).rstrip("/")
-        self._pool = pool
+        self._fleet = fleet
         self._board = board
         self.paths: tuple[str, ...] = ()
         """All that is served, for the description of the API: to be set once it is known."""
@@ -120,7 +120,7 @@ class Pages:
         self._assets = Assets({**files("css"), **files("js"), **files("vendor"), "theme.css": styles})
 
     def _facts(self) -> Facts:
-        return Facts(self._settings, self._address, self._pool.resolve(None), self._links)
+        return Facts(self._settings, self._address, self._fleet.resolve(None), self._links)
 
     def routes(self) -> dict[str, Route]:
         """Paths of pages, of their twins in Markdown, and of what browsers and programs look for."""

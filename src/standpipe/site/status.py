@@ -16,7 +16,7 @@ from msgspec.structs import asdict
 
 from standpipe import __version__
 from standpipe.chat.errors import LineFull
-from standpipe.engines.pool import Pool
+from standpipe.engines.fleet import Fleet
 from standpipe.observe.about import (
     ROWS,
     WARNINGS,
@@ -55,13 +55,13 @@ class StatusBoard:
     def __init__(
         self,
         settings: Settings,
-        pool: Pool,
+        fleet: Fleet,
         admission: Admission,
         alarm: Alarm,
         hash_client: Callable[[str], str],
     ) -> None:
         self.settings = settings
-        self._pool = pool
+        self._fleet = fleet
         self._admission = admission
         self._alarm = alarm
         self._hash_client = hash_client
@@ -97,17 +97,17 @@ class StatusBoard:
         """Every engine as it is now."""
         return tuple(
             EngineState(engine.name, engine.up, engine.slots, engine.busy, engine.models, engine.handling)
-            for engine in self._pool.statistics().engines
+            for engine in self._fleet.statistics().engines
         )
 
     def about(self) -> About:
         """What GET /api says."""
-        health, line, settings = self._pool.health(), self._admission.line.statistics(), self.settings
+        health, line, settings = self._fleet.health(), self._admission.line.statistics(), self.settings
         return About(
             status="ok" if health.up else "down",
             name=settings.name,
             version=__version__,
-            model=self._pool.resolve(None),
+            model=self._fleet.resolve(None),
             engines=self.engines(),
             rate_limit=RateLimit(settings.pace_interval, settings.pace_waiting),
             queue=Queue(line.waiting, line.running, line.slots),

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from standpipe.chat.errors import ContextTooLong, EngineFailed, Failure, InvalidAsk, TooLarge, Unsupported
+from standpipe.chat.errors import ContextTooLong, EngineDown, EngineFailed, Failure, InvalidAsk, TooLarge, Unsupported
 from standpipe.dialects.openai.faults import (
     COMPLETIONS,
     EMBEDDINGS,
@@ -118,6 +118,11 @@ def test_any_other_status_is_the_engines_failure_and_is_kept(status):
     assert isinstance(failure, EngineFailed)
     assert failure.upstream_status == status
     assert failure.may_retry
+
+
+@pytest.mark.parametrize("message", ["Loading model", "The model is still loading, try again"])
+def test_an_engine_that_loads_its_model_is_down_for_now(message):
+    assert type(failure_from(503, llama(message, 503))) is EngineDown
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,16 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
-from standpipe.chat.errors import ContextTooLong, EngineBusy, EngineFailed, Failure, InvalidAsk, TooLarge, Unsupported
+from standpipe.chat.errors import (
+    ContextTooLong,
+    EngineBusy,
+    EngineDown,
+    EngineFailed,
+    Failure,
+    InvalidAsk,
+    TooLarge,
+    Unsupported,
+)
 
 
 class _Error(Struct, frozen=True):
@@ -140,6 +149,7 @@ _CONTEXT = re.compile(
 _CONTEXT_LIMIT = re.compile(
     r"(?:context (?:length|size|window)|allowed length|n_ctx)[^0-9]{1,20}([0-9]{1,9})", re.IGNORECASE
 )
+_LOADING = re.compile(r"\bloading\b.{0,20}\bmodel|\bmodel\b.{0,40}\bloading", re.IGNORECASE)
 _OUTPUT = re.compile(r"max_(completion_|new_)?tokens\W.{0,60}too large", re.IGNORECASE)
 
 _MESSAGES = {
@@ -176,6 +186,8 @@ def failure_from(status: int, body: bytes, retry_after: str | None = None) -> Fa
             return TooLarge("The ask is larger than the engine takes.", param="messages")
         case 500 if fault := _fault(_KNOWN_500, text):
             return fault
+        case 503 if _LOADING.search(text):
+            return EngineDown("The engine is loading its model.")
     kind = EngineBusy if status in {429, 503} else EngineFailed
     return kind(
         _MESSAGES.get(status, f"The engine failed with status {status}."),

@@ -27,7 +27,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from standpipe.chat.ask import Ask
-from standpipe.chat.errors import EngineFailed
+from standpipe.chat.errors import EngineDown, EngineFailed
 from standpipe.engines.engine import Health, Sink
 from standpipe.engines.llama.life import Folder, Life, Log, Model, Options, Timeouts, launch
 from standpipe.engines.llama.process import ChildFailed, describe
@@ -159,7 +159,7 @@ class Llama:
     async def answer(self, ask: Ask, sink: Sink) -> None:
         life = self._life
         if life is None or self.state is not State.UP:
-            raise EngineFailed(_REASONS.get(self.state, "The engine is down."), retry_after=self._until_up())
+            raise EngineDown(_REASONS.get(self.state, "The engine is down."), retry_after=self._until_up())
         self._running += 1
         try:
             await life.upstream.answer(self._bounded(ask), sink)

@@ -14,7 +14,7 @@ from contextlib import aclosing
 from msgspec.structs import replace
 
 from standpipe.chat.ask import Ask
-from standpipe.chat.errors import EngineFailed, Failure
+from standpipe.chat.errors import EngineBroke, EngineDown, EngineFailed, Failure
 from standpipe.chat.events import Event, FinishReason, Started
 from standpipe.engines.engine import Health, Sink, relay
 from standpipe.engines.scripted.composition import Composition, compose
@@ -97,7 +97,7 @@ class Scripted:
             case Fault(FaultKind.STALL):
                 await _for_ever()
             case Fault(FaultKind.CUT):
-                raise EngineFailed("The engine failed in the middle of an answer.")
+                raise EngineBroke("The engine failed in the middle of an answer.")
             case Fault(FaultKind.MALFORMED):
                 raise EngineFailed("The engine sent an invalid response.")
 
@@ -105,8 +105,8 @@ class Scripted:
         return f"<Scripted {self.name} {self.busy}/{self.slots}>"
 
 
-def _refused() -> EngineFailed:
-    return EngineFailed("The engine refuses connections.")
+def _refused() -> EngineDown:
+    return EngineDown("The engine refuses connections.")
 
 
 def _batches(script: Script, composition: Composition, fault: Fault | None) -> list[list[Event]]:

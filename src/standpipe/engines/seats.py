@@ -1,0 +1,236 @@
+"""Seats: who gets which engine, and when.
+
+A seat is a slot that is taken: the choice of the engine and the taking of its slot are one step, so no more is granted
+than can be served. An ask that goes on elsewhere, or for which there is no seat now, waits here, before all who wait in
+line, because it has had its turn. A suspect (`policy.poison`) waits until nobody else does, and gets an engine for
+itself. `policy.standing` decides which engine is asked; this must not know attempts, nor clients and their line.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from math import inf
+
+from standpipe.chat.errors import Failure, NoEngine
+from standpipe.engines.attempt import Report
+from standpipe.engines.engine import Embedder
+from standpipe.engines.fleet import REFRESH, Fleet
+from standpipe.engines.member import Member, Seat
+from standpipe.policy.retry import Again, Others
+from standpipe.policy.standing import Option, choose
+
+_LAST = 5.0
+"""Seconds for which a suspect waits until nobody else does, and for the engine that has died already."""
+
+
+class Journey:
+    """One ask's way through the engines: what it wants, and what has become of it there.
+
+    Args:
+        report: is kept up to date for the caller.
+        model: the name that was asked for.
+        embeds: it wants vectors.
+        patience: seconds that it may wait for seats, in all.
+        fingerprint: a digest of the request, by which one that kills engines is known again; b"" for none.
+    """
+
+    __slots__ = (
+        "again", "complainer", "complaint", "died_at", "embeds", "empty", "fingerprint", "model", "patience", "report",
+        "seen", "since", "suspect", "worked",
+    )  # fmt: skip
+
+    def __init__(
+        self,
+        report: Report | None = None,
+        *,
+        model: str | None = None,
+        embeds: bool = False,
+        patience: float = inf,
+        fingerprint: bytes = b"",
+    ) -> None:
+        self.report = report or Report()
+        self.patience = patience
+        self.fingerprint = fingerprint
+        self.model = model
+        self.embeds = embeds
+        self.seen: list[Member] = []
+        """Engines that it was given to, in order."""
+        self.worked = 0
+        """Attempts in which an engine worked on it, or found it wrong."""
+        self.again = Again()
+        """What was decided of the next attempt."""
+        self.complaint: Failure | None = None
+        """The first engine's opinion that the ask is wrong."""
+        self.complainer: Member | None = None
+        self.empty = False
+        """It was answered without a word once."""
+        self.suspect = False
+        """An engine may have died of it: it goes last, and alone."""
+        self.died_at: Member | None = None
+        self.since = 0.0
+        """When it began to wait for a seat."""
+
+
+class Seats:
+    """The seats of a fleet."""
+
+    def __init__(self, fleet: Fleet) -> None:
+        self._fleet = fleet
+        self._members = fleet.members
+        self._taken = 0
+        self._waiting: dict[Journey, asyncio.Future[Seat]] = {}
+        self._timer: asyncio.TimerHandle | None = None
+        self.on_change: Callable[[], None] = lambda: None
+        """Called when a seat may be had that was not there before."""
+        self.others_wait: Callable[[], bool] = lambda: False
+        """Whether anybody waits for a first seat: a suspect lets them go first."""
+        fleet.on_change = self.changed
+
+    def room(self, now: float) -> int:
+        """How many seats could be taken now."""
+        return sum(member.room(now) for member in self._members)
+
+    def usable(self, now: float) -> int:
+        """How many asks may run now, those that run and those that wait here included."""
+        return sum(member.busy + member.room(now) for member in self._members) + len(self._waiting)
+
+    def take(self, journey: Journey) -> Seat | None:
+        """A seat at the engine that is to be asked next, taken; None when there is none for this ask now."""
+        if journey.suspect:
+            return None
+        now = asyncio.get_running_loop().time()
+        members = self._members
+        if len(members) == 1 and not journey.seen:
+            found = 0 if members[0].room(now) and self.can(members[0], journey) else None
+        else:
+            latencies = [member.standing.latency for member in members if member.up and member.standing.latency]
+            fastest = min(latencies, default=None)
+            elsewhere = journey.again.elsewhere and self.others(journey, now).expected
+            found = choose([self._option(member, journey, fastest, now, elsewhere=elsewhere) for member in members])
+        return None if found is None else self._seat(members[found])
+
+    def _option(
+        self, member: Member, journey: Journey, fastest: float | None, now: float, *, elsewhere: bool
+    ) -> Option | None:
+        if not member.room(now) or not self.can(member, journey) or (elsewhere and member in journey.seen):
+            return None
+        wanted = self._fleet.wanted(journey.model)
+        listed = member is self._members[0] if wanted is None else wanted in member.models
+        cost = member.standing.cost(member.engine.slots, member.busy, now, fastest)
+        return Option(journey.seen.count(member), listed, cost, member.taken_at)
+
+    @staticmethod
+    def can(member: Member, journey: Journey) -> bool:
+        """Whether this engine can do what is wanted at all."""
+        return not journey.embeds or isinstance(member.engine, Embedder)
+
+    def _seat(self, member: Member, claim: Journey | None = None) -> Seat:
+        self._taken += 1
+        member.taken_at = self._taken
+        return Seat(member, self.changed, claim)
+
+    def others(self, journey: Journey, now: float) -> Others:
+        unseen = [member for member in self._members if member not in journey.seen and self.can(member, journey)]
+        patience = min(journey.patience, REFRESH)
+        return Others(
+            expected=any(member.standing.expected(now, patience) for member in unseen),
+            idle=any(member.room(now) for member in unseen),
+        )
+
+    async def seated(self, journey: Journey) -> Seat:
+        """A seat for an ask that goes on, as soon as there is one. Raises NoEngine when its patience ends first."""
+        if not journey.again.delay and (seat := self.take(journey)) is not None:
+            return seat
+        loop = asyncio.get_running_loop()
+        journey.since = loop.time()
+        future = self._waiting[journey] = loop.create_future()
+        try:
+            self.changed()
+            async with asyncio.timeout(None if journey.patience == inf else journey.patience):
+                granted: Seat = await future
+                return granted
+        except BaseException as error:
+            if future.done() and not future.cancelled():
+                future.result().release()
+            if isinstance(error, TimeoutError):
+                raise NoEngine("No engine became free in time. Please try again.", retry_after=5.0) from None
+            raise
+        finally:
+            waited = loop.time() - journey.since
+            journey.patience -= waited
+            journey.report.waited += waited
+            journey.report.ahead = None
+            self._waiting.pop(journey, None)
+            if not future.done() or future.cancelled():
+                self._unclaim(journey)
+
+    def _unclaim(self, journey: Journey) -> None:
+        for member in self._members:
+            if member.claim is journey:
+                member.claim = None
+
+    def changed(self) -> None:
+        """Give seats to those who wait here, then to those who wait in line, and to suspects last."""
+        now = asyncio.get_running_loop().time()
+        if self._waiting:
+            for journey, future in list(self._waiting.items()):
+                if now >= journey.since + journey.again.delay and (seat := self.take(journey)) is not None:
+                    self._give(journey, future, seat)
+        self.on_change()
+        if self._waiting:
+            for journey, future in list(self._waiting.items()):
+                if journey.suspect and (member := self._alone(journey, now)) is not None:
+                    self._give(journey, future, self._seat(member, journey))
+            for ahead, journey in enumerate(self._waiting):
+                journey.report.ahead = ahead
+        self.arm(now)
+
+    def _give(self, journey: Journey, future: asyncio.Future[Seat], seat: Seat) -> None:
+        self._waiting.pop(journey, None)
+        if future.done():  # its client has just left
+            seat.release()
+        else:
+            future.set_result(seat)
+
+    def _alone(self, journey: Journey, now: float) -> Member | None:
+        """The engine that a suspect gets for itself now. One is kept free for it when it has waited for a while."""
+        late = now >= journey.since + _LAST
+        if not late and self.others_wait():
+            return None
+        free = [m for m in self._members if m.claim in {None, journey} and self.can(m, journey)]
+        free = [m for m in free if m.standing.room(m.engine.slots, 0, now)]
+        if not late and journey.died_at is not None:
+            free = [member for member in free if member is journey.died_at]
+        self._unclaim(journey)
+        best = min(free, key=lambda member: (member.busy, journey.seen.count(member)), default=None)
+        if best is None or (best.busy and not late):
+            return None
+        best.claim = journey
+        return best if not best.busy else None
+
+    def arm(self, now: float) -> None:
+        """Wake up when time alone may have made room."""
+        instants = [at for member in self._members if (at := member.standing.opens_at(now)) is not None]
+        for journey in self._waiting:
+            instants += [
+                at for at in (journey.since + journey.again.delay, journey.since + _LAST * journey.suspect) if at > now
+            ]
+        due = min(instants, default=None)
+        if self._timer is not None:
+            if due == self._timer.when():
+                return
+            self._timer.cancel()
+            self._timer = None
+        if due is not None:
+            self._timer = asyncio.get_running_loop().call_at(due, self._wake)
+
+    def _wake(self) -> None:
+        self._timer = None
+        self.changed()
+
+    def close(self) -> None:
+        """Let go of the timer."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None

@@ -1,0 +1,221 @@
+"""Standing: what is believed of one engine from how its asks went, and which of several gets the next one.
+
+The field's names: a circuit breaker, slow start, and least-loaded balancing with decaying estimates of failure and
+latency (Envoy's and Finagle's peak-EWMA; the same numbers would do for "power of two choices" where they are stale).
+Here every engine's load is known exactly, so all are compared. Pure: numbers come in, and time is an argument; it must
+not know what an engine is, nor what is asked of it.
+
+An engine that fails at once always has the most free slots, and would draw every ask (the fail-fast black hole). So
+what counts is not only how free it is: each recent failure makes it look busier than it is, and so does a first token
+that comes much later than elsewhere.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from math import exp2
+
+from msgspec import Struct
+
+from standpipe.policy.breaker import HEALTHY, Breaker, BreakerState
+from standpipe.policy.retry import Verdict
+
+_ANY = 1 << 30
+"""More asks than any engine has slots: no slow start."""
+_RAMPED = 64
+"""Asks that may be owed a first word at a time, after which an engine counts as back."""
+_GAIN = 0.3
+"""The weight of the newest outcome in an estimate."""
+_FAILING_HALF_LIFE = 10.0
+"""Seconds after which a failure counts half."""
+_LATENCY_HALF_LIFE = 30.0
+"""Seconds after which half is left of what was believed of an engine's latency."""
+_SLOW = 2.0
+"""Times the fastest engine's latency: below that, engines are equally fast."""
+_SILENCE, _SILENT = 2.0, 5.0
+"""Seconds, and times the usual latency: who says nothing to anybody for as long as both may have stopped."""
+HOLD = 0.5
+"""Seconds for which an engine that says that it is busy is left alone, at least; doubles while it goes on to say so."""
+HOLD_CAP = 8.0
+"""Seconds: no such doubling goes further."""
+RETRY_AFTER_CAP = 60.0
+"""Seconds: no engine is left alone for longer because it asks for it."""
+
+
+class Standing:
+    """One engine. Times are seconds of one clock."""
+
+    __slots__ = (
+        "_busy_in_a_row", "_failing", "_failing_at", "_latency_at", "_owed_since", "_ramp", "breaker", "down_since",
+        "held_until", "latency", "silent",
+    )  # fmt: skip
+
+    def __init__(self) -> None:
+        self.breaker: Breaker = HEALTHY
+        self.down_since: float | None = None
+        """Since when it is not there; None while it is."""
+        self.held_until = 0.0
+        """Before this it is not asked, because it said that it is busy."""
+        self.silent = 0
+        """Asks that it was given and has not begun to answer."""
+        self._busy_in_a_row = 0
+        self._ramp = _ANY
+        """While it comes back: how many asks it may owe a first word at a time."""
+        self._failing = self._failing_at = 0.0
+        self.latency: float | None = None
+        """Usual seconds to a first token; None before the first."""
+        self._latency_at = 0.0
+        self._owed_since = 0.0
+        """Since when it owes a first word to somebody and has given none to anybody."""
+
+    def room(self, slots: int, busy: int, now: float) -> int:
+        """How many more asks it may be given now, having `slots` of which `busy` are taken."""
+        if self.down_since is not None or now < self.held_until:
+            return 0
+        free = slots - busy
+        if self.breaker.state is not BreakerState.CLOSED:
+            if not self.breaker.admits(now):
+                return 0
+            free = min(1, free)
+        return max(0, min(free, self._ramp - self.silent))
+
+    def opens_at(self, now: float) -> float | None:
+        """The instant at which there may be room again by time alone; None when time changes nothing."""
+        if self.down_since is not None:
+            return None
+        ejected = self.breaker.until if self.breaker.state is BreakerState.OPEN else 0.0
+        instant = max(self.held_until, ejected)
+        return instant if instant > now else None
+
+    def expected(self, now: float, patience: float) -> bool:
+        """Whether it can be expected to take an ask within so many seconds: an engine that has been away for longer
+        than that will hardly come back within the same time."""
+        return self.down_since is None or now - self.down_since < patience
+
+    def cost(self, slots: int, busy: int, now: float, fastest: float | None) -> float:
+        """How dear it is to ask this engine next: its load, as it feels. `fastest` is the least `latency` of all."""
+        failing = self._failing * exp2((self._failing_at - now) / _FAILING_HALF_LIFE) if self._failing else 0.0
+        load = (busy + 1) / slots + failing
+        latency = self.latency
+        if latency is None or not fastest or latency <= _SLOW * fastest:
+            return load
+        slower = latency / (_SLOW * fastest) - 1
+        return load * (1 + slower * exp2((self._latency_at - now) / _LATENCY_HALF_LIFE))
+
+    def taken(self, now: float) -> bool:
+        """It is given an ask. Gives whether that is the breaker's probe."""
+        if not self.silent:
+            self._owed_since = now
+        self.silent += 1
+        if self.breaker.state is BreakerState.CLOSED:
+            return False
+        before = self.breaker.at(now)
+        self.breaker = before.take(now)
+        return self.breaker.state is BreakerState.PROBING and before.state is not BreakerState.PROBING
+
+    def spoke(self, now: float, seconds: float) -> bool:
+        """It has begun to answer one, after so many seconds. Gives whether it may be given more than before."""
+        more = self._ramp < _ANY or self.breaker.state is not BreakerState.CLOSED
+        self.silent -= 1
+        self._owed_since = now
+        self._busy_in_a_row = 0
+        self.breaker = self.breaker.spoke()
+        if self._ramp < _ANY:
+            self._ramp = _ANY if self._ramp >= _RAMPED else self._ramp + 1  # doubles with each round
+        last = self.latency
+        self.latency = seconds if last is None else last + _GAIN * (seconds - last)
+        self._latency_at = now
+        return more
+
+    def answered(self, now: float) -> None:
+        """It has answered one."""
+        self.breaker = self.breaker.answered()
+        if self._failing:
+            self._learn(0.0, now)
+
+    def failed(self, verdict: Verdict, now: float, *, probe: bool, retry_after: float | None = None) -> None:
+        """It has failed one, in this way."""
+        match verdict:
+            case Verdict.ASK:
+                if probe:  # whether it was right to refuse is known only when another engine has been asked
+                    self.held_until = max(self.held_until, now + HOLD)
+                self.breaker = self.breaker.lost(probe=probe)
+            case Verdict.BUSY:
+                self.hold(now, retry_after)
+                self.breaker = self.breaker.lost(probe=probe)
+            case Verdict.DOWN:
+                self.went(now)
+                self.breaker = self.breaker.lost(probe=probe)
+            case Verdict.REFUSED | Verdict.ERROR | Verdict.FAULT:
+                self._learn(1.0, now)
+                self.breaker = self.breaker.failed(now, probe=probe)
+                if self.breaker.state is BreakerState.OPEN:
+                    self._ramp = 1
+
+    def left(self, *, probe: bool, spoken: bool) -> None:
+        """The client of one has left, or has enough. An engine that had begun to speak works."""
+        self.breaker = self.breaker.answered() if spoken else self.breaker.lost(probe=probe)
+
+    def over(self, *, spoken: bool) -> None:
+        """An ask has ended, however; `spoken` if it had begun to be answered."""
+        if not spoken:
+            self.silent -= 1
+
+    def hold(self, now: float, retry_after: float | None) -> None:
+        """Leave it alone, for as long as it asked for within bounds. Then it begins slowly."""
+        if now >= self.held_until:  # what was asked before the last refusal says nothing new
+            self._busy_in_a_row += 1
+        usual = min(HOLD_CAP, HOLD * 2 ** min(self._busy_in_a_row - 1, 10))
+        wanted = retry_after if retry_after is not None and retry_after > 0 else 0.0  # NaN is not
+        self.held_until = max(self.held_until, now + max(usual, min(wanted, RETRY_AFTER_CAP)))
+        self._ramp = 1
+
+    def went(self, now: float) -> None:
+        """It is not there."""
+        if self.down_since is None:
+            self.down_since = now
+
+    def came(self) -> None:
+        """It is there. An engine that comes back begins slowly, with one ask and then with more each time it speaks."""
+        if self.down_since is not None:
+            self.down_since = None
+            self._ramp = 1
+
+    def suspected(self, now: float) -> bool:
+        """Whether it is worth looking after: it is not there, it fails, or it says nothing for unusually long."""
+        if self.down_since is not None or self.breaker.state is not BreakerState.CLOSED:
+            return True
+        return self.silent > 0 and now - self._owed_since > max(_SILENCE, _SILENT * (self.latency or 0.0))
+
+    def _learn(self, outcome: float, now: float) -> None:
+        failing = self._failing * exp2((self._failing_at - now) / _FAILING_HALF_LIFE)
+        self._failing = failing + _GAIN * (outcome - failing)
+        self._failing_at = now
+        if self._failing < 0.01:
+            self._failing = 0.0
+
+
+class Option(Struct, frozen=True):
+    """One engine that has room, as a choice. `seen`: how often it has seen the ask; `listed`: it lists the wanted
+    model; `taken_at`: when it was last given an ask, as a count that grows."""
+
+    seen: int
+    listed: bool
+    cost: float
+    taken_at: int
+
+
+def choose(options: Sequence[Option | None]) -> int | None:
+    """The index of the engine that gets the ask; None when there is none. Engines without room are None.
+
+    In this order: seen it less often, lists the wanted model, is cheapest, has been idle longest.
+    """
+    best: int | None = None
+    least: tuple[int, bool, float, int] | None = None
+    for i, option in enumerate(options):
+        if option is None:
+            continue
+        rank = (option.seen, not option.listed, option.cost, option.taken_at)
+        if least is None or rank < least:
+            best, least = i, rank
+    return best

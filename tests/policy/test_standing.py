@@ -1,0 +1,157 @@
+"""What is believed of an engine, and which of several is asked next."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from standpipe.policy.retry import Verdict
+from standpipe.policy.standing import HOLD, RETRY_AFTER_CAP, Option, Standing, choose
+
+
+def failing(times: int, now: float = 0.0) -> Standing:
+    standing = Standing()
+    for _ in range(times):
+        standing.taken(now)
+        standing.failed(Verdict.FAULT, now, probe=False)
+        standing.over(spoken=False)
+    return standing
+
+
+def test_an_engine_that_nothing_is_known_of_has_room_for_all_its_slots():
+    assert [Standing().room(4, busy, 0.0) for busy in range(6)] == [4, 3, 2, 1, 0, 0]
+
+
+def test_an_engine_that_is_not_there_has_none_and_begins_slowly_when_it_comes():
+    standing = Standing()
+    standing.went(1.0)
+    standing.went(2.0)
+    assert (standing.down_since, standing.room(4, 0, 9.0), standing.opens_at(9.0)) == (1.0, 0, None)
+    standing.came()
+    assert standing.room(4, 0, 9.0) == 1
+    standing.taken(9.0)
+    assert standing.room(4, 1, 9.0) == 0
+    standing.spoke(9.1, 0.1)
+    assert standing.room(4, 1, 9.1) == 2
+
+
+@pytest.mark.parametrize(
+    ("wanted", "seconds"), [(None, HOLD), (0.1, HOLD), (3.0, 3.0), (1e9, RETRY_AFTER_CAP), (float("nan"), HOLD)]
+)
+def test_a_busy_engine_is_left_alone_for_as_long_as_it_says_within_bounds(wanted, seconds):
+    standing = Standing()
+    standing.failed(Verdict.BUSY, 10.0, probe=False, retry_after=wanted)
+    assert standing.opens_at(10.0) == 10.0 + seconds
+    assert standing.room(4, 0, 10.0 + seconds - 0.01) == 0
+    assert standing.room(4, 0, 10.0 + seconds) == 1
+
+
+def test_an_engine_that_goes_on_to_be_busy_is_left_alone_for_ever_longer_until_it_speaks():
+    standing, now, lengths = Standing(), 0.0, []
+    for _ in range(7):
+        standing.failed(Verdict.BUSY, now, probe=False)
+        standing.failed(Verdict.BUSY, now + 0.1, probe=False)  # was on its way already
+        lengths.append(standing.held_until - now)
+        now = standing.held_until
+    assert lengths == pytest.approx([0.6, 1.1, 2.1, 4.1, 8.1, 8.1, 8.1])
+    standing.taken(now)
+    standing.spoke(now, 0.1)
+    standing.failed(Verdict.BUSY, now, probe=False)
+    assert standing.held_until - now == HOLD
+
+
+def test_a_failure_makes_an_engine_dearer_than_one_that_is_full_and_is_forgotten():
+    once = failing(1)
+    assert once.cost(4, 0, 0.0, None) > Standing().cost(4, 0, 0.0, None)
+    assert failing(4).cost(64, 0, 0.0, None) > Standing().cost(4, 1, 0.0, None)
+    assert once.cost(4, 0, 100.0, None) == pytest.approx(Standing().cost(4, 0, 0.0, None), rel=0.01)
+
+
+def test_a_slow_engine_is_dearer_by_as_much_as_it_is_slower_and_a_little_slower_is_equal():
+    fast, near, slow = Standing(), Standing(), Standing()
+    for standing, seconds in ((fast, 0.1), (near, 0.19), (slow, 2.0)):
+        standing.taken(0.0)
+        standing.spoke(0.0, seconds)
+    costs = [standing.cost(4, 0, 0.0, 0.1) for standing in (fast, near, slow)]
+    assert costs[0] == costs[1]
+    assert costs[2] == pytest.approx(10 * costs[0])
+    assert slow.cost(4, 0, 300.0, 0.1) == pytest.approx(costs[0], rel=0.1)
+
+
+def test_five_failures_in_a_row_leave_it_alone_for_a_while_and_then_one_ask_finds_out():
+    standing = failing(5)
+    assert standing.opens_at(0.0) == 1.0
+    assert (standing.room(4, 0, 0.5), standing.room(4, 0, 1.0)) == (0, 1)
+    assert standing.taken(1.0)
+    assert standing.room(4, 1, 1.0) == 0
+
+
+def test_an_engine_is_suspected_when_it_is_away_fails_or_says_nothing_for_unusually_long():
+    standing = Standing()
+    assert not standing.suspected(1e9)
+    standing.taken(0.0)
+    standing.spoke(1.0, 1.0)
+    standing.taken(1.0)
+    assert [standing.suspected(at) for at in (1.0, 5.9, 6.1)] == [False, False, True]
+    standing.went(7.0)
+    assert standing.suspected(7.0)
+    assert failing(5).suspected(0.0)
+
+
+options = st.lists(
+    st.none() | st.builds(Option, st.integers(0, 3), st.booleans(), st.floats(0, 10), st.integers(0, 100)), max_size=6
+)
+
+
+@given(options)
+def test_the_choice_is_an_engine_with_room_and_none_is_better(options):
+    found = choose(options)
+    if found is None:
+        assert all(option is None for option in options)
+        return
+    best = options[found]
+    assert best is not None
+    for other in options:
+        if other is not None and (other.seen, not other.listed) == (best.seen, not best.listed):
+            assert best.cost <= other.cost
+        elif other is not None:
+            assert (best.seen, not best.listed) <= (other.seen, not other.listed)
+
+
+events = st.lists(
+    st.tuples(st.floats(0, 5), st.sampled_from(["taken", "spoke", "answered", "left", *Verdict])), max_size=60
+)
+
+
+@given(events, st.integers(1, 8))
+def test_whatever_happens_there_is_never_more_room_than_slots_and_time_or_a_visit_always_makes_some(history, slots):
+    standing, now = Standing(), 0.0
+    running: list[tuple[bool, bool]] = []  # the probe, spoken
+    for gap, event in history:
+        now += gap
+        busy = len(running)
+        assert 0 <= standing.room(slots, busy, now) <= slots - busy
+        if event == "taken":
+            if standing.room(slots, busy, now):
+                running.append((standing.taken(now), False))
+        elif running:
+            probe, spoken = running.pop(0)
+            if event == "spoke":
+                if not spoken:
+                    standing.spoke(now, gap)
+                running.append((probe, True))
+                continue
+            if event == "answered":
+                standing.answered(now)
+            elif event == "left":
+                standing.left(probe=probe, spoken=spoken)
+            else:
+                standing.failed(Verdict(event), now, probe=probe)
+            standing.over(spoken=spoken)
+    for probe, spoken in running:
+        standing.left(probe=probe, spoken=spoken)
+        standing.over(spoken=spoken)
+    assert standing.silent == 0
+    standing.came()
+    assert standing.room(slots, 0, now + RETRY_AFTER_CAP) >= 1
