@@ -290,7 +290,7 @@ def test_cancelling_closes_the_connection_and_lets_go_of_the_sink(run):
         (plain(401, {"error": "secret"}), EngineFailed, 401),
         (plain(500, b"<html>secret</html>", type_="text/html"), EngineFailed, 500),
         (plain(503, {"error": {"message": "no"}}), EngineBusy, 503),
-        (plain(503, {"error": {"message": "Loading model"}}), EngineDown, None),
+        (plain(503, {"error": {"message": "Loading model"}}), EngineDown, 503),
         (plain(302, b"", "Location: http://secret/"), EngineFailed, 302),
     ],
 )

@@ -187,7 +187,7 @@ def failure_from(status: int, body: bytes, retry_after: str | None = None) -> Fa
         case 500 if fault := _fault(_KNOWN_500, text):
             return fault
         case 503 if _LOADING.search(text):
-            return EngineDown("The engine is loading its model.")
+            return EngineDown("The engine is loading its model.", upstream_status=status)
     kind = EngineBusy if status in {429, 503} else EngineFailed
     return kind(
         _MESSAGES.get(status, f"The engine failed with status {status}."),
