@@ -176,6 +176,8 @@ REASONS = [
     Case("vllm #53255, kilocode #7756, mastra #12581, open-webui #23066: `tool_calls` without a call",
          sse(said(), end("tool_calls"))),
     Case("the same without a word", sse(end("tool_calls")), EngineFailed),
+    Case("the same behind reasoning, in which a call may have leaked",
+         sse(chunk({"reasoning": "Hm."}), end("tool_calls")), Meant("", reasoning="Hm.")),
     Case("LiteLLM #35663, #12862: a call ends with `stop`", sse(called("{}"), end("stop")), CALLED),
     Case("the old way to call a function",
          sse(*(chunk({"function_call": call}) for call in ({"name": "f", "arguments": '{"a":'}, {"arguments": "1}"})),

@@ -114,8 +114,8 @@ def is_known(word: str) -> bool:
     return word in _REASONS or word in _GAVE_UP
 
 
-def ending(word: str, *, spoke: bool, called: bool) -> FinishReason:
-    """What a reason comes to for an answer that gave text, or called a tool, or did neither.
+def ending(word: str, *, spoke: bool, called: bool, thought: bool) -> FinishReason:
+    """What a reason comes to for an answer that gave text, or called a tool, or only thought, or did nothing of it.
 
     Several engines do not tell of calls, and some tell of calls that they never made. A reason that nobody knows is no
     success for an answer that is none. Raises EngineFailed.
@@ -126,7 +126,7 @@ def ending(word: str, *, spoke: bool, called: bool) -> FinishReason:
     if not (spoke or called):
         if reason is None:  # an Ollama that has only loaded its model says `load`
             raise EngineFailed("The engine ended without an answer.")
-        if reason is FinishReason.TOOL_CALLS:
+        if reason is FinishReason.TOOL_CALLS and not thought:
             raise EngineFailed("The engine told of a tool call and made none.")
     if reason in {None, FinishReason.STOP, FinishReason.TOOL_CALLS}:
         return FinishReason.TOOL_CALLS if called else FinishReason.STOP

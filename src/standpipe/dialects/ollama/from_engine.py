@@ -101,7 +101,7 @@ class Decoder:
 
     __slots__ = (
         "_called", "_failure_in", "_frames", "_halves", "_mark", "_odd", "_sampling", "_spoke", "_started",
-        "_stop_text", "done",
+        "_stop_text", "_thought", "done",
     )  # fmt: skip
 
     def __init__(
@@ -121,7 +121,7 @@ class Decoder:
         self._stop_text = StopText(sampling.stop) if sampling.tell_stop else None
         self._halves: dict[str, Halves] | None = None  # most engines cut no characters
         self._called = 0
-        self._started = self._spoke = False
+        self._started = self._spoke = self._thought = False
 
     @property
     def over(self) -> bool:
@@ -245,6 +245,7 @@ class Decoder:
     def _say(self, message: _Message, logprobs: Any, out: list[Event]) -> None:
         text, thought = self._joined("text", message.content or ""), self._joined("thought", message.thinking or "")
         if thought:
+            self._thought = True
             out.append(ReasoningDelta(thought))
         tokens = self._tokens(logprobs) if logprobs and self._sampling.logprobs else ()
         if text or tokens:
@@ -282,7 +283,7 @@ class Decoder:
         word = "stop" if stop is not None else reason_word(line.done_reason) or "stop"
         if not is_known(word):
             self._odd("done_reason")
-        reason = ending(word, spoke=self._spoke, called=bool(self._called))
+        reason = ending(word, spoke=self._spoke, called=bool(self._called), thought=self._thought)
         reading, writing = (
             None if nanoseconds is None else nanoseconds / 1e9
             for nanoseconds in (line.prompt_eval_duration, line.eval_duration)

@@ -72,7 +72,7 @@ class Decoder:
 
     __slots__ = (
         "_calls", "_frames", "_halves", "_mark", "_model", "_odd", "_sampling", "_size", "_spoke", "_started", "_stop",
-        "_stop_text", "_streams", "_timings", "_usage", "_whole", "_whole_said", "_word", "done",
+        "_stop_text", "_streams", "_thought", "_timings", "_usage", "_whole", "_whole_said", "_word", "done",
     )  # fmt: skip
 
     def __init__(self, mark: str = "", sampling: Sampling = _ANY, odd: Odd = lambda _: None) -> None:
@@ -88,7 +88,7 @@ class Decoder:
         self._stop_text = StopText(sampling.stop) if sampling.tell_stop else None
         self._calls: Calls | None = None  # most answers call nothing
         self._halves: dict[object, Halves] | None = None  # most engines cut no characters
-        self._started = self._spoke = self._whole_said = False
+        self._started = self._spoke = self._thought = self._whole_said = False
         self._model: str | None = None
         self._word = ""  # why it ended
         self._stop: str | None = None
@@ -218,6 +218,7 @@ class Decoder:
         if self._halves is not None:
             self._join(delta)
         if reasoning := delta.reasoning_content or delta.reasoning:
+            self._thought = True
             events.append(ReasoningDelta(reasoning))
         wanted = logprobs if logprobs and self._sampling.logprobs else None
         if delta.content or (wanted and delta.content is not None):
@@ -284,7 +285,7 @@ class Decoder:
         if not self._word:
             raise EngineFailed("The engine broke off: it ended its answer without a reason, so it is not whole.")
         called = self._calls is not None and self._calls.finish()
-        reason = ending(self._word, spoke=self._spoke, called=called)
+        reason = ending(self._word, spoke=self._spoke, called=called, thought=self._thought)
         if self._calls is not None and reason is FinishReason.TOOL_CALLS:
             events += self._calls.without_arguments()
         events.append(Finished(reason, self._usage or _counted(self._timings), _seconds(self._timings), self._stop))
