@@ -1,12 +1,13 @@
 """A polite client beside thousands of bad ones: what it notices of them, and what they cost.
 
-    python -m bench.hostile [--loris 5000] [--stalled 1000] [--seconds 20] [--realtime]
+    python -m bench.hostile [--only connections|poison] [--loris 5000] [--stalled 1000] [--seconds 20] [--realtime]
 
-Two kinds of bad clients, each from an address of its own, so that no cap per client spares the server: slow loris
-sends a request's head byte by byte, a stalled reader asks for a stream that comes as fast as it is read, and never
-reads it. Both come back when they are cut. They do not keep step with each other, as strangers don't. The polite client
-asks for a first chunk 50 times a second, first alone, then beside them. Printed are its first-chunk times in both,
-their ratio, and how the server's memory grew.
+First those who hold connections. Two kinds of bad clients, each from an address of its own, so that no cap per client
+spares the server: slow loris sends a request's head byte by byte, a stalled reader asks for a stream that comes as fast
+as it is read, and never reads it. Both come back when they are cut. They do not keep step with each other, as strangers
+don't. The polite client asks for a first chunk 50 times a second, first alone, then beside them. Printed are its
+first-chunk times in both, their ratio, and how the server's memory grew. Then those who send poison to an embedded
+engine (`bench.poison`).
 """
 
 from __future__ import annotations
@@ -24,6 +25,8 @@ import time
 from itertools import count
 from multiprocessing.synchronize import Event
 from pathlib import Path
+
+from bench import poison
 
 HEAD = b"GET /first HTTP/1.1\r\nHost: x\r\n"
 POLITE_PAUSE = 0.02
@@ -172,6 +175,8 @@ def measure(port: int, pid: int, options: argparse.Namespace) -> None:
 def main() -> int:
     """Run one measurement against a server of its own."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--only", choices=["connections", "poison"], help="one of the two parts")
+    parser.add_argument("--engine", default="embedded", help="the engine that gets the poison")
     parser.add_argument("--loris", type=int, default=5000, help="connections with a head that never ends")
     parser.add_argument("--stalled", type=int, default=1000, help="readers that never read")
     parser.add_argument("--seconds", type=float, default=20.0, help="of each of the two measurements")
@@ -179,10 +184,19 @@ def main() -> int:
         "--realtime", action="store_true", help="server and polite client before all else on this machine (needs root)"
     )
     options = parser.parse_args()
+    if options.only != "poison":
+        _connections(options)
+    if options.only != "connections":
+        poison.run(options.seconds, options.engine)
+    return 0
+
+
+def _connections(options: argparse.Namespace) -> None:
+    cores = os.sched_getaffinity(0)
     if options.realtime:
         os.sched_setscheduler(0, os.SCHED_RR, os.sched_param(1))
     command = [sys.executable, "-m", "bench.edge_target"]
-    first, *others = sorted(os.sched_getaffinity(0))
+    first, *others = sorted(cores)
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server:
         assert server.stdout is not None
         if others:  # the server has one core, all clients have the rest
@@ -193,7 +207,7 @@ def main() -> int:
         finally:
             server.send_signal(signal.SIGTERM)
             print(server.stdout.read(), end="")
-    return 0
+            os.sched_setaffinity(0, cores)
 
 
 if __name__ == "__main__":

@@ -86,10 +86,10 @@ async def flood(url: str, source: str, seconds: float) -> int:
     return sum(await asyncio.gather(*(again_and_again() for _ in range(OPEN))))
 
 
-def _serve(module: str, engine: str) -> tuple[subprocess.Popen[str], str]:
+def serve(module: str, engine: str, *more: str) -> tuple[subprocess.Popen[str], str]:
     """A server, by the module that starts it, and its address."""
     command = [sys.executable, "-m", module, "serve", "--port=0", "--admin-port=0", "--log-format=json"]
-    flags = [f"--engine={engine}", "--wait-limit=600", "--grace=0"]
+    flags = [f"--engine={engine}", "--wait-limit=600", "--grace=0", *more]
     server = subprocess.Popen(
         [*command, *flags], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, cwd=ROOT
     )
@@ -101,7 +101,7 @@ def _serve(module: str, engine: str) -> tuple[subprocess.Popen[str], str]:
 
 
 def _scene(module: str, engine: str, seconds: float, flooders: int) -> tuple[list[float | None], list[int]]:
-    server, url = _serve(module, engine)
+    server, url = serve(module, engine)
     command = [sys.executable, "-m", "bench.neighbours", "--flood", url, "--seconds", str(seconds + 5)]
     others: list[subprocess.Popen[str]] = []
     try:
