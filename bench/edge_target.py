@@ -20,6 +20,7 @@ from collections import Counter
 
 import uvloop
 
+from bench.turns import TracedLoop
 from standpipe.edge.config import EdgeConfig
 from standpipe.edge.listen import open_tcp
 from standpipe.edge.seam import BodyTooLarge, BodyTooSlow, Refusal, Reply, Request
@@ -130,9 +131,18 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=main.__doc__)
     parser.add_argument("--pause", type=float, default=0.1, help="seconds between two events of a stream")
     parser.add_argument("--write-timeout", type=float, default=EdgeConfig().write_timeout)
-    parser.add_argument("--loop", choices=["uvloop", "asyncio"], default="uvloop")
+    parser.add_argument("--loop", choices=["uvloop", "asyncio", "traced"], default="uvloop")
     options = parser.parse_args()
     config = EdgeConfig(write_timeout=options.write_timeout)
+    if options.loop == "traced":
+        with asyncio.Runner(loop_factory=TracedLoop) as runner:
+            loop = runner.get_loop()
+            assert isinstance(loop, TracedLoop)
+            loop.add_signal_handler(signal.SIGUSR1, setattr, loop, "keeps", True)
+            loop.add_signal_handler(signal.SIGUSR2, setattr, loop, "keeps", False)
+            runner.run(serve(options.pause, config))
+        print(loop.told())
+        return 0
     run = uvloop.run if options.loop == "uvloop" else asyncio.run
     run(serve(options.pause, config))
     return 0

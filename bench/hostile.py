@@ -160,7 +160,11 @@ def measure(port: int, pid: int, options: argparse.Namespace) -> None:
             event.wait(60)
         time.sleep(WARM_UP)
         used, begun = busy(pid), time.monotonic()
+        if options.loop == "traced":
+            os.kill(pid, signal.SIGUSR1)
         beside = polite(port, options.seconds)
+        if options.loop == "traced":
+            os.kill(pid, signal.SIGUSR2)
         share = (busy(pid) - used) / (time.monotonic() - begun)
         after = resident(pid)
     finally:
@@ -177,6 +181,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", choices=["connections", "poison"], help="one of the two parts")
     parser.add_argument("--engine", default="embedded", help="the engine that gets the poison")
+    parser.add_argument("--loop", choices=["uvloop", "asyncio", "traced"], default="uvloop")
     parser.add_argument("--loris", type=int, default=5000, help="connections with a head that never ends")
     parser.add_argument("--stalled", type=int, default=1000, help="readers that never read")
     parser.add_argument("--seconds", type=float, default=20.0, help="of each of the two measurements")
@@ -195,7 +200,7 @@ def _connections(options: argparse.Namespace) -> None:
     cores = os.sched_getaffinity(0)
     if options.realtime:
         os.sched_setscheduler(0, os.SCHED_RR, os.sched_param(1))
-    command = [sys.executable, "-m", "bench.edge_target"]
+    command = [sys.executable, "-m", "bench.edge_target", "--loop", options.loop]
     first, *others = sorted(cores)
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server:
         assert server.stdout is not None
