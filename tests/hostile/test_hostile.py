@@ -181,5 +181,7 @@ def test_bodies(play, name, path):
         answer = await house.post(path, body)
         sound(answer)
         assert answer.status == case["status"], answer.body
+        if "param" in case:
+            assert json.loads(answer.body)["error"]["param"].startswith(case["param"])
 
     play(scene)
