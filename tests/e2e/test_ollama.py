@@ -149,8 +149,8 @@ def test_models_are_not_managed_from_outside(client):
 
 
 def test_a_bad_request_names_its_field(client):
-    with pytest.raises(ollama.ResponseError, match=r"options\.temperature") as caught:
-        client.chat(MODEL, MESSAGES, options={"temperature": 9})
+    with pytest.raises(ollama.ResponseError, match=r"options\.stop") as caught:
+        client.chat(MODEL, MESSAGES, options={"stop": [""]})
     assert caught.value.status_code == 400
     with pytest.raises(ollama.ResponseError, match="images"):
         client.chat(MODEL, [{**MESSAGES[0], "images": ["aGk="]}])

@@ -79,9 +79,9 @@ const scenes = {
   },
 
   async refused() {
-    await assert.rejects(client.chat({ model, messages, options: { top_p: 9 } }), (error) => {
+    await assert.rejects(client.chat({ model, messages, options: { stop: [''] } }), (error) => {
       assert.equal(error.status_code, 400);
-      assert.match(error.message, /options\.top_p/);
+      assert.match(error.message, /options\.stop/);
       return true;
     });
   },
