@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+from functools import partial
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
-from standpipe.chat.ask import Ask
-from standpipe.chat.errors import EngineFailed, EngineTimeout
-from standpipe.chat.events import Started, TextDelta
+from standpipe.chat.ask import Ask, Sampling
+from standpipe.chat.errors import EngineFailed, EngineTimeout, NoAnswer
+from standpipe.chat.events import Finished, FinishReason, ReasoningDelta, Started, TextDelta
 from standpipe.engines.attempt import Attempt, Report, Silence
 from standpipe.engines.engine import Sink
 from standpipe.engines.seats import Journey
@@ -74,6 +76,34 @@ def test_an_attempt_tells_where_it_is():
             seen.append(repr(attempt))
         assert [text.split(": ")[1] for text in seen] == ["silent>", "silent>", "opened>", "whole>"]
         assert spoken == [0.0]
+
+    run(scene())
+
+
+@pytest.mark.parametrize("forgettable", [False, True])
+def test_a_turn_that_only_reasons_has_failed_and_is_attempted_once_more_where_nothing_was_sent(forgettable):
+    async def scene() -> None:
+        engine = Puppet(says(Started("m"), ReasoningDelta("Hm."), TextDelta(" "), DONE))
+        pool, sink = await pool_of(engine), Collected()
+        with pytest.raises(NoAnswer, match="without an answer"):
+            await pool.answer(ask(), sink, forget=partial(Collected.__init__, sink) if forgettable else None)
+        assert len(engine.asked) == 1 + forgettable
+        assert pool.fleet.members[0].standing.breaker.failures == 0
+
+    run(scene())
+
+
+@pytest.mark.parametrize(
+    ("last", "stop"),
+    [(Finished(FinishReason.LENGTH), ()), (Finished(FinishReason.CONTENT_FILTER), ()), (DONE, ("Hi",))],
+)
+def test_reasoning_is_enough_where_something_else_ended_the_turn(last, stop):
+    async def scene() -> None:
+        asked = replace(ask(), sampling=Sampling(stop=stop))
+        await (await pool_of(Puppet(says(Started("m"), ReasoningDelta("Hm."), last)))).answer(
+            asked, sink := Collected()
+        )
+        assert sink.events[-1] == last
 
     run(scene())
 

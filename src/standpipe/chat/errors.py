@@ -219,5 +219,11 @@ class Quarantined(EngineFailed):
     may_retry = False
 
 
+class NoAnswer(EngineFailed):
+    """The model ended its turn without an answer or a call, after reasoning: the engine works."""
+
+    code = "no_answer"
+
+
 class Internal(Failure):
     """Our bug. The message carries the request id and nothing else."""

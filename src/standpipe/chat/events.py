@@ -138,6 +138,15 @@ def says_something(event: Event) -> bool:
             return isinstance(event, ToolCallDelta)
 
 
+def answers(event: Event) -> bool:
+    """Whether this event is part of an answer: a call, or text that is more than white space."""
+    match event:
+        case TextDelta(text):
+            return not text.isspace() and bool(text)
+        case _:
+            return isinstance(event, ToolCallDelta)
+
+
 class StreamPhase(StrEnum):
     """Where a stream of events is."""
 

@@ -2,8 +2,9 @@
 
 It stands between one engine and the caller's sink, as a sink to the one and a flow to the other, and adds what neither
 has. Events are held back until the first one that says something, so that an engine which dies right after `Started`,
-or finishes without a word, can still be followed by another attempt. Silence is watched here and nowhere else; a
-source that the client itself holds back is not silent. It must not know other engines, and decides nothing about
+or finishes without a word, can still be followed by another attempt; a turn that ends after reasoning, without an
+answer or a call, has failed. Silence is watched here and nowhere else; a source that the client itself holds back is
+not silent. It must not know other engines, and decides nothing about
 retries.
 """
 
@@ -17,8 +18,8 @@ from typing import Any
 from msgspec import Struct
 
 from standpipe.chat.ask import Ask
-from standpipe.chat.errors import EngineFailed, EngineTimeout
-from standpipe.chat.events import Event, Finished, Started, says_something
+from standpipe.chat.errors import EngineFailed, EngineTimeout, NoAnswer
+from standpipe.chat.events import Event, Finished, FinishReason, Started, answers, says_something
 from standpipe.engines.engine import Engine, Sink
 from standpipe.flow import Flow
 
@@ -111,7 +112,7 @@ class Attempt:
     without a word and `release` has not been called.
     """
 
-    __slots__ = ("_flow", "_held", "_loop", "_report", "_sink", "_speaks", "_watch", "whole")
+    __slots__ = ("_flow", "_held", "_loop", "_owes_answer", "_report", "_sink", "_speaks", "_watch", "whole")
 
     def __init__(self, sink: Sink, report: Report, silence: Silence, speaks: Callable[[], None]) -> None:
         """`speaks` is called at the first word."""
@@ -121,6 +122,8 @@ class Attempt:
         self._watch = _Watch(silence)
         self._held: list[Event] | None = []
         self._flow: Flow | None = None
+        self._owes_answer = True
+        """Nothing came yet that is an answer, and nothing may have ended the turn that explains it."""
         self._loop = asyncio.get_running_loop()
         self.whole = False
 
@@ -135,8 +138,10 @@ class Attempt:
     async def run(self, engine: Engine, ask: Ask) -> None:
         """Let this engine answer. Returns when the answer is whole.
 
-        Raises EngineTimeout when the engine is silent for too long, and whatever the engine or the sink raises.
+        Raises EngineTimeout when the engine is silent for too long, NoAnswer when its model only reasoned, and whatever
+        the engine or the sink raises.
         """
+        self._owes_answer = not ask.sampling.stop  # a stop string may be the first thing that a model says
         try:
             with self._watch:
                 await engine.answer(ask, self)
@@ -164,6 +169,8 @@ class Attempt:
         self._watch.heard = self._loop.time()
         if not events:
             return  # it lives, and has nothing to say
+        if self._owes_answer:
+            self._look_for_answer(events)
         if type(events[-1]) is Finished:
             self.whole = True
         if self._held is not None:
@@ -171,6 +178,15 @@ class Attempt:
             if not events:
                 return
         self._sink.take(events)
+
+    def _look_for_answer(self, events: list[Event]) -> None:
+        last = events[-1]
+        if any(map(answers, events)):
+            self._owes_answer = False
+        elif not isinstance(last, Finished) or last.reason not in {FinishReason.STOP, FinishReason.TOOL_CALLS}:
+            return
+        elif self.opened or any(map(says_something, events)):
+            raise NoAnswer("The model reasoned and then stopped without an answer. Please try again.")
 
     def _hold(self, held: list[Event], events: list[Event]) -> list[Event]:
         """Keep these events; gives everything that was kept as soon as one of them says something."""

@@ -151,7 +151,7 @@ class Pool:
         found = verdict(failure)
         if isinstance(failure, Unsupported) and journey.embeds:
             found = Verdict.REFUSED  # this engine makes none
-        if found in {Verdict.ASK, Verdict.ERROR, Verdict.FAULT}:
+        if found in {Verdict.ASK, Verdict.EMPTY, Verdict.ERROR, Verdict.FAULT}:
             journey.worked += 1
         if isinstance(failure, EngineBroke) and journey.fingerprint and seat.company <= FEW:
             await self._autopsy(failure, journey, seat)
@@ -172,7 +172,7 @@ class Pool:
         if isinstance(decision, GiveUp):
             raise journey.complaint or failure
         journey.again = decision
-        if found in {Verdict.ERROR, Verdict.FAULT}:
+        if found in {Verdict.EMPTY, Verdict.ERROR, Verdict.FAULT}:
             self._spend()
 
     async def _autopsy(self, failure: EngineBroke, journey: Journey, seat: Seat) -> None:

@@ -17,7 +17,7 @@ from enum import StrEnum
 
 from msgspec import Struct
 
-from standpipe.chat.errors import EngineDown, EngineFailed, Failure
+from standpipe.chat.errors import EngineDown, EngineFailed, Failure, NoAnswer
 
 ATTEMPTS = 3
 """Attempts in which an engine worked on one ask, the first included."""
@@ -40,6 +40,8 @@ class Verdict(StrEnum):
     """The engine will not work for us at all: a wrong key, an unknown path (any other 4xx)."""
     ERROR = "error"
     """The engine said 500: bad luck, or an ask that breaks whatever reads it. Worth one more attempt, never a tour."""
+    EMPTY = "empty"
+    """The model thought and said nothing. The engine works; worth one more attempt."""
     FAULT = "fault"
     """The engine failed while it worked: it was silent, broke off, was unreadable, or said any other 5xx."""
 
@@ -50,6 +52,8 @@ def verdict(failure: Failure) -> Verdict:
         return Verdict.ASK
     if isinstance(failure, EngineDown):
         return Verdict.DOWN
+    if isinstance(failure, NoAnswer):
+        return Verdict.EMPTY
     status = failure.upstream_status
     if status in {429, 503}:
         return Verdict.BUSY
@@ -106,7 +110,7 @@ def decide(
             return Again(elsewhere=True) if others.expected else GiveUp()
         case Verdict.ASK:  # a second opinion, where it costs nobody a wait
             return Again(elsewhere=True) if others.idle and worked == 1 and most > 1 else GiveUp()
-    if worked >= (min(2, most) if found is Verdict.ERROR else most):
+    if worked >= (min(2, most) if found in {Verdict.ERROR, Verdict.EMPTY} else most):
         return GiveUp()
     if others.idle or (others.expected and affords):
         return Again(elsewhere=True)

@@ -140,6 +140,8 @@ class Standing:
                 if probe:  # whether it was right to refuse is known only when another engine has been asked
                     self.held_until = max(self.held_until, now + HOLD)
                 self.breaker = self.breaker.lost(probe=probe)
+            case Verdict.EMPTY:
+                self.breaker = self.breaker.answered()
             case Verdict.BUSY:
                 self.hold(now, retry_after)
                 self.breaker = self.breaker.lost(probe=probe)
