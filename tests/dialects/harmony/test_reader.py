@@ -73,6 +73,8 @@ def test_a_stop_string_ends_the_answer_and_only_the_answer() -> None:
     for texts in ([turn], list(turn)):
         events, reader = stopped(". ", *texts)
         assert meaning(events) == Meaning("One. Two.", "A", [], "stop")
+        assert isinstance(events[-1], Finished)
+        assert events[-1].stop == ". "
         assert reader.done
         assert reader.turn is not None
         assert reader.turn.fault is None
