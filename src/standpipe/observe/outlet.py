@@ -39,32 +39,28 @@ class Outlet:
         self._size = 0
         self._reported = 0
         self._watched: asyncio.AbstractEventLoop | None = None
+        self._descriptor = -1
         self._socket: socket.socket | None = None
-        self._poll = select.poll() if hasattr(select, "poll") else None
-        try:
+        self._poll: select.poll | None = None
+        with suppress(OSError, ValueError):  # closed, or in memory
             self._open(-1 if stream is None else stream.fileno())
-        except (OSError, ValueError):  # closed, or in memory
-            self._poll = None
 
     def _open(self, descriptor: int) -> None:
-        """Find out how to write without blocking to what poll finds writable.
+        """Find out how to write without blocking. Raises OSError.
 
-        A pipe takes `_AT_ONCE` bytes then, and a file everything. A terminal may take less, and is opened once more,
-        so that only we do not wait for it; a socket can be asked each time. Raises OSError.
+        A file takes everything, and a pipe that poll finds writable takes `_AT_ONCE` bytes. A terminal may take less,
+        and is opened once more, so that only we do not wait for it; a socket can be asked each time.
         """
-        if stat.S_ISSOCK(os.fstat(descriptor).st_mode):
+        kind = os.fstat(descriptor).st_mode
+        if stat.S_ISSOCK(kind):
             self._socket = socket.socket(fileno=os.dup(descriptor))
         elif os.isatty(descriptor):
-            with suppress(OSError):
+            with suppress(OSError, AttributeError):  # not on every system
                 descriptor = os.open(os.ttyname(descriptor), os.O_WRONLY | os.O_NONBLOCK | os.O_NOCTTY)
-        self._descriptor = descriptor
-        if self._poll is not None:
+        elif stat.S_ISFIFO(kind) and hasattr(select, "poll"):
+            self._poll = select.poll()
             self._poll.register(descriptor, select.POLLOUT)
-
-    def _put(self, data: bytes) -> int:
-        if self._socket is not None:
-            return self._socket.send(data, socket.MSG_DONTWAIT)
-        return os.write(self._descriptor, data)
+        self._descriptor = descriptor
 
     @property
     def terminal(self) -> bool:
@@ -73,19 +69,23 @@ class Outlet:
 
     def write(self, text: str) -> None:
         """Write it now if that needs no waiting, else when there is room, else never."""
-        if self._poll is None:
+        if self._descriptor < 0:
             self._write_plainly(text)
             return
         data = text.encode(errors="backslashreplace")
-        if self._size and self._size + len(data) > self._room:
+        if self._waiting:
+            self._drain()
+        if not self._waiting:
+            data = self._put(data)
+        if data and self._waiting and self._size + len(data) > self._room:
             self.dropped += 1
-            return
-        self._waiting.append(data)
-        self._size += len(data)
-        self._drain()
+        elif data:
+            self._waiting.append(data)
+            self._size += len(data)
+            self._watch()
 
     def _write_plainly(self, text: str) -> None:
-        """Where the system cannot be asked, or the stream is memory."""
+        """To memory, or to nothing."""
         try:
             if self._stream is None:
                 raise OSError
@@ -94,34 +94,35 @@ class Outlet:
         except (OSError, ValueError):
             self.dropped += 1
 
-    def _drain(self, until: float = 0.0) -> None:
-        """Write what waits, as far as it is taken at once, or until that instant of the system's monotonic clock."""
-        assert self._poll is not None
-        wrote = False
-        while self._waiting:
-            data = self._waiting[0]
-            try:
-                if not self._poll.poll(max(0.0, until - time.monotonic()) * 1000 if until else 0):
-                    raise BlockingIOError
-                taken = self._put(data[:_AT_ONCE])
-            except BlockingIOError:
-                self._watch()
-                return
-            except OSError:  # nobody reads, the disk is full: all that waits is as lost as this
-                self.dropped += len(self._waiting)
-                self._waiting.clear()
-                self._size = 0
-                break
-            wrote = True
-            self._size -= taken
-            if taken < len(data):
-                self._waiting[0] = data[taken:]
-            else:
-                self._waiting.popleft()
-        self._unwatch()
-        if wrote and self.dropped > self._reported and self.on_flow is not None:
+    def _put(self, data: bytes) -> bytes:
+        """Write what is taken without waiting, and give back the rest. What cannot be written at all is lost."""
+        try:
+            while data and (self._poll is None or self._poll.poll(0)):
+                if self._socket is not None:
+                    taken = self._socket.send(data, socket.MSG_DONTWAIT)
+                else:
+                    taken = os.write(self._descriptor, data[:_AT_ONCE])
+                data = data[taken:]
+        except BlockingIOError:
+            return data
+        except OSError:  # nobody reads, the disk is full
+            self.dropped += 1
+            return b""
+        if not data and self.dropped > self._reported and not self._waiting and self.on_flow is not None:
             self._reported = self.dropped
             self.on_flow()
+        return data
+
+    def _drain(self) -> None:
+        """Write what waits."""
+        while self._waiting:
+            data = self._waiting.popleft()
+            rest = self._put(data)
+            self._size -= len(data) - len(rest)
+            if rest:
+                self._waiting.appendleft(rest)
+                return
+        self._unwatch()
 
     def _watch(self) -> None:
         """Go on as soon as the reader has taken something; without a loop, when the next text is written."""
@@ -139,9 +140,11 @@ class Outlet:
 
     def close(self, patience: float = 1.0) -> None:
         """Give the reader that many seconds to take what still waits."""
-        if self._poll is not None:
-            self.on_flow = None
-            self._drain(time.monotonic() + patience)
-            self._unwatch()
+        self._unwatch()
+        self.on_flow = None
+        until = time.monotonic() + patience
+        while self._waiting and (left := until - time.monotonic()) > 0:
+            select.select((), (self._descriptor,), (), left)
+            self._drain()
         if self._socket is not None:
             self._socket.close()
