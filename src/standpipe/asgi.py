@@ -17,9 +17,8 @@ from typing import Any
 
 from standpipe.edge.config import HIGH_WATER, LOW_WATER, EdgeConfig
 from standpipe.edge.intake import Incoming, Intake
-from standpipe.edge.reply import give
+from standpipe.edge.reply import Throttled, give
 from standpipe.edge.seam import Handler, Headers, Refuse
-from standpipe.flow import Flow
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
@@ -110,15 +109,14 @@ async def _receive(receive: Receive, intake: Intake, wanted: asyncio.Event, repl
         reply.woken.set()
 
 
-class _Reply:
+class _Reply(Throttled):
     """The seam's Reply: an ordered backlog, which `carry` takes to the server."""
 
     def __init__(self, *, bodiless: bool) -> None:
+        super().__init__()
         self._bodiless = bodiless
         self._messages: list[Message] = []
         self._waiting = 0
-        self._flow: Flow | None = None
-        self._held = False
         self.gone = False
         self.started = False
         self.ended = False
@@ -146,9 +144,7 @@ class _Reply:
         self._waiting += len(data)
         self._put({"type": "http.response.body", "body": data, "more_body": True})
         if self._waiting > HIGH_WATER and not self._held:
-            self._held = True
-            if self._flow is not None:
-                self._flow.pause()
+            self.hold()
 
     def end(self) -> None:
         if not self.started or self.ended:
@@ -164,14 +160,6 @@ class _Reply:
             self.throttle(None)
             self.woken.set()
 
-    def throttle(self, flow: Flow | None) -> None:
-        former, self._flow = self._flow, flow
-        if self._held:
-            if former is not None:
-                former.resume()
-            if flow is not None:
-                flow.pause()
-
     def _put(self, message: Message) -> None:
         self._messages.append(message)
         self.woken.set()
@@ -185,9 +173,7 @@ class _Reply:
                 await send(message)
                 self._waiting -= len(message.get("body", b""))
                 if self._held and self._waiting <= LOW_WATER:
-                    self._held = False
-                    if self._flow is not None:
-                        self._flow.resume()
+                    self.release()
             if not self._messages:
                 if self.over:
                     return

@@ -54,12 +54,42 @@ class DateCache:
         return self._date
 
 
-class Http1Reply:
+class Throttled:
+    """A reply's hold on the source of its answer: backpressure, from whoever learns that the reader is behind."""
+
+    __slots__ = ("_flow", "_held")
+
+    def __init__(self) -> None:
+        self._flow: Flow | None = None
+        self._held = False
+
+    def throttle(self, flow: Flow | None) -> None:
+        former, self._flow = self._flow, flow
+        if self._held:
+            if former is not None:
+                former.resume()
+            if flow is not None:
+                flow.pause()
+
+    def hold(self) -> None:
+        """Too much waits for the reader."""
+        self._held = True
+        if self._flow is not None:
+            self._flow.pause()
+
+    def release(self) -> None:
+        """The reader has caught up."""
+        self._held = False
+        if self._flow is not None:
+            self._flow.resume()
+
+
+class Http1Reply(Throttled):
     """One answer."""
 
     __slots__ = (
-        "_bodiless", "_body", "_dates", "_flow", "_head", "_held", "_left", "_loop", "_modern", "_on_over", "_send",
-        "_stays_open", "cut", "ended", "gone", "started",
+        "_bodiless", "_body", "_dates", "_head", "_left", "_loop", "_modern", "_on_over", "_send", "_stays_open",
+        "cut", "ended", "gone", "started",
     )  # fmt: skip
 
     def __init__(
@@ -76,6 +106,7 @@ class Http1Reply:
         """`stays_open` decides, once per answer, whether the connection outlives it; it is told whether the end of the
         body shows without. `on_over` is called when the answer has ended or was cut. `bodiless`: a HEAD request.
         `modern`: the client speaks HTTP/1.1."""
+        super().__init__()
         self._send = send
         self._stays_open = stays_open
         self._on_over = on_over
@@ -86,8 +117,6 @@ class Http1Reply:
         self._body = BodyEnd.NONE
         self._head = b""
         self._left = 0
-        self._flow: Flow | None = None
-        self._held = False
         self.gone = False
         self.started = False
         self.ended = False
@@ -180,26 +209,6 @@ class Http1Reply:
         self.throttle(None)
         self._flush()
         self._on_over(self)
-
-    def throttle(self, flow: Flow | None) -> None:
-        former, self._flow = self._flow, flow
-        if self._held:
-            if former is not None:
-                former.resume()
-            if flow is not None:
-                flow.pause()
-
-    def hold(self) -> None:
-        """Too much waits for the reader."""
-        self._held = True
-        if self._flow is not None:
-            self._flow.pause()
-
-    def release(self) -> None:
-        """The reader has caught up."""
-        self._held = False
-        if self._flow is not None:
-            self._flow.resume()
 
     def _flush(self) -> None:
         head, self._head = self._head, b""
