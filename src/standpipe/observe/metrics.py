@@ -122,8 +122,11 @@ def _engines(engines: tuple[EngineState, ...]) -> Iterator[Family]:
 
 def _edge(edge: EdgeStatistics) -> Iterator[Family]:
     yield _gauge("connections", "Open connections", edge.connections)
+    yield _gauge("connections_by_phase", "Open connections, by what they are doing", edge.phases, "phase")
     yield _counter("connections_refused", "Connections refused over a limit", ("cap",), _by_name(edge.refused))
+    yield _counter("connections_displaced", "Idle connections closed for a neighbor's", (), [((), edge.displaced)])
     yield _counter("connections_overdue", "Connections closed by a timeout", ("deadline",), _by_name(edge.overdue))
+    yield _counter("http_requests", "HTTP requests that were parsed, of any path", (), [((), edge.requests)])
     yield _counter(
         "requests_rejected", "Requests rejected before they were parsed", ("status",), _by_name(edge.rejected)
     )
@@ -146,15 +149,15 @@ def _counter(name: str, help_text: str, labels: tuple[str, ...], counts: Counts)
     return family
 
 
-def _gauge(name: str, help_text: str, value: float | Mapping[str, float]) -> GaugeMetricFamily:
-    """One number, or one for each engine."""
+def _gauge(name: str, help_text: str, value: float | Mapping[str, float], label: str = "engine") -> GaugeMetricFamily:
+    """One number, or one for each value of a label."""
     from prometheus_client.core import GaugeMetricFamily  # noqa: PLC0415  # see the module
 
     if not isinstance(value, Mapping):
         return GaugeMetricFamily(f"standpipe_{name}", help_text, value=value)
-    family = GaugeMetricFamily(f"standpipe_{name}", help_text, labels=("engine",))
-    for engine, number in value.items():
-        family.add_metric((engine,), number)
+    family = GaugeMetricFamily(f"standpipe_{name}", help_text, labels=(label,))
+    for one, number in value.items():
+        family.add_metric((one,), number)
     return family
 
 
