@@ -65,7 +65,8 @@ class Begun(Collected):
 
     def take(self, events: list[Event]) -> None:
         super().take(events)
-        self.begun.set()
+        if events:
+            self.begun.set()
 
 
 class Scene:

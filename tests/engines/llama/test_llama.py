@@ -67,7 +67,8 @@ class Begun(Collected):
 
     def take(self, events):
         super().take(events)
-        self.begun.set()
+        if events:
+            self.begun.set()
 
 
 @pytest.fixture
