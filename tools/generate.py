@@ -16,10 +16,11 @@ def settings() -> str:
     lines = [
         "# Settings",
         "",
-        "Every setting is a flag (`--pace-interval 1`), a variable (`STANDPIPE_PACE_INTERVAL=1`) and a key of",
-        "the TOML file that `--config` names (`pace_interval = 1`). A flag beats a variable, a variable beats the",
-        "file. Lists are repeated flags, texts separated by spaces in a variable, and arrays in TOML. `standpipe init`",
-        "writes a file that shows them all. SIGHUP reads the file again; settings with a * count only at a start.",
+        "Every setting is a flag (`--pace-interval 1`), an environment variable (`STANDPIPE_PACE_INTERVAL=1`) and a",
+        "key in the TOML file that `--config` names (`pace_interval = 1`). Flags override variables, and variables",
+        "override the file. Lists are repeated flags, space-separated values in a variable, and arrays in TOML.",
+        "`standpipe init` writes a file that shows them all. SIGHUP reloads the file; settings marked * apply only at",
+        "startup.",
         "",
     ]
     for title, group in groupby(fields(), lambda field: field.group):

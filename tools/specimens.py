@@ -150,7 +150,7 @@ _DECLARED = {"type": "function", "name": "get_weather", "description": "Now.", "
 RESPONSES = Section(
     path="POST /v1/responses",
     title="OpenAI Responses",
-    about="Where the operator keeps none (`keep_responses` is 0, the default), `store` is answered "
+    about="If the operator stores none (`keep_responses` is 0, the default), `store` is answered "
     "with false and `previous_response_id` is refused.",
     parse=parse(openai_responses.OpenAIResponses(keeps=True)),
     struct=openai_responses_wire.Request,
@@ -279,7 +279,7 @@ LEGACY = Section(
 EMBEDDINGS = Section(
     path="POST /v1/embeddings",
     title="OpenAI Embeddings",
-    about="Where an engine makes them; elsewhere the answer is a 400 that says so.",
+    about="If an engine supports them; otherwise a 400 that says so.",
     parse=lambda body: openai_embeddings.parse(body).dropped,
     struct=openai_embeddings.Request,
     published=(EmbeddingCreateParams,),

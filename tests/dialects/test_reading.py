@@ -52,7 +52,7 @@ def fault(body: bytes) -> tuple[str | None, str]:
         (b" \n", None, "The body is empty; it must be a JSON object."),
         (b'{"items": [}', None, "The body is not JSON: invalid character at byte 11."),
         (b'{"items": []} x', None, "The body is not JSON: trailing characters at byte 15."),
-        (b'{"items": [', None, "The body is not whole JSON: it breaks off at byte 11."),
+        (b'{"items": [', None, "The body is incomplete JSON: it ends at byte 11."),
         (b'{"anything": NaN}', None, "The body is not JSON: invalid character at byte 13."),
         (b'{"anything": Infinity}', None, "The body is not JSON: invalid character at byte 13."),
         (b'{"anything": "\xff"}', None, "The body is not UTF-8 at byte 14."),

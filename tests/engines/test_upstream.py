@@ -523,7 +523,7 @@ def test_folders_before_a_model_are_not_shown(run):
     [
         (plain(200, {"data": [{"id": "a"}]}), True, None),
         (plain(503, {"error": {"message": "Loading model"}}), False, "The engine is loading its model."),
-        (plain(401, {}), False, "The engine does not accept this service's credentials."),
+        (plain(401, {}), False, "The engine rejects this server's API key."),
         (b"nonsense", False, "The connection to the engine was lost."),
     ],
 )

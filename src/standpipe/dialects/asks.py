@@ -77,7 +77,7 @@ def present(value: T | None, param: str) -> T:
 def filled(value: str | None, param: str) -> str:
     """The text of a field that must say something. Raises InvalidAsk."""
     if not value:
-        raise InvalidAsk(f"`{param}` must be a string that is not empty.", param=param)
+        raise InvalidAsk(f"`{param}` must be a non-empty string.", param=param)
     return value
 
 
@@ -140,7 +140,7 @@ def functions(
             schemas[f"{path}.{schema}"] = tool.parameters
     if others and not tools:
         param, first = f"{others[0]}.type", sent[0].type
-        raise Unsupported(f"`{param}` is {plain(first or '')}, but only functions are served here.", param=param)
+        raise Unsupported(f"`{param}` is {plain(first or '')}, but only functions are supported.", param=param)
     check_schemas(schemas)
     return tuple(tools.values()), tuple(others)
 
@@ -153,7 +153,7 @@ def tool_choice(mode: ToolMode, tools: Sequence[Tool], param: str, name: str | N
     if mode is ToolMode.NAMED and all(tool.name != name for tool in tools):
         raise InvalidAsk(f"`{param}` must be the name of a declared tool.", param=param)
     if mode is ToolMode.REQUIRED and not tools:
-        raise InvalidAsk(f"`{param}` asks for a call, but `tools` declares no function.", param=param)
+        raise InvalidAsk(f"`{param}` requires a tool call, but `tools` declares no function.", param=param)
     return ToolChoice(mode, name) if tools else None
 
 
@@ -207,7 +207,7 @@ def text_of(part: _Said, path: str, kinds: Sequence[str] = ("text",)) -> str:
     if part.type in kinds:
         return present(part.text, f"{path}.text")
     if _WORD.fullmatch(part.type):
-        raise Unsupported(f"`{path}` is of type `{part.type}`, and only text can be read here.", param=path)
+        raise Unsupported(f"`{path}` is of type `{part.type}`, but only text is supported.", param=path)
     raise InvalidAsk(f"`{path}.type` must be `{kinds[0]}`.", param=f"{path}.type")
 
 
@@ -302,4 +302,4 @@ class Calls:
             return answered.id
         if call_id:
             return call_id
-        raise InvalidAsk(f"`{param}` is the result of a tool that no message before it calls.", param=param)
+        raise InvalidAsk(f"`{param}` is a tool result, but no earlier message calls that tool.", param=param)

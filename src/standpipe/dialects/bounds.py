@@ -86,7 +86,7 @@ def _check_schema(schema: JsonObject, param: str) -> None:
         if isinstance(node, dict):
             level += not is_map
             if level > SCHEMA_LEVELS:
-                raise InvalidAsk(f"`{param}` has more than {SCHEMA_LEVELS} schemas inside each other.", param=param)
+                raise InvalidAsk(f"`{param}` has more than {SCHEMA_LEVELS} levels of nested schemas.", param=param)
             rest.extend((value, level, not is_map and key in _MAPS) for key, value in node.items())
             if not is_map:
                 _check_reference(node.get("$ref"), param)
@@ -101,4 +101,6 @@ def _check_schema(schema: JsonObject, param: str) -> None:
 def _check_reference(reference: object, param: str) -> None:
     """An engine that follows an address would fetch what a stranger tells it to."""
     if isinstance(reference, str) and not reference.startswith("#"):
-        raise Unsupported(f"`{param}` has a `$ref` that does not start with `#`: nothing is fetched.", param=param)
+        raise Unsupported(
+            f"`{param}` has a `$ref` that does not start with `#`: external schemas are not loaded.", param=param
+        )

@@ -121,13 +121,13 @@ def ending(word: str, *, spoke: bool, called: bool, thought: bool) -> FinishReas
     success for an answer that is none. Raises EngineFailed.
     """
     if word in _GAVE_UP:
-        raise EngineFailed("The engine gave up on this answer.")
+        raise EngineFailed("The engine aborted this answer.")
     reason = _REASONS.get(word)
     if not (spoke or called):
         if reason is None:  # an Ollama that has only loaded its model says `load`
             raise EngineFailed("The engine ended without an answer.")
         if reason is FinishReason.TOOL_CALLS and not thought:
-            raise EngineFailed("The engine told of a tool call and made none.")
+            raise EngineFailed("The engine announced a tool call but did not make one.")
     if reason in {None, FinishReason.STOP, FinishReason.TOOL_CALLS}:
         return FinishReason.TOOL_CALLS if called else FinishReason.STOP
     assert reason is not None
@@ -205,4 +205,4 @@ def earlier_arguments(arguments: str) -> str:
 
 def no_object() -> EngineFailed:
     """What a call is that no client could read."""
-    return EngineFailed("The model called a tool with arguments that are not a JSON object. Please try again.")
+    return EngineFailed("The model called a tool with invalid arguments (not a JSON object). Please try again.")

@@ -56,7 +56,7 @@ def pattern_fault(pattern: str) -> str | None:
     try:
         _, at = _alternation(pattern, 0, 0)
         if at < len(pattern):
-            return "it has a `)` without its `(`"
+            return "it has an unmatched `)`"
     except _Refused as refused:
         return str(refused)
     return None
@@ -65,7 +65,7 @@ def pattern_fault(pattern: str) -> str | None:
 def _alternation(pattern: str, at: int, depth: int) -> tuple[_Part, int]:
     """Alternatives up to a `)` or the end, and where that is."""
     if depth > GROUPS:
-        raise _Refused(f"it has more than {GROUPS} groups inside each other")
+        raise _Refused(f"it has more than {GROUPS} nested groups")
     branches: list[_Part] = []
     while True:
         branch, at = _sequence(pattern, at, depth)
@@ -100,15 +100,15 @@ def _atom(pattern: str, at: int, depth: int) -> tuple[_Part, int]:
     if group := _GROUP.match(pattern, at):
         part, at = _alternation(pattern, group.end(), depth + 1)
         if not pattern.startswith(")", at):
-            raise _Refused("it has a `(` without its `)`")
+            raise _Refused("it has an unmatched `(`")
         looks = group.group().endswith(("=", "!"))
         return (_Part(part.size, part.run, empty=True) if looks else part), at + 1
     if (found := _CLASS.match(pattern, at) or _ESCAPE.match(pattern, at)) is not None:
         return _Part(1), found.end()
     if pattern[at] in "[\\":
-        raise _Refused("it refers back, or its escapes or classes are not whole")
+        raise _Refused("it has a back-reference, or an incomplete escape or class")
     if pattern[at] in "*+?":
-        raise _Refused(f"it repeats with `{pattern[at]}` what is no character, class or group")
+        raise _Refused(f"it repeats with `{pattern[at]}` what is not a character, class or group")
     return _Part(1), at + 1
 
 
@@ -127,7 +127,7 @@ def _repeated(pattern: str, at: int, part: _Part) -> tuple[_Part, int]:
     if pattern.startswith("?", at):
         at += 1  # lazy: the same texts match
     if part.empty and most != 1:
-        raise _Refused("it repeats what may be empty")
+        raise _Refused("it repeats a part that may be empty")
     times = max(least, 1 if most is None else most)
     run = max(part.run, part.trail + part.lead) if most != 1 else part.run
     repeated = replace(part, size=part.size * times, run=run)
@@ -139,7 +139,7 @@ def _repeated(pattern: str, at: int, part: _Part) -> tuple[_Part, int]:
 
 def _bounded(part: _Part) -> _Part:
     if part.size > PATTERN:
-        raise _Refused(f"it matches more than {PATTERN} characters one by one, its counts written out")
+        raise _Refused(f"it matches more than {PATTERN} characters once its counts are expanded")
     if part.run > OPTIONAL_RUN:
-        raise _Refused(f"it has more than {OPTIONAL_RUN} parts side by side that may be missing")
+        raise _Refused(f"it has more than {OPTIONAL_RUN} optional parts in a row")
     return part

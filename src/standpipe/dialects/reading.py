@@ -174,7 +174,7 @@ def _openings(body: bytes) -> int:
 def _malformed(message: str, size: int) -> InvalidAsk:
     if found := _MALFORMED.fullmatch(message):
         return InvalidAsk(f"The body is not JSON: {found['what']} at byte {found['at']}.")
-    return InvalidAsk(f"The body is not whole JSON: it breaks off at byte {size}.")
+    return InvalidAsk(f"The body is incomplete JSON: it ends at byte {size}.")
 
 
 def _not_utf8(body: bytes) -> InvalidAsk:

@@ -137,7 +137,7 @@ class _Measure:
                 states += self._following(state)
 
     def _refuse(self, param: str, why: str) -> Unsupported:
-        return Unsupported(f"`{param}` costs too much to enforce: {why}.", param=param)
+        return Unsupported(f"`{param}` is too complex to enforce: {why}.", param=param)
 
     def _step(self, steps: int = 1) -> None:
         self._steps += steps
@@ -214,7 +214,7 @@ class _Measure:
         if not isinstance(schema, dict):
             return
         if id(schema) in entered:
-            raise self._refuse(param, "it refers to itself and nothing else")
+            raise self._refuse(param, "it refers only to itself")
         entered = self._enter(schema, param, entered)
         if (target := self._target(schema)) is not None:
             self._collect(*target, leaves, entered)
@@ -277,9 +277,7 @@ class _Measure:
         size: int = 1 + sum(inner) * max(1, *counts, 1)
         if size > WRITTEN:
             key = next((f".{key}" for key in ("maxItems", "minItems") if key in schema), "")
-            raise self._refuse(
-                f"{param}{key}", f"it has more than {WRITTEN:,} elements when its counts are written out"
-            )
+            raise self._refuse(f"{param}{key}", f"it has more than {WRITTEN:,} elements once its counts are expanded")
         self._written[id(schema)] = size
         return size
 

@@ -51,7 +51,7 @@ def add_schema(grammar: Grammar, schema: Mapping[str, Any], param: str, *, stric
     """
     name = _SchemaReader(grammar, schema, param, strict=strict).rule(schema, param)
     if len(grammar) > _MOST_RULES:
-        raise Unsupported(f"`{param}` makes too large a grammar.", param=param)
+        raise Unsupported(f"`{param}` is too complex to enforce.", param=param)
     return name
 
 
@@ -72,7 +72,7 @@ class _SchemaReader:
         if schema is True or schema == {}:
             return self._grammar.use("value")
         if not isinstance(schema, dict):
-            raise self._unsupported("only objects are schemas", param)
+            raise self._unsupported("a schema must be an object", param)
         if "$ref" in schema:
             return self._reference(schema["$ref"], f"{param}.$ref")
         if "enum" in schema or "const" in schema:
@@ -99,7 +99,7 @@ class _SchemaReader:
 
     def _reference(self, reference: Any, param: str) -> str:
         if reference in self._entering:
-            raise self._unsupported("it refers to itself and nothing else", param)
+            raise self._unsupported("it refers only to itself", param)
         if reference in self._references:
             return self._references[reference]
         target: Any = self._root
@@ -110,7 +110,7 @@ class _SchemaReader:
                 raise self._unsupported(f"there is no `{reference}` in this schema", param)
             target = target[key]
         if not str(reference).startswith("#"):
-            raise self._unsupported("only references into the schema itself are followed", param)
+            raise self._unsupported("only references within the schema are supported", param)
         name = self._references[reference] = self._grammar.reserve()
         self._entering.add(reference)
         self._grammar.define(name, self.rule(target, ".".join([self._param, *path])))
@@ -193,7 +193,7 @@ class _SchemaReader:
                 raise self._unsupported("no integer is within these bounds", param)
             return self._grammar.add(integers(low, high))
         if self._strict:
-            raise self._unsupported("only integers can be bounded, by integers", f"{param}.{next(iter(bounds))}")
+            raise self._unsupported("bounds are supported only for integers", f"{param}.{next(iter(bounds))}")
         return self._grammar.use(kind)
 
     def _array(self, schema: Mapping[str, Any], param: str) -> str:

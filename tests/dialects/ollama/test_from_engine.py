@@ -144,8 +144,8 @@ def test_logprobs_are_read_and_nonsense_in_their_place_is_dropped():
         (line(error="an error was encountered while running the model"), EngineFailed, "500"),
         (line(error={"message": "context length exceeded", "code": 400}), Failure, "context"),
         (b'{"error":"x","done":"maybe"}\n', EngineFailed, "500"),
-        (b"not json\n", EngineFailed, "cannot be read"),
-        (b"[" * 100_000 + b"\n", EngineFailed, "cannot be read"),
+        (b"not json\n", EngineFailed, "unreadable"),
+        (b"[" * 100_000 + b"\n", EngineFailed, "unreadable"),
         (b"x" * (LIMIT + 1), EngineFailed, "more than"),
     ],
 )

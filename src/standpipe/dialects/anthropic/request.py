@@ -63,8 +63,8 @@ class Anthropic:
             "workspace_id",
         },
         refused={
-            "container": "No code is run on this server: `container` is not supported.",
-            "mcp_servers": "No tools are called from this server: `mcp_servers` is not supported.",
+            "container": "`container` is not supported: this server runs no code.",
+            "mcp_servers": "`mcp_servers` is not supported: this server calls no tools.",
         },
     )
 

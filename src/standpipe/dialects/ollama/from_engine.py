@@ -140,7 +140,7 @@ class Decoder:
         """The engine's body has ended: what its last line says, if that lacks a line end."""
         events = self._events(self._frames.end())
         if not self.done:
-            raise EngineFailed("The engine broke off: it ended its answer without saying that it is done.")
+            raise EngineFailed("The engine ended its answer before it was complete.")
         return events
 
     def _events(self, lines: list[bytes]) -> list[Event]:
@@ -183,7 +183,7 @@ class Decoder:
         except (ValueError, RecursionError):
             if b'"error"' in data:
                 raise self._failure_in(data) from None
-            raise EngineFailed("The engine sent a line that cannot be read.") from None
+            raise EngineFailed("The engine sent an unreadable line.") from None
         self._halves = {} if self._halves is None else self._halves
         return line
 

@@ -39,10 +39,10 @@ from standpipe.dialects.reading import Reader
 IGNORED = frozenset({"shift", "truncate"})
 REFUSED = {
     "context": "`context` is not supported: use /api/chat for a conversation.",
-    "images": "Images cannot be read here: `images` must be empty.",
-    "raw": "`raw` is not supported: every prompt goes through the model's template.",
-    "suffix": "`suffix` is not supported: nothing is filled in between two texts.",
-    "template": "`template` is not supported: every prompt goes through the model's own.",
+    "images": "Images are not supported: `images` must be empty.",
+    "raw": "`raw` is not supported: the model's template is always used.",
+    "suffix": "`suffix` is not supported: text cannot be inserted between a prefix and a suffix.",
+    "template": "`template` is not supported: the model's own template is always used.",
 }
 """The fields of a question that would change its answer in a way that we cannot, with what to say. Empty, they are not
 set."""
@@ -194,7 +194,7 @@ def _messages(sent: Sequence[wire.Message]) -> Iterator[Message]:
         content = message.content or ""
         if message.images and role in {Role.USER, Role.SYSTEM} and i >= end_of_past:
             param = f"messages[{i}].images"
-            raise Unsupported(f"Images cannot be read here: `{param}` must be empty.", param=param)
+            raise Unsupported(f"Images are not supported: `{param}` must be empty.", param=param)
         if message.images:
             content += "\n[image that cannot be shown here]"
         match role:

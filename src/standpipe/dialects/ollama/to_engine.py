@@ -66,7 +66,7 @@ def _think(effort: Effort, model: str) -> bool | str:
 
 def _options(sampling: Sampling) -> JsonObject:
     if sampling.logit_bias:
-        raise Unsupported("This engine cannot bias tokens: leave `logit_bias` out.", param="logit_bias")
+        raise Unsupported("This engine does not support `logit_bias`.", param="logit_bias")
     values: JsonObject = {
         "temperature": sampling.temperature,
         "top_p": sampling.top_p,

@@ -109,7 +109,7 @@ def _ask(request: Request) -> Ask:
     if request.echo:
         raise Unsupported("`echo` must be false: the prompt is not repeated.", param="echo")
     if request.suffix:
-        raise Unsupported("`suffix` is not supported: nothing can be inserted before a text.", param="suffix")
+        raise Unsupported("`suffix` is not supported: text cannot be inserted before a suffix.", param="suffix")
     if request.best_of not in {None, 1}:
         raise Unsupported("`best_of` must be 1: each request gets one answer.", param="best_of")
     return Ask(
@@ -129,7 +129,9 @@ def _prompt(sent: str | list[Any]) -> str:
     if isinstance(sent, str):
         return sent
     if any(isinstance(part, int | list) for part in sent):
-        raise Unsupported("`prompt` must be text: token ids differ from model to model.", param="prompt")
+        raise Unsupported(
+            "`prompt` must be text: token ids are not supported, since they differ between models.", param="prompt"
+        )
     if len(sent) != 1 or not isinstance(sent[0], str):
         raise InvalidAsk("`prompt` must be a string, or a list of one string.", param="prompt")
     return sent[0]

@@ -59,7 +59,9 @@ def _texts(sent: str | list[Any]) -> tuple[str, ...]:
         return (filled(sent, "input"),)
     for i, text in enumerate(sent):
         if isinstance(text, int | list):
-            raise Unsupported("`input` must be text: token ids differ from model to model.", param="input")
+            raise Unsupported(
+                "`input` must be text: token ids are not supported, since they differ between models.", param="input"
+            )
         filled(text if isinstance(text, str) else None, f"input[{i}]")
     return tuple(sent)
 
@@ -94,7 +96,7 @@ def _base64(vector: tuple[float, ...]) -> str:
     try:
         return base64.b64encode(struct.pack(f"<{len(vector)}f", *vector)).decode()
     except OverflowError:
-        raise EngineFailed("The engine sent numbers that are no 32-bit floats.") from None
+        raise EngineFailed("The engine sent numbers that do not fit into 32-bit floats.") from None
 
 
 def in_our_words(failure: Failure) -> Failure:
@@ -145,11 +147,11 @@ def vectors_from(body: bytes, texts: int) -> Vectors:
     try:
         found = _ENGINE_ANSWER.decode(body)
     except (msgspec.DecodeError, UnicodeDecodeError):
-        raise EngineFailed("The engine sent embeddings that cannot be read.") from None
+        raise EngineFailed("The engine sent invalid embeddings.") from None
     ordered = sorted(found.data, key=lambda vector: count(vector.index) or 0)
     vectors = tuple(_numbers(vector.embedding) for vector in ordered)
     if len(vectors) != texts or len(set(map(len, vectors))) > 1:
-        raise EngineFailed("The engine sent embeddings that do not fit what it was sent.")
+        raise EngineFailed("The engine sent embeddings that do not match the request.")
     counted = usage(count(found.usage.get("prompt_tokens")), 0) if isinstance(found.usage, dict) else None
     model = found.model if isinstance(found.model, str) else None
     return Vectors(vectors, model, counted.prompt_tokens if counted and counted.prompt_tokens else None)
@@ -163,4 +165,4 @@ def _numbers(vector: tuple[float, ...] | str) -> tuple[float, ...]:
         packed = base64.b64decode(vector, validate=True)
         return struct.unpack(f"<{len(packed) // 4}f", packed)
     except (ValueError, struct.error):
-        raise EngineFailed("The engine sent embeddings that cannot be read.") from None
+        raise EngineFailed("The engine sent invalid embeddings.") from None

@@ -88,14 +88,14 @@ def _known(pattern: str, kind: type[InvalidAsk | Unsupported], param: str | None
 
 _TEMPLATE = "This model's chat template does not take `messages` of this kind or in this order."
 _ARGUMENTS = "A tool call in `messages` has arguments that are not valid JSON."
-_SCHEMA = "The engine cannot hold an answer to this schema."
+_SCHEMA = "The engine cannot enforce this schema."
 _ANY_SCHEMA = "A JSON Schema in `tools` or `response_format` is one that the engine cannot use."
 
 # The status says already that the client is at fault; only the field is looked for. The first match counts.
 _KNOWN_400 = (
     # Before the template, which llama.cpp names in the same breath.
     _known(r"JSON schema error", Unsupported, None, _ANY_SCHEMA),
-    _known(r"\b(image|audio|video|multimodal|mmproj)\b", Unsupported, "messages", "This model reads text only."),
+    _known(r"\b(image|audio|video|multimodal|mmproj)\b", Unsupported, "messages", "This model accepts only text."),
     _known(
         r"alternat|raise_exception|jinja|template|tool role|assistant messages?|prefill|"
         r"system message|cannot continue|messages must",
@@ -113,21 +113,29 @@ _KNOWN_400 = (
     _known(
         r"grammar|json[_ ]?schema|response_format|guided|structured output", Unsupported, "response_format", _SCHEMA
     ),
-    _known(r"logprobs", Unsupported, "logprobs", "The engine does not give these log-probabilities."),
-    _known(r"logit_bias|out of vocab", InvalidAsk, "logit_bias", "`logit_bias` names tokens that this model lacks."),
+    _known(r"logprobs", Unsupported, "logprobs", "The engine does not support these log probabilities."),
+    _known(
+        r"logit_bias|out of vocab",
+        InvalidAsk,
+        "logit_bias",
+        "`logit_bias` has token ids that this model does not have.",
+    ),
     _known(r"reasoning|think", Unsupported, "reasoning_effort", "This model does not take this `reasoning_effort`."),
     _known(
         r"max_(completion_|new_)?tokens",
         InvalidAsk,
         "max_tokens",
-        "`max_tokens` is more than this model's context has room for.",
+        "`max_tokens` is more than fits into this model's context.",
     ),
 )
 
 # llama.cpp gives status 500 to some faults of a client. Anchored, because other texts of that status quote the answer.
 _KNOWN_500 = (
     _known(
-        r"\A.{0,20}\b(image|audio|video) input is not supported", Unsupported, "messages", "This model reads text only."
+        r"\A.{0,20}\b(image|audio|video) input is not supported",
+        Unsupported,
+        "messages",
+        "This model accepts only text.",
     ),
     _known(r"\A.{0,40}tool call arguments as JSON", InvalidAsk, "messages", _ARGUMENTS),
     _known(r"\A.{0,20}JSON schema error", Unsupported, None, _ANY_SCHEMA),
@@ -153,13 +161,13 @@ _LOADING = re.compile(r"\bloading\b.{0,20}\bmodel|\bmodel\b.{0,40}\bloading", re
 _OUTPUT = re.compile(r"max_(completion_|new_)?tokens\W.{0,60}too large", re.IGNORECASE)
 
 _MESSAGES = {
-    401: "The engine does not accept this service's credentials.",
-    403: "The engine does not accept this service's credentials.",
-    404: "The engine does not know its model or its path.",
-    408: "The engine gave up waiting.",
-    429: "The engine is asked too much.",
+    401: "The engine rejects this server's API key.",
+    403: "The engine rejects this server's API key.",
+    404: "The engine does not have this model or path.",
+    408: "The engine timed out.",
+    429: "The engine is overloaded.",
     503: "The engine is not ready.",
-    504: "The engine waited in vain for an answer.",
+    504: "The engine timed out waiting for its backend.",
 }
 _READ = 64 * 1024
 _SENTENCE = 300  # characters that name a field, before anything is quoted
@@ -183,7 +191,7 @@ def failure_from(status: int, body: bytes, retry_after: str | None = None) -> Fa
         case 400 | 422:
             return _context_fault(text) or _fault(_KNOWN_400, text) or _unnamed()
         case 413:
-            return TooLarge("The ask is larger than the engine takes.", param="messages")
+            return TooLarge("The request is too large for the engine.", param="messages")
         case 500 if fault := _fault(_KNOWN_500, text):
             return fault
         case 503 if _LOADING.search(text):
@@ -245,7 +253,7 @@ def _fault(known: tuple[_KnownFault, ...], text: str) -> Failure | None:
 
 
 def _unnamed() -> Failure:
-    return InvalidAsk("The engine refused this ask as invalid; it may not know one of the fields that were set.")
+    return InvalidAsk("The engine rejected this request as invalid; it may not support one of its fields.")
 
 
 def _message(body: bytes) -> str:

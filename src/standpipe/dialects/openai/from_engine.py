@@ -194,7 +194,7 @@ class Decoder:
         elif b'"error"' in data:
             raise failure_in_stream(data)
         else:
-            raise EngineFailed("The engine sent a frame that cannot be read.")
+            raise EngineFailed("The engine sent an unreadable event.")
         return frame
 
     def _fail(self, frame: Frame, data: bytes) -> None:
@@ -283,7 +283,7 @@ class Decoder:
             elif kept := stop_text.flush():
                 events.append(TextDelta(kept))
         if not self._word:
-            raise EngineFailed("The engine broke off: it ended its answer without a reason, so it is not whole.")
+            raise EngineFailed("The engine ended its answer before it was complete.")
         called = self._calls is not None and self._calls.finish()
         reason = ending(self._word, spoke=self._spoke, called=called, thought=self._thought)
         if self._calls is not None and reason is FinishReason.TOOL_CALLS:
@@ -328,4 +328,4 @@ def _counted(told: Timings | None) -> chat.Usage | None:
 
 
 def _too_large() -> EngineFailed:
-    return EngineFailed(f"The engine sent a frame of more than {LIMIT} bytes.")
+    return EngineFailed(f"The engine sent an event of more than {LIMIT} bytes.")

@@ -85,8 +85,8 @@ class OpenAIChat:
             "audio": "Answers are text only.",
             "function_call": "`function_call` is not supported: use `tool_choice`.",
             "functions": "`functions` is not supported: use `tools`.",
-            "moderation": "Nothing is moderated here.",
-            "web_search_options": "No tools run on this server: `web_search_options` is not supported.",
+            "moderation": "Moderation is not supported.",
+            "web_search_options": "`web_search_options` is not supported: this server runs no tools.",
         },
     )
 

@@ -127,7 +127,7 @@ class _FromJson(SinkWrapper):
         if finished.reason is FinishReason.LENGTH:
             return [finished]  # it was cut before the call was whole
         raise Unsupported(
-            "The model behind this address cannot be made to call a tool. Leave `tool_choice` out, or set it to auto.",
+            "This model cannot be made to call a tool. Omit `tool_choice`, or set it to `auto`.",
             param="tool_choice",
         )
 

@@ -74,7 +74,7 @@ def joined(parsed: Parsed, earlier: Turn | None, token: str, keeper: Keeper) -> 
         own = bool(echo.outline.instructions)
         ask = replace(ask, messages=(*ask.messages[:own], *earlier.messages, *ask.messages[own:]))
         if len(ask.messages) > MESSAGES:
-            message = f"The conversation has more than {MESSAGES} messages by now."
+            message = f"The stored conversation has more than {MESSAGES} messages."
             raise InvalidAsk(message, param="previous_response_id")
     if echo.keep:
         echo = replace(echo, outline=replace(echo.outline, id=f"resp_{token}", store=True), keeper=keeper)

@@ -86,9 +86,9 @@ class OpenAIResponses:
             "user",
         },
         refused={
-            "conversation": "Conversations are not kept here: send what was said in `input`.",
-            "moderation": "Nothing is moderated here.",
-            "prompt": "Prompt templates are not kept here: send `instructions` and `input`.",
+            "conversation": "Conversations are not stored: send the whole conversation in `input`.",
+            "moderation": "Moderation is not supported.",
+            "prompt": "Prompt templates are not stored: send `instructions` and `input`.",
         },
     )
 
@@ -146,7 +146,7 @@ def _ask(request: wire.Request) -> tuple[Ask, wire.Response, tuple[str, ...]]:
     Raises InvalidAsk, Unsupported or TooLarge.
     """
     if request.background:
-        raise Unsupported("`background` must be false: answers come while you wait.", param="background")
+        raise Unsupported("`background` must be false: background responses are not supported.", param="background")
     said = _messages(request.input)
     if request.instructions:
         said = (Message(Role.SYSTEM, (Text(request.instructions),)), *said)
@@ -230,7 +230,7 @@ def _choice(sent: str | wire.ChosenTool | None, tools: tuple[Tool, ...]) -> tupl
 def _declared(sent: wire.AllowedTool, tools: Sequence[Tool], path: str) -> ToolChoice:
     """The choice of one function; there are no other tools here."""
     if sent.type != "function":
-        raise Unsupported(f"`{path}.type` is {plain(sent.type)}, which is not supported here.", param=f"{path}.type")
+        raise Unsupported(f"`{path}.type` is {plain(sent.type)}, which is not supported.", param=f"{path}.type")
     choice = tool_choice(ToolMode.NAMED, tools, f"{path}.name", present(sent.name, f"{path}.name"))
     assert choice is not None
     return choice
@@ -261,7 +261,7 @@ def _messages(sent: str | Sequence[wire.Item]) -> tuple[Message, ...]:
         else:
             found += [Message(role, parts) for _, parts in turn]
     if not found:
-        raise InvalidAsk("`input` holds nothing that a model could read.", param="input")
+        raise InvalidAsk("`input` has no content for the model.", param="input")
     return tuple(found)
 
 
@@ -291,7 +291,7 @@ def _read(item: wire.Item, path: str, *, past: bool) -> Iterator[tuple[Role, tup
             yield Role.ASSISTANT, (past_call(filled(item.call_id, f"{path}.call_id"), item.name, as_input(item.input)),)
         case "item_reference":
             raise Unsupported(
-                f"`{path}` refers to an item that is not kept here: send the item itself. Most clients do so when "
+                f"`{path}` refers to an item that is not stored: send the item itself. Most clients do so when "
                 "`store` is false.",
                 param=path,
             )
@@ -299,7 +299,7 @@ def _read(item: wire.Item, path: str, *, past: bool) -> Iterator[tuple[Role, tup
             call_id = filled(item.call_id or item.id, f"{path}.call_id")
             yield Role.TOOL, (ToolResult(call_id, past_text(_output(item))),)
         case kind if not (past or _is_spoken(item)):
-            raise Unsupported(f"`{path}.type` is {plain(kind)}, which is not supported here.", param=f"{path}.type")
+            raise Unsupported(f"`{path}.type` is {plain(kind)}, which is not supported.", param=f"{path}.type")
 
 
 def _output(item: wire.Item) -> str | Sequence[SentPart] | None:
