@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from math import inf
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -63,9 +65,9 @@ def test_an_engine_that_goes_on_to_be_busy_is_left_alone_for_ever_longer_until_i
 
 def test_a_failure_makes_an_engine_dearer_than_one_that_is_full_and_is_forgotten():
     once = failing(1)
-    assert once.cost(4, 0, 0.0, None) > Standing().cost(4, 0, 0.0, None)
-    assert failing(4).cost(64, 0, 0.0, None) > Standing().cost(4, 1, 0.0, None)
-    assert once.cost(4, 0, 100.0, None) == pytest.approx(Standing().cost(4, 0, 0.0, None), rel=0.01)
+    assert once.cost(4, 0, 0.0, inf) > Standing().cost(4, 0, 0.0, inf)
+    assert failing(4).cost(64, 0, 0.0, inf) > Standing().cost(4, 1, 0.0, inf)
+    assert once.cost(4, 0, 100.0, inf) == pytest.approx(Standing().cost(4, 0, 0.0, inf), rel=0.01)
 
 
 def test_a_slow_engine_is_dearer_by_as_much_as_it_is_slower_and_a_little_slower_is_equal():

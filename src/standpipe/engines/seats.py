@@ -87,13 +87,13 @@ class Seats:
         """Whether anybody waits for a first seat: a suspect lets them go first."""
         fleet.on_change = self.changed
 
-    def room(self, now: float) -> int:
-        """How many seats could be taken now."""
-        return sum(member.room(now) for member in self._members)
-
-    def usable(self, now: float) -> int:
-        """How many asks may run now, those that run and those that wait here included."""
-        return sum(member.busy + member.room(now) for member in self._members) + len(self._waiting)
+    def usable(self, now: float) -> tuple[int, int]:
+        """How many asks may run now, with those that run and those that wait here; and how many seats are free."""
+        busy, room = len(self._waiting), 0
+        for member in self._members:
+            busy += member.busy
+            room += member.room(now)
+        return busy + room, room
 
     def take(self, journey: Journey) -> Seat | None:
         """A seat at the engine that is to be asked next, taken; None when there is none for this ask now."""
@@ -104,21 +104,23 @@ class Seats:
         if len(members) == 1 and not journey.seen:
             found = 0 if members[0].room(now) and self.can(members[0], journey) else None
         else:
-            latencies = [member.standing.latency for member in members if member.up and member.standing.latency]
-            fastest = min(latencies, default=None)
-            elsewhere = journey.again.elsewhere and self.others(journey, now).expected
-            found = choose([self._option(member, journey, fastest, now, elsewhere=elsewhere) for member in members])
+            found = choose(self._options(journey, now))
         return None if found is None else self._seat(members[found])
 
-    def _option(
-        self, member: Member, journey: Journey, fastest: float | None, now: float, *, elsewhere: bool
-    ) -> Option | None:
-        if not member.room(now) or not self.can(member, journey) or (elsewhere and member in journey.seen):
-            return None
+    def _options(self, journey: Journey, now: float) -> list[Option | None]:
+        members, seen = self._members, journey.seen
+        elsewhere = journey.again.elsewhere and self.others(journey, now).expected
         wanted = self._fleet.wanted(journey.model)
-        listed = member is self._members[0] if wanted is None else wanted in member.models
-        cost = member.standing.cost(member.engine.slots, member.busy, now, fastest)
-        return Option(journey.seen.count(member), listed, cost, member.taken_at)
+        fastest = min((member.standing.latency or inf for member in members if member.up), default=inf)
+        options: list[Option | None] = []
+        for member in members:
+            if not member.room(now) or not self.can(member, journey) or (elsewhere and member in seen):
+                options.append(None)
+                continue
+            listed = member is members[0] if wanted is None else wanted in member.models
+            cost = member.standing.cost(member.engine.slots, member.busy, now, fastest)
+            options.append(Option(seen.count(member), listed, cost, member.taken_at))
+        return options
 
     @staticmethod
     def can(member: Member, journey: Journey) -> bool:
@@ -131,6 +133,7 @@ class Seats:
         return Seat(member, self.changed, claim)
 
     def others(self, journey: Journey, now: float) -> Others:
+        """The engines that have not seen this ask."""
         unseen = [member for member in self._members if member not in journey.seen and self.can(member, journey)]
         patience = min(journey.patience, REFRESH)
         return Others(

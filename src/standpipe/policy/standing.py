@@ -30,6 +30,8 @@ _FAILING_HALF_LIFE = 10.0
 """Seconds after which a failure counts half."""
 _LATENCY_HALF_LIFE = 30.0
 """Seconds after which half is left of what was believed of an engine's latency."""
+_QUICK = 0.05
+"""Seconds to a first token: below that, no engine is slow."""
 _SLOW = 2.0
 """Times the fastest engine's latency: below that, engines are equally fast."""
 _SILENCE, _SILENT = 2.0, 5.0
@@ -92,14 +94,15 @@ class Standing:
         than that will hardly come back within the same time."""
         return self.down_since is None or now - self.down_since < patience
 
-    def cost(self, slots: int, busy: int, now: float, fastest: float | None) -> float:
+    def cost(self, slots: int, busy: int, now: float, fastest: float) -> float:
         """How dear it is to ask this engine next: its load, as it feels. `fastest` is the least `latency` of all."""
-        failing = self._failing * exp2((self._failing_at - now) / _FAILING_HALF_LIFE) if self._failing else 0.0
-        load = (busy + 1) / slots + failing
+        load = (busy + 1) / slots
+        if self._failing:
+            load += self._failing * exp2((self._failing_at - now) / _FAILING_HALF_LIFE)
         latency = self.latency
-        if latency is None or not fastest or latency <= _SLOW * fastest:
+        if latency is None or latency <= max(_SLOW * fastest, _QUICK):
             return load
-        slower = latency / (_SLOW * fastest) - 1
+        slower = latency / max(_SLOW * fastest, _QUICK) - 1
         return load * (1 + slower * exp2((self._latency_at - now) / _LATENCY_HALF_LIFE))
 
     def taken(self, now: float) -> bool:

@@ -162,11 +162,13 @@ class Admission:
         now = asyncio.get_running_loop().time()
         waiting, seats = self._waiting, self.seats
         found = self.most if self.auto is None else self.auto.value
-        self.line.slots = max(1, min(seats.usable(now), found, self.most))
+        usable, room = seats.usable(now)
+        self.line.slots = max(1, min(usable, found, self.most))
         for shed in self.line.shed(now):
             waiting.pop(shed).refuse(WaitTooLong(_OVERLOADED))
-        while waiting and seats.room(now) and (place := self.line.next(now)) is not None:
+        while waiting and room and (place := self.line.next(now)) is not None:
             waiting.pop(place).grant()
+            room -= 1
         due = self.line.eligible_after(now) if waiting else None
         if self._timer is not None:
             if due == self._timer.when():
