@@ -39,7 +39,7 @@ def hang_up(tap, server=None, **settings):
 async def test_what_can_change_changes_at_once_and_is_told(tap):
     server = Server()
     (line,) = hang_up(
-        tap, server, name="Fountain", pace_interval=2.0, max_tokens=7, queue_per_client=3, connections=99,
+        tap, server, name="Fountain", pace_interval=2.0, max_tokens=7, queue_per_client=3, connections=9999,
         system_prompt="Be kind.", admin_hosts=("standpipe.monitoring",),
     )  # fmt: skip
     assert line["event"] == "settings reloaded"
@@ -51,7 +51,7 @@ async def test_what_can_change_changes_at_once_and_is_told(tap):
     assert (await tap.send("GET", "/api/limits")).json["caps"]["queue_per_client"] == 3
     assert "Fountain" in (await tap.send("GET", "/")).body.decode()
     assert (await tap.ask(stream=False)).headers["x-ratelimit-reset-requests"] == "2s"
-    assert server.configured[0][0].connections == 99
+    assert server.configured[0][0].connections == 9999
 
 
 @scene(Script(tokens=20, rate=10, slots=1), pace_interval=0)

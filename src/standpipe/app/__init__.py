@@ -8,4 +8,5 @@ reload.py     SIGHUP: settings and certificate, again
 engines.py    the setting `engine` to engines
 embedded.py   the embedded engine from its name: which weights, whether they fit, and llama.cpp started on them
 check.py      `standpipe check`
+doubts.py     settings that are allowed and probably not meant
 """

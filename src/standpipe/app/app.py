@@ -99,8 +99,6 @@ class App:
         self._hash_client = ClientHash(time.monotonic, secrets.token_bytes)
         self.board = StatusBoard(settings, self.fleet, self.admission, self._alarm, self._hash_client)
         self._identities = Identities(_trust(settings))
-        if self._identities.trust.unread:
-            log.warning("client_header is set, but trusted_proxies is empty, so it is never read")
         self.pages = Pages(settings, address, self.fleet, self.board)
         operators = admin.routes(self.fleet, self.admission, self.metrics, self.board)
         self.guard = self._front(self._routes(settings), self._door(settings))

@@ -9,6 +9,7 @@ from functools import partial
 
 from rich.console import Console
 
+from standpipe.app.doubts import doubts
 from standpipe.app.engines import open_engines
 from standpipe.chat.errors import EngineFailed
 from standpipe.engines.engine import Engine, Probed
@@ -44,12 +45,12 @@ async def _check(settings: Settings, console: Console) -> int:
     for sentence in unknown_variables(os.environ):
         warn(sentence)
     try:
-        trust = Trust.parse(settings.trusted_proxies, settings.client_header)
+        Trust.parse(settings.trusted_proxies, settings.client_header)
     except ValueError as error:
         bad(f"trusted_proxies: {error}")
         return 1
-    if trust.unread:
-        warn("client_header is set, but trusted_proxies is empty, so it is never read")
+    for sentence in doubts(settings):
+        warn(sentence)
     try:
         opened = await open_engines(settings, weights.bar, lambda level, text: warn(text) if level != "info" else None)
     except (SettingsError, ModelUnavailable, LlamaFailed) as error:

@@ -12,6 +12,7 @@ from typing import Any
 from msgspec.structs import replace
 
 from standpipe.app.app import App
+from standpipe.app.doubts import doubts
 from standpipe.edge.config import EdgeConfig
 from standpipe.edge.listen import ListenError
 from standpipe.edge.server import Server
@@ -46,6 +47,8 @@ def _reload_settings(wanted: Settings, app: App, server: Server, log: Logger) ->
     app.apply(settings)
     trust = Trust.parse(settings.trusted_proxies, settings.client_header)
     server.configure(EdgeConfig(**settings.values(EdgeConfig)), trust)
+    for sentence in doubts(settings):
+        log.warning(sentence)
     log.info("settings reloaded", changed=" ".join(live) or "nothing")
     if waiting:
         log.warning("these settings will only count after a restart", settings=" ".join(sorted(waiting)))

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from standpipe.app.app import App
+from standpipe.app.doubts import doubts
 from standpipe.app.engines import open_engines
 from standpipe.app.reload import reload
 from standpipe.edge.config import EdgeConfig
@@ -120,6 +121,8 @@ async def _serve(settings: Settings, read: Callable[[], Settings], log: Logger) 
         if not await _first(opening, signals.drain):
             return 0
         opened = opening.result()
+        for sentence in doubts(settings):
+            log.warning(sentence)
         address = banner.address(settings, doors.public[0])
         local = local_only(doors.public)
         async with App(settings, opened.engines, log, address=address, local=local) as app:
