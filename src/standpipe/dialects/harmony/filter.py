@@ -33,7 +33,7 @@ from standpipe.chat.events import (
 from standpipe.dialects.harmony.calls import DeclaredCalls, MarkerStripper
 from standpipe.dialects.harmony.markup import Channel, find_marker, is_header, unfinished_marker
 from standpipe.dialects.harmony.parser import HarmonyParser, TurnFault, TurnOutcome
-from standpipe.dialects.harmony.reader import parser_for
+from standpipe.dialects.harmony.raw import parser_for
 from standpipe.dialects.harmony.stripped import (
     MarkerRestorer,
     begins_stripped,

@@ -24,7 +24,7 @@ from standpipe.chat.events import Event, Finished, FinishReason, Started, says_s
 from standpipe.dialects.harmony.filter import HarmonyFilter
 from standpipe.dialects.harmony.parser import TurnOutcome
 from standpipe.dialects.harmony.prompt import prepare, raw_request
-from standpipe.dialects.harmony.reader import HarmonyReader
+from standpipe.dialects.harmony.raw import HarmonyReader
 from standpipe.dialects.openai.to_engine import request_body
 from standpipe.engines.engine import Engine, EngineWrapper, Sink, SinkWrapper
 from standpipe.engines.guard.control_tokens import Handling, judge, probe_texts

@@ -13,7 +13,7 @@ from standpipe.chat.events import (
     ToolCallDelta,
     Usage,
 )
-from standpipe.dialects.harmony.reader import HarmonyReader
+from standpipe.dialects.harmony.raw import HarmonyReader
 from tests.gptoss.corpus import Meaning, meaning, tool
 
 ASK = Ask((), tools=(tool("get_weather", ["location"]), tool("bash", ["command"])))
