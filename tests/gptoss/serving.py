@@ -21,7 +21,7 @@ from msgspec.structs import replace
 from standpipe.chat.ask import Ask
 from standpipe.chat.events import Event
 from standpipe.dialects.harmony.prompt import prepare, raw_request
-from standpipe.dialects.harmony.reader import HarmonyReader
+from standpipe.dialects.harmony.raw import HarmonyReader
 from standpipe.dialects.openai.from_engine import Decoder
 from standpipe.dialects.openai.to_engine import LLAMA, request_body
 from standpipe.engines.guard.control_tokens import harmless_body

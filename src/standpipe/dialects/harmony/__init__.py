@@ -5,7 +5,7 @@
 * `body`: what becomes of each message of a turn.
 * `parser`: the streaming parser, from text to events. Begin here.
 * `stripped`: turns whose control tokens were dropped, restored.
-* `reader`: events of an engine that hands Harmony over as it is.
+* `raw`: events of an engine that hands Harmony over as it is.
 * `filter`: events of an engine that reads Harmony itself and sometimes leaks it.
 * `prompt`: the other direction, messages and grammars for a gpt-oss.
 
