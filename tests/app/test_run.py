@@ -2,12 +2,13 @@ import asyncio
 import errno
 import io
 import json
+import logging
 import os
 import signal
 
 import pytest
 
-from standpipe.app.run import _dump, _raise_descriptors, _Signals, _unexpected
+from standpipe.app.run import _dump, _Libraries, _raise_descriptors, _Signals, _unexpected
 from standpipe.engines.scripted.script import Script
 from standpipe.observe.log import build
 from standpipe.settings import Settings
@@ -74,3 +75,16 @@ async def test_an_operator_can_see_inside_and_no_address(tap):
     for ask in asks:
         ask.cancel()
     await asyncio.gather(*asks, return_exceptions=True)
+
+
+def test_what_libraries_log_goes_into_our_log():
+    out = io.StringIO()
+    handler = _Libraries(build("json", "info", out))
+    logger = logging.getLogger("standpipe.test_libraries")
+    logger.addHandler(handler)
+    logger.propagate = False
+    logger.info("chatter")
+    logger.warning("socket.send() raised %s", "x" * 1000)
+    (line,) = [json.loads(line) for line in out.getvalue().splitlines()]
+    assert (line["library"], line["level"]) == ("standpipe.test_libraries", "warning")
+    assert len(line["text"]) == 500

@@ -11,6 +11,7 @@ import asyncio
 import contextlib
 import errno
 import gc
+import logging
 import os
 import signal
 import socket
@@ -39,6 +40,8 @@ from standpipe.terminal import banner, weights
 
 _OTHER_DESCRIPTORS = 512
 """What a process needs besides connections: files, pipes, listening sockets."""
+_LONGEST_WARNING = 500
+"""Characters of what a library says."""
 _STOP = (signal.SIGINT, signal.SIGTERM)
 _CALLS = (signal.SIGHUP, signal.SIGUSR1)
 _NO_DESCRIPTOR = {errno.EMFILE, errno.ENFILE}
@@ -52,6 +55,8 @@ def serve(read: Callable[[], Settings]) -> int:
     settings = read()
     _occupy()
     log = logs.build(settings.log_format, settings.log_level, sys.stderr)
+    logging.getLogger().addHandler(_Libraries(log))
+    sys.unraisablehook = partial(_unraisable, log)
     for sentence in unknown_variables(os.environ):
         log.warning(sentence)
     try:
@@ -62,6 +67,22 @@ def serve(read: Callable[[], Settings]) -> int:
         return 2 if isinstance(error, SettingsError) else 1
     finally:
         log.close()
+
+
+class _Libraries(logging.Handler):
+    """What libraries log, in our log: standard error, where it went otherwise, may block."""
+
+    def __init__(self, log: Logger) -> None:
+        super().__init__(logging.WARNING)
+        self._log = log
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self._log.warning("a library warns", library=record.name, text=record.getMessage()[:_LONGEST_WARNING])
+
+
+def _unraisable(log: Logger, what: sys.UnraisableHookArgs) -> None:
+    """An exception where none can be raised, in a destructor for one: a bug like any other."""
+    log.error("bug", message=what.err_msg, error=what.exc_value)
 
 
 def _occupy() -> None:
