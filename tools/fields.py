@@ -157,7 +157,7 @@ class Table:
         for record in records:
             for kind in sorted(_kinds(record, tag)):
                 value = {**_made_up(record), tag: kind}
-                status, note, _ = self._tried([place.with_value(value) for place in places])
+                status, note, _ = self._tried([place.with_value(value) for place in places], path.partition("[")[0])
                 found.setdefault((status, note.replace(f"`{kind}`", "…")), []).append(kind)
         unsaid = found.pop((REFUSED, ""), [])
         if unsaid:
@@ -184,13 +184,15 @@ class Table:
             raise ValueError(f"no specimen holds {field}, which is supported")
         yield Row(field, status, "named in `x-standpipe-dropped`" if field in dropped else note)
 
-    def _tried(self, bodies: Sequence[bytes]) -> tuple[str, str, tuple[str, ...]]:
-        """Refused, if one of these is, with what is said then; or ignored, with what was dropped by name."""
+    def _tried(self, bodies: Sequence[bytes], field: str = "") -> tuple[str, str, tuple[str, ...]]:
+        """Refused, if one of these is for that field, with what is said then; or ignored, with what was dropped."""
         dropped: tuple[str, ...] = ()
         for body in bodies:
             try:
                 dropped += self._parse(body)
             except Failure as failure:
+                if not (failure.param or "").startswith(field):
+                    continue
                 return REFUSED, "" if _DECODER.search(failure.message) else _sentence(failure.message), ()
         return IGNORED, "", dropped
 

@@ -147,6 +147,14 @@ CHAT = Section(
 
 _DECLARED = {"type": "function", "name": "get_weather", "description": "Now.", "parameters": SCHEMA, "strict": True}
 
+_GRAMMAR = {"type": "grammar", "syntax": "lark", "definition": 'start: "x"'}
+
+_CLIENT_SIDE = (
+    {"type": "custom", "name": "apply_patch", "description": "Edits files.", "format": _GRAMMAR},
+    {"type": "local_shell"},
+    {"type": "namespace", "name": "weather", "description": "Of all.", "tools": [_DECLARED]},
+)
+
 RESPONSES = Section(
     path="POST /v1/responses",
     title="OpenAI Responses",
@@ -187,6 +195,24 @@ RESPONSES = Section(
                     "call_id": "call_2",
                     "output": [{"type": "input_text", "text": "Sunny."}],
                 },
+                {
+                    "type": "function_call",
+                    "id": "fc_1",
+                    "call_id": "call_3",
+                    "namespace": "weather",
+                    "name": "get",
+                    "arguments": "{}",
+                },
+                {"type": "custom_tool_call", "call_id": "call_4", "name": "apply_patch", "input": "*** Begin Patch"},
+                {"type": "custom_tool_call_output", "call_id": "call_4", "output": "Done."},
+                {
+                    "type": "local_shell_call",
+                    "id": "lsh_1",
+                    "call_id": "call_5",
+                    "status": "completed",
+                    "action": {"type": "exec", "command": ["ls"], "env": {}},
+                },
+                {"type": "local_shell_call_output", "id": "call_5", "output": "{}"},
                 {"role": "user", "content": [{"type": "input_text", "text": "Thanks!"}]},
             ],
             "instructions": "Be brief.",
@@ -211,7 +237,7 @@ RESPONSES = Section(
                 }
             },
             "tool_choice": {"type": "function", "name": "get_weather"},
-            "tools": [_DECLARED],
+            "tools": [_DECLARED, *_CLIENT_SIDE],
             "top_logprobs": 2,
             "top_p": 1,
             "truncation": "auto",
@@ -227,9 +253,18 @@ RESPONSES = Section(
             },
         },
         {"input": "Hello!", "text": {"format": {"type": "text"}}, "tool_choice": "auto"},
+        {
+            "input": [
+                {"role": "user", "content": "Hello!"},
+                {"type": "additional_tools", "role": "developer", "tools": [_DECLARED, *_CLIENT_SIDE]},
+            ],
+        },
     ),
     notes={
         "input[].summary": "read where `content` is empty",
+        "input[].tools": "of `additional_tools`",
+        "tools[].format": "told to the model; nobody holds it to that",
+        "tools[].tools": "of a `namespace`",
         "model": ANY_MODEL,
         "previous_response_id": "where responses are kept",
         "store": "where responses are kept",

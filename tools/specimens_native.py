@@ -58,6 +58,21 @@ ANTHROPIC = Section(
             {"messages": HELLO, "max_tokens": 1, "tools": [_CUSTOM], "tool_choice": {"type": choice}}
             for choice in ("auto", "any", "none")
         ),
+        {
+            "messages": HELLO,
+            "max_tokens": 1,
+            "tools": [
+                {"type": "bash_20250124", "name": "bash"},
+                {"type": "text_editor_20250124", "name": "str_replace_editor"},
+                {"type": "text_editor_20250728", "name": "str_replace_based_edit_tool"},
+                {"type": "memory_20250818", "name": "memory"},
+            ],
+        },
+        {
+            "messages": HELLO,
+            "max_tokens": 1,
+            "tools": [{"type": "text_editor_20250429", "name": "str_replace_based_edit_tool"}],
+        },
         *(
             {"messages": HELLO, "max_tokens": 1, "thinking": {"type": kind}}
             for kind in ("adaptive", "disabled", "between_tools")

@@ -11,7 +11,7 @@ once in it, however odd, would otherwise be refused for ever.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Final, Literal, Protocol, TypeVar
 
 import msgspec
@@ -106,8 +106,14 @@ def effort(name: EffortName | None) -> Effort | None:
 # Tools and formats --------------------------------------------------------------------------------------------------
 
 
+def placed(tools: Sequence[S] | None) -> Iterator[tuple[str, S]]:
+    """Declared tools, each with its place."""
+    for i, tool in enumerate(tools or ()):
+        yield f"tools[{i}]", tool
+
+
 def functions(
-    sent: Sequence[S], read: Callable[[S, str], Tool | None], schema: str
+    sent: Iterable[tuple[str, S]], read: Callable[[S, str], Tool | None], schema: str
 ) -> tuple[tuple[Tool, ...], tuple[str, ...]]:
     """The functions among declared tools, and the places of the other tools, which no model here hears of.
 
@@ -115,22 +121,19 @@ def functions(
     where functions stand beside them. Alone, such a tool is what the answer is about, and is refused.
 
     Args:
-        sent: the tools as they were declared.
+        sent: the tools as they were declared, each with its place.
         read: makes a function of a tool in a place, None of what is no function.
         schema: the field of a tool in which a function's schema stands; its name stands beside that.
 
     Raises InvalidAsk, Unsupported or TooLarge.
     """
-    if not sent:
-        return (), ()
     tools: dict[str, Tool] = {}
-    others: list[str] = []
+    others: dict[str, str] = {}
     schemas: dict[str, JsonObject] = {}
-    for i, one in enumerate(sent):
-        path = f"tools[{i}]"
+    for path, one in sent:
         tool = read(one, path)
         if tool is None:
-            others.append(path)
+            others[path] = one.type or ""
             continue
         if tool.name in tools:
             param = f"{path}.{schema.rpartition('.')[0]}".rstrip(".") + ".name"
@@ -139,9 +142,10 @@ def functions(
         if tool.parameters is not None:
             schemas[f"{path}.{schema}"] = tool.parameters
     if others and not tools:
-        param, first = f"{others[0]}.type", sent[0].type
-        raise Unsupported(f"`{param}` is {plain(first or '')}, but only functions are supported.", param=param)
-    check_schemas(schemas)
+        path, kind = next(iter(others.items()))
+        raise Unsupported(f"`{path}.type` is {plain(kind)}, but only functions are supported.", param=f"{path}.type")
+    if schemas:
+        check_schemas(schemas)
     return tuple(tools.values()), tuple(others)
 
 

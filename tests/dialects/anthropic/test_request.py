@@ -264,3 +264,26 @@ def test_bytes_that_are_no_text_inside_an_input_are_a_fault_of_it():
 
 def test_a_request_to_count_tokens_needs_no_limit():
     assert MESSAGES.parse_count(msgspec.json.encode({"messages": [HELLO]})).sampling.max_tokens is None
+
+
+@pytest.mark.parametrize(
+    ("kind", "name", "fields"),
+    [
+        ("bash_20250124", "bash", {"command", "restart"}),
+        ("text_editor_20250124", "str_replace_editor", {"command", "path", "new_str"}),
+        ("text_editor_20250728", "str_replace_based_edit_tool", {"command", "path", "insert_text"}),
+        ("memory_20250818", "memory", {"command", "path", "old_path", "new_path"}),
+    ],
+)
+def test_a_tool_that_the_client_runs_is_a_function_with_a_known_schema(kind, name, fields):
+    (tool,) = parse(tools=[{"type": kind, "name": name, "max_characters": 5}]).ask.tools
+    assert tool.name == name
+    assert tool.parameters is not None
+    assert fields <= tool.parameters["properties"].keys()
+    assert ("insert_text" in tool.parameters["properties"]) is (kind in {"text_editor_20250728", "memory_20250818"})
+
+
+@pytest.mark.parametrize("kind", ["bash", "code_execution_20250825", "computer_20250124", "web_fetch_20250910"])
+def test_a_tool_of_anthropics_own_that_no_client_runs_is_refused(kind):
+    with pytest.raises(Unsupported, match=f"`{kind}`"):
+        parse(tools=[{"type": kind, "name": "x"}])

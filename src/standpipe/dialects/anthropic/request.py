@@ -32,6 +32,7 @@ from standpipe.dialects import asks
 from standpipe.dialects.anthropic import wire
 from standpipe.dialects.anthropic.answer import Blocks, whole
 from standpipe.dialects.anthropic.faults import failure_body
+from standpipe.dialects.anthropic.tools import client_side
 from standpipe.dialects.asks import filled, past_said, past_text, present, schema_format, text_of, texts
 from standpipe.dialects.dialect import Encoder, Parsed, ResponseMeta
 from standpipe.dialects.reading import Reader
@@ -105,7 +106,7 @@ MESSAGES = Anthropic()
 
 def _ask(request: wire.Request) -> tuple[Ask, tuple[str, ...]]:
     """The ask, and the tools that no model hears of. Raises InvalidAsk, Unsupported or TooLarge."""
-    tools, passed_over = asks.functions(request.tools or (), _function, "input_schema")
+    tools, passed_over = asks.functions(asks.placed(request.tools), _function, "input_schema")
     choice = request.tool_choice
     serial = None if choice is None else choice.disable_parallel_tool_use
     ask = Ask(
@@ -154,7 +155,7 @@ def _format(config: wire.OutputConfig | None) -> OutputFormat:
 
 def _function(sent: wire.Tool, path: str) -> Tool | None:
     if sent.type not in {None, "custom"}:
-        return None
+        return client_side(sent.type or "", sent.name)
     return Tool(sent.name, sent.description, present(sent.input_schema, f"{path}.input_schema"), sent.strict)
 
 

@@ -29,7 +29,7 @@ from standpipe.chat.ask import (
 )
 from standpipe.chat.errors import Failure, InvalidAsk, Unsupported
 from standpipe.chat.events import Answer
-from standpipe.dialects.asks import Calls, chosen, functions, now, object_text, present, schema_format, stops
+from standpipe.dialects.asks import Calls, chosen, functions, now, object_text, placed, present, schema_format, stops
 from standpipe.dialects.dialect import Encoder, Parsed, ResponseMeta
 from standpipe.dialects.ollama import wire
 from standpipe.dialects.ollama.answer import CHAT as CHAT_SHAPE
@@ -119,7 +119,7 @@ def _done_nothing(keep_alive: Any) -> str:
 
 def _chat(request: wire.ChatRequest) -> tuple[Ask, tuple[str, ...]]:
     """Without messages, nothing is asked. Raises InvalidAsk, Unsupported or TooLarge."""
-    tools, passed_over = functions(request.tools or (), _function, "function.parameters")
+    tools, passed_over = functions(placed(request.tools), _function, "function.parameters")
     return _ask(request, tuple(_messages(request.messages or ())), tools), passed_over
 
 

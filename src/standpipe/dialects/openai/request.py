@@ -39,6 +39,7 @@ from standpipe.dialects.asks import (
     past_said,
     past_text,
     past_texts,
+    placed,
     present,
     schema_format,
     stops,
@@ -163,7 +164,7 @@ def _ask(request: wire.Request, defaults: Defaults) -> tuple[Ask, tuple[str, ...
             raise Unsupported("Answers are text only: `modalities` may hold `text`.", param=f"modalities[{i}]")
     if request.top_logprobs and not request.logprobs:
         raise InvalidAsk("`top_logprobs` needs `logprobs` to be true.", param="top_logprobs")
-    tools, passed_over = functions(request.tools or (), _function, "function.parameters")
+    tools, passed_over = functions(placed(request.tools), _function, "function.parameters")
     older = token_limit(request.max_tokens, "max_tokens")
     newer = token_limit(request.max_completion_tokens, "max_completion_tokens")
     ask = Ask(

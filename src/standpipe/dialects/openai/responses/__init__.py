@@ -4,6 +4,7 @@
 * `answer`: the output while it grows, its stream, and the whole response in which it ends
 * `kept`: what is kept of a response, and how a kept conversation joins the next ask
 * `wire`: the types of both directions
+* `tools`: tools that the client runs and that are no functions: as functions, and their calls back
 
 Takes from Chat Completions only how failures are written.
 """

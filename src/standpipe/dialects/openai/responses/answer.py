@@ -42,6 +42,7 @@ from standpipe.dialects.framing import quote
 from standpipe.dialects.openai.faults import RESPONSES, renamed
 from standpipe.dialects.openai.responses import wire
 from standpipe.dialects.openai.responses.kept import Echo, Turn
+from standpipe.dialects.openai.responses.tools import CalledAs, input_of, written_call
 
 
 class SpeechKind(StrEnum):
@@ -117,12 +118,13 @@ class Speech:
 
 
 class Call:
-    """A function call."""
+    """A call of a function, or of what a function stands for."""
 
-    __slots__ = ("call_id", "id", "index", "name", "pieces", "status")
+    __slots__ = ("call_id", "called_as", "id", "index", "name", "pieces", "status")
 
-    def __init__(self, index: int, mark: str, call_id: str, name: str) -> None:
+    def __init__(self, index: int, mark: str, call_id: str, name: str, called_as: CalledAs | None) -> None:
         self.index = index
+        self.called_as = called_as
         self.id = f"fc_{mark}_{index}"
         self.call_id = call_id
         self.name = name
@@ -130,11 +132,16 @@ class Call:
         self.pieces: list[str] = []
 
     @property
+    def type(self) -> str:
+        """Of the tool that is called."""
+        return "function" if self.called_as is None else self.called_as.type
+
+    @property
     def arguments(self) -> str:
         return "".join(self.pieces)
 
     def written(self) -> wire.WrittenItem:
-        return wire.CallItem(self.id, self.status, self.call_id, self.name, self.arguments)
+        return written_call(self.called_as, self.id, self.status, self.call_id, self.name, self.arguments)
 
     def read(self) -> Iterator[Part]:
         """What a model may be told again."""
@@ -166,6 +173,7 @@ class ResponseEvents:
         self._outline = replace(outline, id=outline.id or f"resp_{meta.id}", created_at=meta.created, model=meta.model)
         self._asked = parsed.ask.messages[bool(outline.instructions) :]
         self._keeper = echo.keeper
+        self._called_as = echo.called_as
         self._mark = meta.id
         self.final = b""
         """The whole response (JSON), once Finished has come."""
@@ -316,18 +324,33 @@ class ResponseEvents:
         if call is None:
             self._close_speech(ItemStatus.COMPLETED)
             number = len(self._items)
-            call = self._add(Call(number, self._mark, event.id or f"call_{self._mark}{event.index}", event.name or ""))
+            call_id, name = event.id or f"call_{self._mark}{event.index}", event.name or ""
+            call = self._add(Call(number, self._mark, call_id, name, self._called_as.get(name)))
             self._calls[event.index] = call
         if event.arguments:
             call.pieces.append(event.arguments)
-            self._write_arguments(call, event.arguments)
+            if call.type == "function":
+                self._write_arguments(call, event.arguments)
 
     def _write_arguments(self, call: Call, delta: str) -> None:
-        self._emit("response.function_call_arguments.delta", item_id=call.id, output_index=call.index, delta=delta)
+        """A delta of what a call has been given. What is no function's is written when it is whole."""
+        match call.type:
+            case "function":
+                name = "response.function_call_arguments.delta"
+            case "custom":
+                name = "response.custom_tool_call_input.delta"
+            case _:  # a local shell has no deltas
+                self._emit("response.in_progress", response=self._outline)
+                return
+        self._emit(name, item_id=call.id, output_index=call.index, delta=delta)
 
     def _close_call(self, call: Call, status: ItemStatus) -> None:
-        name = "response.function_call_arguments.done"
-        self._emit(name, item_id=call.id, output_index=call.index, arguments=call.arguments)
+        at = {"item_id": call.id, "output_index": call.index}
+        if call.type == "function":
+            self._emit("response.function_call_arguments.done", **at, arguments=call.arguments)
+        elif call.type == "custom":
+            self._write_arguments(call, input_of(call.arguments))
+            self._emit("response.custom_tool_call_input.done", **at, input=input_of(call.arguments))
         self._done(call, status)
 
     # Items and frames -----------------------------------------------------------------------------------------------

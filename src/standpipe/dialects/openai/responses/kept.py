@@ -7,7 +7,7 @@ up to its end, so that the next ask needs no other. Instructions are no part of 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from msgspec import Struct, msgpack
 from msgspec.structs import replace
@@ -17,6 +17,7 @@ from standpipe.chat.errors import InvalidAsk, PreviousNotFound
 from standpipe.dialects.bounds import MESSAGES
 from standpipe.dialects.dialect import Parsed
 from standpipe.dialects.openai.responses import wire
+from standpipe.dialects.openai.responses.tools import CalledAs
 
 _ID = re.compile(r"resp_[A-Za-z0-9]{1,64}")
 
@@ -35,12 +36,14 @@ Keeper = Callable[[str, Turn], None]
 class Echo(Struct, frozen=True):
     """What a response repeats of its request, whether the client wants it kept, and, if it will be, who keeps it.
 
-    The encoder gives the keeper the turn as soon as it is whole, and nothing of an answer that is not.
+    `called_as` is, for functions that stand for other tools, what a call of each is to the client. The encoder gives
+    the keeper the turn as soon as it is whole, and nothing of an answer that is not.
     """
 
     outline: wire.Response
     keep: bool = False
     keeper: Keeper | None = None
+    called_as: Mapping[str, CalledAs] = {}
 
 
 def previous(parsed: Parsed) -> str | None:

@@ -41,6 +41,7 @@ from standpipe.dialects.asks import (
     filled,
     functions,
     now,
+    object_text,
     past_call,
     past_said,
     past_text,
@@ -56,6 +57,7 @@ from standpipe.dialects.openai.faults import RESPONSES, failure_body, renamed
 from standpipe.dialects.openai.responses import wire
 from standpipe.dialects.openai.responses.answer import ResponseEvents
 from standpipe.dialects.openai.responses.kept import Echo
+from standpipe.dialects.openai.responses.tools import LOCAL_SHELL, CalledAs, full_name, function, placed
 from standpipe.dialects.reading import Reader
 
 _TEXTS = ("input_text", "output_text", "text")
@@ -105,11 +107,11 @@ class OpenAIResponses:
                 "`input`.",
                 param="previous_response_id",
             )
-        ask, outline, passed_over = _ask(request)
+        ask, outline, called_as, passed_over = _ask(request)
         return Parsed(
             ask=ask,
             stream=bool(request.stream),
-            echo=Echo(outline, keep=self._keeps and request.store is not False),
+            echo=Echo(outline, keep=self._keeps and request.store is not False, called_as=called_as),
             dropped=dropped + passed_over,
         )
 
@@ -140,8 +142,8 @@ def _told(answer: Answer) -> list[Event]:
     ]
 
 
-def _ask(request: wire.Request) -> tuple[Ask, wire.Response, tuple[str, ...]]:
-    """The ask, the outline of its response, and the tools that no model hears of.
+def _ask(request: wire.Request) -> tuple[Ask, wire.Response, dict[str, CalledAs], tuple[str, ...]]:
+    """The ask, the outline of its response, what calls are to the client, and the tools that no model hears of.
 
     Raises InvalidAsk, Unsupported or TooLarge.
     """
@@ -150,9 +152,15 @@ def _ask(request: wire.Request) -> tuple[Ask, wire.Response, tuple[str, ...]]:
     said = _messages(request.input)
     if request.instructions:
         said = (Message(Role.SYSTEM, (Text(request.instructions),)), *said)
-    declared, passed_over = functions(request.tools or (), _function, "parameters")
+    sent = list(_declared_tools(request))
+    declared, passed_over = functions(((path, tool) for path, tool, _ in sent), function, "parameters")
     choice, tools = _choice(request.tool_choice, declared)
     form = _format(None if request.text is None else request.text.format)
+    called_as = {
+        LOCAL_SHELL if called.type == LOCAL_SHELL else tool.name or "": called
+        for _, tool, called in sent
+        if called.type != "function" or called.namespace is not None
+    }
     how_hard = effort(None if request.reasoning is None else request.reasoning.effort)
     logprobs = "message.output_text.logprobs" in (request.include or ()) or bool(request.top_logprobs)
     ask = Ask(
@@ -181,11 +189,23 @@ def _ask(request: wire.Request) -> tuple[Ask, wire.Response, tuple[str, ...]]:
         temperature=request.temperature,
         text=wire.WrittenText(_written_format(form)),
         tool_choice="auto" if request.tool_choice is None else _written_choice(request.tool_choice),
-        tools=tuple(wire.WrittenTool(tool.name, tool.description, tool.parameters, tool.strict) for tool in declared),
+        tools=tuple(
+            wire.WrittenTool(tool.name, tool.description, tool.parameters, tool.strict)
+            for tool in declared
+            if tool.name not in called_as
+        ),
         top_logprobs=request.top_logprobs or 0,
         top_p=request.top_p,
     )
-    return ask, outline, passed_over
+    return ask, outline, called_as, passed_over
+
+
+def _declared_tools(request: wire.Request) -> Iterator[tuple[str, wire.Tool, CalledAs]]:
+    """The tools, and those that came later, as items of the input."""
+    yield from placed(request.tools or ())
+    for i, item in enumerate(request.input if isinstance(request.input, list) else ()):
+        if item.type == "additional_tools":
+            yield from placed(item.tools or (), f"input[{i}].tools")
 
 
 def _format(sent: wire.Format | None) -> OutputFormat:
@@ -207,12 +227,6 @@ def _written_format(form: OutputFormat) -> wire.WrittenFormat:
     return wire.WrittenFormat(form.kind, **described)
 
 
-def _function(sent: wire.Tool, path: str) -> Tool | None:
-    if sent.type != "function":
-        return None
-    return Tool(present(sent.name, f"{path}.name"), sent.description, sent.parameters, sent.strict)
-
-
 def _choice(sent: str | wire.ChosenTool | None, tools: tuple[Tool, ...]) -> tuple[ToolChoice | None, tuple[Tool, ...]]:
     """The choice, and the tools that are left by it."""
     if sent is None:
@@ -228,10 +242,11 @@ def _choice(sent: str | wire.ChosenTool | None, tools: tuple[Tool, ...]) -> tupl
 
 
 def _declared(sent: wire.AllowedTool, tools: Sequence[Tool], path: str) -> ToolChoice:
-    """The choice of one function; there are no other tools here."""
-    if sent.type != "function":
+    """The choice of one tool that the client runs; there are no others here."""
+    if sent.type not in {"function", "custom", LOCAL_SHELL}:
         raise Unsupported(f"`{path}.type` is {plain(sent.type)}, which is not supported.", param=f"{path}.type")
-    choice = tool_choice(ToolMode.NAMED, tools, f"{path}.name", present(sent.name, f"{path}.name"))
+    name = LOCAL_SHELL if sent.type == LOCAL_SHELL else present(sent.name, f"{path}.name")
+    choice = tool_choice(ToolMode.NAMED, tools, f"{path}.name", name)
     assert choice is not None
     return choice
 
@@ -283,12 +298,19 @@ def _read(item: wire.Item, path: str, *, past: bool) -> Iterator[tuple[Role, tup
             if thought := past_text(item.content) or past_text(item.summary):  # what is encrypted was not by us
                 yield Role.ASSISTANT, (Reasoning(thought),)
         case "function_call" | "mcp_call":
-            call = past_call(filled(item.call_id or item.id, f"{path}.call_id"), item.name, item.arguments or "")
+            name = full_name(item.namespace, item.name)
+            call = past_call(filled(item.call_id or item.id, f"{path}.call_id"), name, item.arguments or "")
             yield Role.ASSISTANT, (call,)
             if item.type == "mcp_call":
                 yield Role.TOOL, (ToolResult(call.id, past_text(_output(item))),)
         case "custom_tool_call":
-            yield Role.ASSISTANT, (past_call(filled(item.call_id, f"{path}.call_id"), item.name, as_input(item.input)),)
+            call_id, name = filled(item.call_id, f"{path}.call_id"), full_name(item.namespace, item.name)
+            yield Role.ASSISTANT, (past_call(call_id, name, as_input(item.input)),)
+        case "local_shell_call":
+            call_id = filled(item.call_id or item.id, f"{path}.call_id")
+            yield Role.ASSISTANT, (past_call(call_id, LOCAL_SHELL, object_text(item.action, f"{path}.action")),)
+        case "additional_tools":
+            return  # they were read with the others
         case "item_reference":
             raise Unsupported(
                 f"`{path}` refers to an item that is not stored: send the item itself. Most clients do so when "

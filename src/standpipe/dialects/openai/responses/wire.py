@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from msgspec import UNSET, Meta, Struct, UnsetType
+from msgspec import UNSET, Meta, Raw, Struct, UnsetType
 
 from standpipe.chat import events
 from standpipe.chat.ask import FormatKind, JsonObject
@@ -45,16 +45,28 @@ class Item(Struct):
     call_id: str | None = None
     name: str | None = None
     arguments: str | None = None
+    namespace: str | None = None
     input: str | None = None
+    action: Raw = Raw()
+    tools: bounds.Tools[Tool] | None = None
     output: str | list[Part] | Part | None = None
 
 
+class CustomFormat(Struct):
+    syntax: str | None = None
+    definition: str | None = None
+
+
 class Tool(Struct):
+    """`format` is a custom tool's, `tools` are a namespace's."""
+
     type: str
     name: bounds.Name | None = None
     description: str | None = None
     parameters: JsonObject | None = None
     strict: bool | None = None
+    format: CustomFormat | None = None
+    tools: bounds.Tools[Tool] | None = None
 
 
 class AllowedTool(Struct):
@@ -160,9 +172,32 @@ class CallItem(Struct, frozen=True, tag_field="type", tag="function_call"):
     call_id: str
     name: str
     arguments: str
+    namespace: str | UnsetType = UNSET
 
 
-WrittenItem = ReasoningItem | MessageItem | CallItem
+class CustomCallItem(Struct, frozen=True, tag_field="type", tag="custom_tool_call"):
+    id: str
+    call_id: str
+    name: str
+    input: str
+    namespace: str | UnsetType = UNSET
+
+
+class ShellAction(Struct, frozen=True, tag_field="type", tag="exec"):
+    command: tuple[str, ...]
+    env: dict[str, str] = {}
+    timeout_ms: int | None = None
+    working_directory: str | None = None
+
+
+class LocalShellItem(Struct, frozen=True, tag_field="type", tag="local_shell_call"):
+    id: str
+    status: str
+    call_id: str
+    action: ShellAction
+
+
+WrittenItem = ReasoningItem | MessageItem | CallItem | CustomCallItem | LocalShellItem
 
 
 class WrittenTool(Struct, frozen=True, tag_field="type", tag="function"):

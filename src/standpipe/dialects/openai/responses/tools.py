@@ -1,0 +1,123 @@
+"""Tools that a client of Responses runs itself and that are no functions: served as functions, handed back as they are.
+
+A model calls functions and nothing else. So a custom tool is a function of one text, a local shell one that runs a
+command, and the tools of a namespace have its name before theirs. What a call then is on the wire, an item of the kind
+that the client expects, goes by the function's name. It knows nothing of streams.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any, Final
+
+import msgspec
+from msgspec import UNSET, Struct
+from msgspec.structs import replace
+
+from standpipe.chat.ask import JsonObject, Tool
+from standpipe.dialects.asks import present
+from standpipe.dialects.openai.responses import wire
+
+LOCAL_SHELL: Final = "local_shell"
+
+_SEPARATOR: Final = "__"
+_ONE_TEXT: Final[JsonObject] = {
+    "type": "object",
+    "properties": {"input": {"type": "string"}},
+    "required": ["input"],
+    "additionalProperties": False,
+}
+_COMMAND: Final[JsonObject] = {
+    "type": "object",
+    "properties": {
+        "command": {"type": "array", "items": {"type": "string"}, "description": "The program and its arguments."},
+        "working_directory": {"type": "string"},
+        "timeout_ms": {"type": "integer"},
+    },
+    "required": ["command"],
+    "additionalProperties": False,
+}
+
+
+class CalledAs(Struct, frozen=True):
+    """What a call of a function is to the client: the type of its tool, its name there, and its namespace."""
+
+    type: str
+    name: str
+    namespace: str | None = None
+
+
+def placed(tools: Sequence[wire.Tool], path: str = "tools") -> Iterator[tuple[str, wire.Tool, CalledAs]]:
+    """Every tool with its place in the request; those of a namespace each for itself, under its full name."""
+    for i, tool in enumerate(tools):
+        here = f"{path}[{i}]"
+        if tool.type != "namespace":
+            yield here, tool, CalledAs(tool.type, tool.name or tool.type)
+            continue
+        for inside, inner, called in placed(tool.tools or (), f"{here}.tools"):
+            space = present(tool.name, f"{here}.name")
+            yield inside, replace(inner, name=full_name(space, called.name)), replace(called, namespace=space)
+
+
+def full_name(namespace: str | None, name: str | None) -> str | None:
+    """The name of a function, among all."""
+    return name if namespace is None or name is None else f"{namespace}{_SEPARATOR}{name}"
+
+
+def function(tool: wire.Tool, path: str) -> Tool | None:
+    """The function that stands for a tool; None for what would have to run on this server."""
+    match tool.type:
+        case "function":
+            return Tool(present(tool.name, f"{path}.name"), tool.description, tool.parameters, tool.strict)
+        case "custom":
+            described = (tool.description, _grammar(tool.format))
+            return Tool(present(tool.name, f"{path}.name"), "\n\n".join(filter(None, described)) or None, _ONE_TEXT)
+        case "local_shell":
+            return Tool(LOCAL_SHELL, "Runs a command on the user's machine.", _COMMAND)
+    return None
+
+
+def _grammar(form: wire.CustomFormat | None) -> str | None:
+    """What a model is told of the grammar by which it should write: nobody holds it to that."""
+    if form is None or not form.definition:
+        return None
+    return f"`input` must follow this {form.syntax or ''} grammar:\n{form.definition}".replace("  ", " ")
+
+
+def written_call(
+    called: CalledAs | None, item_id: str, status: str, call_id: str, name: str, arguments: str
+) -> wire.WrittenItem:
+    """The item of a call, as far as it has been written."""
+    match called:
+        case CalledAs(type="custom"):
+            return wire.CustomCallItem(item_id, call_id, called.name, input_of(arguments), called.namespace or UNSET)
+        case CalledAs(type="local_shell"):
+            return wire.LocalShellItem(item_id, status, call_id, _action(arguments))
+        case CalledAs(namespace=str(namespace)):
+            return wire.CallItem(item_id, status, call_id, called.name, arguments, namespace)
+    return wire.CallItem(item_id, status, call_id, name, arguments)
+
+
+def input_of(arguments: str) -> str:
+    """The text for a custom tool. Of a call that was cut off, nothing can be told."""
+    sent = _decoded(arguments).get("input")
+    return sent if isinstance(sent, str) else "" if sent is None else msgspec.json.encode(sent).decode()
+
+
+def _action(arguments: str) -> wire.ShellAction:
+    sent = _decoded(arguments)
+    command = sent.get("command")
+    words = command if isinstance(command, list) else [command] if isinstance(command, str) else []
+    folder, timeout = sent.get("working_directory"), sent.get("timeout_ms")
+    return wire.ShellAction(
+        tuple(str(word) for word in words),
+        timeout_ms=timeout if isinstance(timeout, int) else None,
+        working_directory=folder if isinstance(folder, str) else None,
+    )
+
+
+def _decoded(arguments: str) -> dict[str, Any]:
+    try:
+        return msgspec.json.decode(arguments, type=dict[str, Any])
+    except (msgspec.DecodeError, RecursionError):
+        return {}
