@@ -70,9 +70,9 @@ def test_assets_may_be_kept_for_ever_under_their_own_name_only():
     async def scene():
         async with Tap() as tap:
             page = (await tap.send("GET", "/")).body.decode()
-            [path] = re.findall(r'href="\.(/assets/\w+/css/base.css)"', page)
+            [path] = re.findall(r'href="\.(/assets/\w+/docs.css)"', page)
             kept = await tap.send("GET", path)
-            other = await tap.send("GET", "/assets/older/css/base.css")
+            other = await tap.send("GET", "/assets/older/docs.css")
             assert "immutable" in kept.headers["cache-control"]
             assert other.headers["cache-control"] == "no-cache"
             assert kept.body == other.body
@@ -169,12 +169,30 @@ def test_files_carry_no_headers_that_only_an_api_needs():
     async def scene():
         async with Tap() as tap:
             page = (await tap.send("GET", "/")).body.decode()
-            path = re.findall(r'href="\.(/assets/\w+/css/base.css)"', page)[0]
+            path = re.findall(r'href="\.(/assets/\w+/docs.css)"', page)[0]
             reply = await tap.send("GET", path)
             assert not [name for name in reply.headers if name.startswith("access-control")]
             assert reply.headers["x-content-type-options"] == "nosniff"
 
     run(scene())
+
+
+@pytest.mark.parametrize("path", PAGES)
+def test_a_first_look_is_within_the_budget_headers_included(path):
+    async def scene():
+        packed = {"accept-encoding": "gzip"}
+        async with Tap() as tap:
+            first = await tap.send("GET", path, headers=packed)
+            page = gzip.decompress(first.body).decode()
+            targets = {*re.findall(r'(?:src|href)="\.(/[^"]+\.(?:js|css))"', page), "/favicon.svg"}
+            found = [first, *[await tap.send("GET", target, headers=packed) for target in sorted(targets)]]
+        heads = sum(len(name) + len(value) + 4 for reply in found for name, value in reply.headers.items())
+        status_and_date = 80 * len(found)
+        return len(found), heads + status_and_date + sum(len(reply.body) for reply in found)
+
+    count, size = run(scene())
+    assert count > 5
+    assert size <= 60_000
 
 
 def test_the_operators_words_are_escaped():

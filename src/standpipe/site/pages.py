@@ -15,6 +15,7 @@ import msgspec
 from standpipe import __version__
 from standpipe.chat.errors import Failure
 from standpipe.engines.fleet import Fleet
+from standpipe.serve.door import CLOSED
 from standpipe.serve.exchange import Exchange, Header, failure_headers
 from standpipe.serve.front import Route
 from standpipe.settings import Settings, SettingsError
@@ -68,6 +69,8 @@ class Made:
         if len(path) > 1 and path.endswith("/"):  # addresses on the page would lead elsewhere
             exchange.send(308, b"", b"text/plain", ((b"location", b"../" + path.strip("/").encode()),))
             return
+        if self._kind == "html":
+            exchange.common = CLOSED
         facts = self._facts()
         if self._made is None or self._made[0] != facts:
             self._made = facts, Content(self._make(facts).encode(), self._kind)
@@ -116,8 +119,15 @@ class Pages:
             raise SettingsError(
                 f"frame_ancestors: {wrong!r} is not none, self, * or an origin such as https://example.org"
             )
-        styles = Content(theme.css(settings.accent).encode(), "css")
-        self._assets = Assets({**files("css"), **files("js"), **files("vendor"), "theme.css": styles})
+        # One sheet for each page: what all have, its own, and the operator's colour.
+        colours = theme.css(settings.accent)
+        sheets = {
+            f"{sheet}.css": Content(
+                (colours + "".join(text(f"css/{name}.css") for name in ("base", "code", sheet))).encode(), "css"
+            )
+            for sheet in ("chat", "docs", "status")
+        }
+        self._assets = Assets({**files("js"), **files("vendor"), **sheets})
 
     def _facts(self) -> Facts:
         return Facts(self._settings, self._address, self._fleet.resolve(None), self._links)
@@ -173,8 +183,7 @@ class Pages:
             f'<a href="{link}"{" aria-current=page" if link == path else ""}>{label}</a>' for link, label in _NAVIGATION
         ]
         values = {
-            **self._values(facts, path, title, description),
-            "sheet": sheet,
+            **self._values(facts, path, sheet, title, description),
             "nav": "".join(here),
             "body": body,
             "twin": twin,
@@ -185,8 +194,9 @@ class Pages:
         }
         return _fill(text("pages/shell.html"), values)
 
-    def _values(self, facts: Facts, path: str, title: str, description: str) -> dict[str, str]:
+    def _values(self, facts: Facts, path: str, sheet: str, title: str, description: str) -> dict[str, str]:
         values = {
+            "sheet": sheet,
             "name": facts.name,
             "address": facts.address,
             "version": __version__,
@@ -226,6 +236,7 @@ class Pages:
         return documents.to_markdown(text("pages/privacy.md"), words(facts))
 
     async def _status(self, exchange: Exchange) -> None:
+        exchange.common = CLOSED
         facts = self._facts()
         page = self.shell(
             facts,
@@ -249,7 +260,7 @@ class Pages:
         return msgspec.json.encode(openapi.document(facts, self.paths, samples.__getitem__)).decode()
 
     def _chat(self, facts: Facts) -> str:
-        values = self._values(facts, "/chat", f"Chat · {facts.name}", summary(facts))
+        values = self._values(facts, "/chat", "chat", f"Chat · {facts.name}", summary(facts))
         more = {"welcome": facts.settings.welcome, "preload": self._preload("chat")}
         return _rooted(_fill(text("pages/chat.html"), values | more))
 
