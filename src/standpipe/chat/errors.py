@@ -209,7 +209,7 @@ class EngineDown(EngineFailed):
 
 
 class EngineBroke(EngineFailed):
-    """The connection to the engine broke while it worked: it may have died of it."""
+    """The connection to the engine broke, or ended too early, while it worked: it may have died of it."""
 
 
 class Quarantined(EngineFailed):

@@ -18,7 +18,7 @@ from typing import Any
 from msgspec import Struct
 
 from standpipe.chat.ask import Ask
-from standpipe.chat.errors import EngineFailed, EngineTimeout, NoAnswer
+from standpipe.chat.errors import EngineBroke, EngineFailed, EngineTimeout, NoAnswer
 from standpipe.chat.events import Event, Finished, FinishReason, Started, answers, says_something
 from standpipe.engines.engine import Engine, Sink
 from standpipe.flow import Flow
@@ -150,7 +150,7 @@ class Attempt:
             if not self.whole:
                 raise
         if not self.whole:
-            raise EngineFailed("The engine ended its answer before it was complete.")
+            raise EngineBroke("The engine ended its answer before it was complete.")
 
     def release(self) -> None:
         """Give the sink an answer without a word after all."""

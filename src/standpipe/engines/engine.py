@@ -35,10 +35,12 @@ class Sink(Protocol):
 
 
 class Health(Struct, frozen=True):
-    """What is known of an engine. `reason` is a public sentence when it is not up."""
+    """What is known of an engine. `reason` is a public sentence when it is not up; `restarts` counts how often it was
+    started again, where that is known, so that even a short absence is noticed."""
 
     up: bool
     reason: str | None = None
+    restarts: int = 0
 
 
 class Engine(Protocol):

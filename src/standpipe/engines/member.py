@@ -61,6 +61,8 @@ class Member:
         self.standing = Standing()
         self.reason: str | None = None
         """Why it is down, as it last said."""
+        self.restarts = 0
+        """How often it was started again, as it last said."""
         self.models: tuple[str, ...] = ()
         self.claim: object | None = None
         """Whoever has it, or shall have it, alone: nobody else gets a seat."""
@@ -95,7 +97,7 @@ class Member:
             return
 
     def _believe(self, health: Health) -> None:
-        self.reason = health.reason
+        self.reason, self.restarts = health.reason, health.restarts
         if health.up:
             self.standing.came()
         else:

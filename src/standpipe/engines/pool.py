@@ -177,9 +177,10 @@ class Pool:
 
     async def _autopsy(self, failure: EngineBroke, journey: Journey, seat: Seat) -> None:
         """The connection broke while few asks ran: look whether the engine has died. Raises Quarantined."""
+        restarts = seat.member.restarts
         await asyncio.sleep(_SETTLE)
         await seat.member.refresh()
-        if seat.member.up:
+        if seat.member.up and seat.member.restarts == restarts:
             return
         if self._poison.died(journey.fingerprint, seat.company, asyncio.get_running_loop().time()):
             raise Quarantined(_POISONED) from failure

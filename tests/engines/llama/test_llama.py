@@ -14,10 +14,13 @@ import pytest
 import uvloop
 
 from standpipe.chat.ask import Ask, Message, Role, Sampling, Text
-from standpipe.chat.errors import EngineFailed
+from standpipe.chat.errors import EngineBroke, EngineFailed, Quarantined
+from standpipe.engines.attempt import Report
+from standpipe.engines.fleet import Fleet
 from standpipe.engines.llama import life as llama_life
 from standpipe.engines.llama.life import Life, Options, Timeouts
 from standpipe.engines.llama.llama import Llama, LlamaFailed, State
+from standpipe.engines.pool import Pool
 from standpipe.http_client.client import Answer
 from standpipe.http_client.transport import DeadlinePassed
 from tests import virtual
@@ -244,6 +247,24 @@ def test_a_child_that_dies_of_an_ask_is_followed_by_another_at_once(run, house):
             return engine.restarts
 
     assert run(scene()) == 3
+
+
+def test_an_ask_that_kills_its_child_gets_two_of_them_and_the_next_asks_are_answered(run, house):
+    async def scene():
+        async with house.engine("serve") as engine:
+            pool = Pool(Fleet([engine]))
+            await pool.fleet.refresh()
+            async with asyncio.TaskGroup() as group:
+                watching = group.create_task(pool.fleet.watch(lambda *_: None))
+                for kind in (EngineBroke, Quarantined, Quarantined):  # the first dies in mid-answer
+                    with pytest.raises(kind):
+                        await pool.answer(ask("die"), Collected(), pool.journey(Report(), b"poison", None))
+                await pool.answer(ask("hello"), sink := Collected(), pool.journey(Report(), b"good", None))
+                watching.cancel()
+            pool.seats.close()
+            return sink.answer.text, engine.restarts
+
+    assert run(scene()) == ("Hello.", 2)
 
 
 def test_one_that_breaks_down_whenever_it_starts_stays_off(run, house):

@@ -17,7 +17,7 @@ import msgspec
 from msgspec import Raw, Struct, json
 
 from standpipe.chat.ask import Sampling
-from standpipe.chat.errors import EngineFailed, Failure
+from standpipe.chat.errors import EngineBroke, EngineFailed, Failure
 from standpipe.chat.events import (
     Event,
     Finished,
@@ -140,7 +140,7 @@ class Decoder:
         """The engine's body has ended: what its last line says, if that lacks a line end."""
         events = self._events(self._frames.end())
         if not self.done:
-            raise EngineFailed("The engine ended its answer before it was complete.")
+            raise EngineBroke("The engine ended its answer before it was complete.")
         return events
 
     def _events(self, lines: list[bytes]) -> list[Event]:

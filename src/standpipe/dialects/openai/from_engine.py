@@ -22,7 +22,7 @@ from msgspec import Struct
 
 import standpipe.chat.events as chat
 from standpipe.chat.ask import Sampling
-from standpipe.chat.errors import EngineFailed
+from standpipe.chat.errors import EngineBroke, EngineFailed
 from standpipe.chat.events import Event, Finished, FinishReason, ReasoningDelta, Started, TextDelta, TokenLogprob
 from standpipe.dialects.engine_output import ending, is_error, is_known, reason_word, shown_model, timings, usage
 from standpipe.dialects.framing import LIMIT, FrameTooLarge, SseFrames
@@ -283,7 +283,7 @@ class Decoder:
             elif kept := stop_text.flush():
                 events.append(TextDelta(kept))
         if not self._word:
-            raise EngineFailed("The engine ended its answer before it was complete.")
+            raise EngineBroke("The engine ended its answer before it was complete.")
         called = self._calls is not None and self._calls.finish()
         reason = ending(self._word, spoke=self._spoke, called=called, thought=self._thought)
         if self._calls is not None and reason is FinishReason.TOOL_CALLS:

@@ -180,7 +180,7 @@ class Llama:
         return (self._model.alias,)
 
     async def health(self) -> Health:
-        return Health(up=self.state is State.UP, reason=_REASONS.get(self.state))
+        return Health(up=self.state is State.UP, reason=_REASONS.get(self.state), restarts=self.restarts)
 
     async def close(self) -> None:
         """End the child, asks that run and all. Idempotent."""
