@@ -18,7 +18,7 @@ class Failure(Exception):
     Args:
         message: one or two public sentences: what happened, and what to do.
         param: the field at fault, as the client spelled it (`messages[2].content`).
-        retry_after: seconds until it makes sense to come back; shells bound it to 1..59 when they send it.
+        retry_after: seconds until it makes sense to come back; bounded to 1..59 when it is sent.
     """
 
     status: ClassVar[int] = 500

@@ -29,7 +29,7 @@ from standpipe.serve.door import CLOSED, Door, Origins
 from standpipe.serve.exchange import JSON, Exchange, Header, bug, failure_headers
 
 _REFUSALS: dict[int, type[Failure]] = {408: TooSlow, 413: TooLarge, 429: PaceExceeded, 500: Failure, 503: LineFull}
-"""What a shell's refusal is in the house's own words. Any other is the request's fault: 4xx, 501 and 505."""
+"""What the edge's refusal is in our own words. Any other is the request's fault: 4xx, 501 and 505."""
 
 _HEADER_NAMES = re.compile(r"[A-Za-z0-9_-]+(?:\s*,\s*[A-Za-z0-9_-]+){0,63}")
 
@@ -90,7 +90,7 @@ class Routes:
 
 
 class Front:
-    """The handler that a shell runs."""
+    """The handler that the edge runs."""
 
     def __init__(
         self,
@@ -138,7 +138,7 @@ class Front:
             self.page(failure, exchange)
 
     def refuse(self, status: int, reason: str) -> Refusal:
-        """The answer to somebody whom the shell turns away before there is a request."""
+        """The answer to a client that the edge turns away before there is a request."""
         failure = _REFUSALS.get(status, InvalidAsk)(reason)
         request_id = self._new_id()
         headers: list[Header] = [
