@@ -92,7 +92,8 @@ def filtered(damage: Damage, splits: int, seed: int) -> Counter[Outcome]:
     for _ in range(splits):
         filter_ = HarmonyFilter(damage.ask(), "t")
         given: list[Event] = [*map(TextDelta, cut(damage.raw, rng)), Finished(damage.reason)]
-        counts[outcome(meaning([event for one in given for event in filter_.take([one])]), damage.expect)] += 1
+        got = meaning([event for one in given for event in filter_.take([one])])
+        counts[outcome(got, damage.filtered or damage.expect)] += 1
     return counts
 
 

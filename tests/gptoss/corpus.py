@@ -1,7 +1,8 @@
 """The corpus of damaged Harmony: what models were reported to write, and what is right to make of it.
 
 `harmony_damage.jsonl` has one kind of damage per line: the raw completion, what it means, where it was reported, how
-llama.cpp's own parser read it (without and with the tools declared), and the rule that repairs it.
+llama.cpp's own parser read it (without and with the tools declared), and the rule that repairs it. `held-out` are kinds
+that were found when the parser was tried on what it had not been made for.
 """
 
 from __future__ import annotations
@@ -43,7 +44,9 @@ class Damage(msgspec.Struct, frozen=True):
     provenance: str
     repair: str
     tools: dict[str, list[str]]
-    llama_cpp: dict[str, str]
+    llama_cpp: dict[str, str] = {}
+    filtered: Meaning | None = None
+    """What a filter makes of it, where that cannot be the same: what came first was given out before it was known."""
 
     @property
     def reason(self) -> FinishReason:

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from standpipe.dialects.harmony.calls import guess_call, is_object, read_arguments, signatures
+from standpipe.dialects.harmony.calls import guess_call, is_object, parallel_calls, read_arguments, signatures
 from tests.gptoss.corpus import tool
 
 DECLARED = signatures(
@@ -20,6 +20,21 @@ def arguments(text: str, name: str = "bash", *, says_json: bool = True, whole: b
 def test_an_object_is_given_as_it_was_written(text: str) -> None:
     assert arguments(text) == text
     assert arguments(f"\n {text} ] and more") == text
+
+
+@pytest.mark.parametrize("unit", ["'", "\\'", '"', '\\"', ",", ", ", "{'a':", "[", "True", "'a',", '{"a":"'])
+def test_mending_takes_time_in_proportion_to_the_text(unit: str) -> None:
+    """Steps are bounded by the text's length: a hundred thousand characters are read at once, or never."""
+    arguments("{" + unit * (100_000 // len(unit)))
+
+
+def test_several_calls_in_one_envelope_are_those_of_declared_tools() -> None:
+    uses = [("functions.bash", {"command": "ls"}), ("nothing", {}), ("now", {})]
+    named = [{"recipient_name": name, "parameters": parameters} for name, parameters in uses]
+    envelope = {"tool_uses": [{}, 3, *named]}
+    assert parallel_calls(json.dumps(envelope), DECLARED, whole=True) == [("bash", '{"command":"ls"}'), ("now", "{}")]
+    for none in ("", "{}", "[]", '{"tool_uses":3}', json.dumps(envelope)[:60]):
+        assert parallel_calls(none, DECLARED, whole=False) == []
 
 
 def test_half_of_a_surrogate_pair_stays_the_escape_that_it_was() -> None:

@@ -31,8 +31,9 @@ def read(pieces: Sequence[str], parser: HarmonyParser | None = None, reason: Fin
 
 @pytest.mark.parametrize("damage", load(), ids=lambda damage: damage.name)
 def test_every_kind_of_damage_is_repaired_however_it_is_cut(damage: Damage) -> None:
-    rng = random.Random(damage.name)
-    for pieces in ([damage.raw], list(damage.raw), *(cut(damage.raw, rng) for _ in range(8))):
+    raw, rng = damage.raw, random.Random(damage.name)
+    halves = ([raw[:at], raw[at:]] for at in range(1, len(raw)))
+    for pieces in ([raw], list(raw), *halves, *(cut(raw, rng) for _ in range(8))):
         for reason in (damage.reason, None):
             assert read(pieces, HarmonyParser(damage.ask().tools, "t"), reason) == damage.expect, pieces
 

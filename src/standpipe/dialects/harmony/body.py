@@ -16,8 +16,9 @@ from msgspec import Struct
 
 from standpipe.chat.ask import Tool
 from standpipe.chat.events import Delta, ReasoningDelta, TextDelta, ToolCallDelta
-from standpipe.dialects.harmony.calls import guess_call, is_object, read_arguments, signatures
+from standpipe.dialects.harmony.calls import guess_call, is_object, parallel_calls, read_arguments, signatures
 from standpipe.dialects.harmony.markup import (
+    PARALLEL,
     Channel,
     Heading,
     completes_marker,
@@ -35,11 +36,16 @@ class MessageKind(Enum):
     OPEN = auto()
     """Text or reasoning, unless it begins like a JSON object: then it is held as a guess."""
     CALL = auto()
+    CALLS = auto()
+    """Several calls in one envelope."""
     GUESS = auto()
     """A call if it fits exactly one declared tool."""
     LOOSE = auto()
     """Held until it is known whether something follows."""
     DROP = auto()
+
+
+CALLS: Final = frozenset({MessageKind.CALL, MessageKind.CALLS})
 
 
 class MessageEnd(Enum):
@@ -71,12 +77,14 @@ class Body(Struct, frozen=True):
 def body_for(heading: Heading, *, forced: bool) -> Body:
     """What becomes of a message with this heading.
 
-    1. A declared tool is called: a call. 2. An undeclared one: nothing. 3. `to=` without a name: whatever tool fits.
-    4. Nothing but a content type: nothing. 5. Else by the channel; `to=assistant` is no tool, but JSON for it was meant
-    as a call. 6. No known channel: held.
+    1. A declared tool is called, or several in an envelope: a call. 2. An undeclared one: nothing. 3. `to=` without a
+    name: whatever tool fits. 4. Nothing but a content type: nothing. 5. Else by the channel; `to=assistant` is no tool,
+    but JSON for it was meant as a call. 6. No known channel: held.
     """
     if heading.tool is not None:
         return Body(MessageKind.CALL, tool=heading.tool, json=heading.json)
+    if heading.to == PARALLEL:
+        return Body(MessageKind.CALLS)
     if heading.to == "":
         return Body(MessageKind.GUESS, json_is_lost=True)
     self_addressed = heading.to == "assistant"
@@ -102,11 +110,11 @@ class EventWriter:
     """Writes one turn's events. `out` is what was decided since it was last emptied."""
 
     __slots__ = (
-        "_body", "_held", "_join", "_kind", "_loose", "_said", "_spoke", "_stem", "_tails",
+        "_body", "_held", "_join", "_kind", "_loose", "_parallel", "_said", "_spoke", "_stem", "_tails",
         "answered", "calls", "out", "tools", "unparsable",
     )  # fmt: skip
 
-    def __init__(self, tools: Iterable[Tool], stem: str) -> None:
+    def __init__(self, tools: Iterable[Tool], stem: str, *, parallel: bool) -> None:
         self.tools = signatures(tools)
         self.out: list[Delta] = []
         self.calls = 0
@@ -115,6 +123,7 @@ class EventWriter:
         self.unparsable = False
         """Whether a call was lost, because what was written for it could not be read."""
         self._stem = stem
+        self._parallel = parallel
         self._body = Body(MessageKind.DROP)
         self._kind = MessageKind.DROP
         self._held: list[str] = []
@@ -162,7 +171,7 @@ class EventWriter:
                 self._held.append(text)
                 if text.strip():
                     self._decide_open()
-            case MessageKind.CALL | MessageKind.GUESS | MessageKind.LOOSE:
+            case MessageKind.CALL | MessageKind.CALLS | MessageKind.GUESS | MessageKind.LOOSE:
                 self._held.append(text)
             case MessageKind.DROP:
                 pass
@@ -175,6 +184,8 @@ class EventWriter:
         match self._kind:
             case MessageKind.CALL:
                 close = self._call(text, whole=whole)
+            case MessageKind.CALLS:
+                close = self._several(text, whole=whole)
             case MessageKind.GUESS:
                 close = self._guess(text)
             case MessageKind.LOOSE:
@@ -245,7 +256,18 @@ class EventWriter:
         self.unparsable = True
         return MessageEnd.OPEN if whole else MessageEnd.CUT
 
+    def _several(self, text: str, *, whole: bool) -> MessageEnd:
+        found = parallel_calls(text, self.tools, whole=whole)
+        for name, arguments in found if self._parallel else found[:1]:
+            self._give_call(name, arguments)
+        if found:
+            return MessageEnd.CALLED
+        self.unparsable = True
+        return MessageEnd.OPEN if whole else MessageEnd.CUT
+
     def _guess(self, text: str) -> MessageEnd:
+        if "tool_uses" in text and parallel_calls(text, self.tools, whole=True):
+            return self._several(text, whole=True)
         found = guess_call(text, self.tools)
         if found is not None:
             return self._give_call(*found)

@@ -2,8 +2,9 @@
 declared.
 
 Arguments are JSON text, given on exactly as written wherever it is a JSON object. What models write besides is mended
-when there is only one thing that it can mean (a wrong closing bracket, a one-element array, an envelope that repeats
-the tool's name, bare code for a tool that takes one text); else there are no arguments, and so no call.
+when there is only one thing that it can mean (a wrong or forgotten closing bracket, a trailing comma, a Python dict,
+JSON in a string, a one-element array, an envelope that repeats the tool's name or holds several calls, bare code for a
+tool that takes one text); else there are no arguments, and so no call.
 
 An engine that reads Harmony itself lets markup into names (`get_weather<|channel|>commentary`) and calls tools that
 nobody declared. `DeclaredCalls` passes a clean call as the same objects; a name loses its markup; a call that names no
@@ -17,6 +18,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Collection, Iterable, Mapping
+from contextlib import suppress
 from typing import Any, Final
 
 from msgspec import Struct
@@ -24,7 +26,15 @@ from msgspec.structs import replace
 
 from standpipe.chat.ask import Tool
 from standpipe.chat.events import ToolCallDelta
-from standpipe.dialects.harmony.markup import Cutter, Marker, strip_markers, tool_named, unfinished_marker
+from standpipe.dialects.harmony.markup import (
+    PARALLEL,
+    Cutter,
+    Marker,
+    bare_name,
+    strip_markers,
+    tool_named,
+    unfinished_marker,
+)
 
 
 class Signature(Struct, frozen=True):
@@ -59,7 +69,7 @@ def read_arguments(text: str, name: str, signature: Signature, *, says_json: boo
 
     `says_json`: the header declared JSON. `whole`: the message was ended, not cut off.
     """
-    found = _first_object(text)
+    found = _first_object(text, whole=whole)
     if found is None:
         if not text.strip():
             return "{}" if whole and not signature.needed else None
@@ -68,7 +78,7 @@ def read_arguments(text: str, name: str, signature: Signature, *, says_json: boo
         return None
     value, source = found
     inner = _enveloped(value)
-    if inner is not None and inner[0].removeprefix("functions.") == name and not {"name"} & signature.known:
+    if inner is not None and bare_name(inner[0]) == name and not {"name"} & signature.known:
         return inner[1]
     return source
 
@@ -82,11 +92,24 @@ def guess_call(text: str, declared: Signatures) -> tuple[str, str] | None:
     if found is None:
         return None
     value, source = found
-    if (inner := _enveloped(value)) and (name := inner[0].removeprefix("functions.")) in declared:
+    if (inner := _enveloped(value)) and (name := bare_name(inner[0])) in declared:
         return name, inner[1]
     keys = frozenset(value)
     fitting = [name for name, signature in declared.items() if keys and signature.needed <= keys <= signature.known]
     return (fitting[0], source) if len(fitting) == 1 else None
+
+
+def parallel_calls(text: str, declared: Collection[str], *, whole: bool) -> list[tuple[str, str]]:
+    """The calls, as (name, arguments), in the envelope of several: those of declared tools, none if it is no such."""
+    found = _first_object(text, whole=whole)
+    uses = found[0].get("tool_uses") if found else None
+    calls: list[tuple[str, str]] = []
+    for use in uses if isinstance(uses, list) else ():
+        if isinstance(use, dict) and isinstance(name := use.get("recipient_name"), str):
+            tool, arguments = tool_named(name, declared), use.get("parameters")
+            if tool is not None and isinstance(arguments, dict):
+                calls.append((tool, _compact(arguments)))
+    return calls
 
 
 def is_object(text: str) -> bool:
@@ -96,6 +119,11 @@ def is_object(text: str) -> bool:
 
 _OPENING: Final = re.compile(r"\s*+(?:```)?(?:json)?\s*+(?=[\[{])")
 _STRUCTURE: Final = re.compile(r'"(?:[^"\\]|\\.)*+(?:"|\\?\Z)|[\[\]{}]', re.DOTALL)
+_MENDABLE: Final = re.compile(
+    rf"{_STRUCTURE.pattern}|'(?:[^'\\]|\\.)*+(?:'|\\?\Z)|,(?=\s*+(?:[\]}}]|\Z))|\b(?:True|False|None)\b", re.DOTALL
+)
+_QUOTE: Final = re.compile(r'(?<!\\)"')
+_PYTHON: Final = {"True": "true", "False": "false", "None": "null"}
 _DEEPEST: Final = 64
 """Beyond this nothing is meant, and readers of JSON start to fail."""
 _SURROGATE: Final = re.compile(r"[\ud800-\udfff]")
@@ -111,12 +139,18 @@ _LAX: Final = json.JSONDecoder(strict=False, parse_constant=_no_constant)
 """Also reads raw line breaks inside strings, which models write and JSON forbids."""
 
 
-def _first_object(text: str) -> tuple[dict[str, Any], str] | None:
-    """The first JSON value, when it is an object or an array of just one; and its source, which is valid JSON."""
+def _first_object(text: str, *, whole: bool = True) -> tuple[dict[str, Any], str] | None:
+    """The first JSON value, when it is an object or an array of just one; and its source, which is valid JSON.
+
+    `whole`: the text was not cut off, so that what is not closed was forgotten.
+    """
+    if text.lstrip().startswith('"'):
+        with suppress(ValueError):
+            text = _STRICT.decode(text.strip())
     start = _OPENING.match(text)
     if start is None or _depth(text) > _DEEPEST:
         return None
-    return _decoded(text, start.end()) or _decoded(_mended(text[start.end() :]), 0)
+    return _decoded(text, start.end()) or _decoded(_mended(text[start.end() :], whole=whole), 0)
 
 
 def _decoded(text: str, at: int) -> tuple[dict[str, Any], str] | None:
@@ -143,21 +177,29 @@ def _depth(text: str) -> int:
     return deepest
 
 
-def _mended(text: str) -> str:
-    """The first value with each closing bracket of the wrong kind replaced by the right one."""
+def _mended(text: str, *, whole: bool) -> str:
+    """The first value with each closing bracket as it must be, without trailing commas, and with JSON for Python."""
     open_: list[str] = []
     out: list[str] = []
     at = 0
-    for match in _STRUCTURE.finditer(text):
-        sign = match.group()
+    for match in _MENDABLE.finditer(text):
+        sign = instead = match.group()
         if sign in _CLOSER:
             open_.append(_CLOSER[sign])
         elif sign in "]}" and open_:
-            out += text[at : match.start()], open_.pop()
-            at = match.end()
-            if not open_:
-                break
-    return "".join(out)
+            instead = open_.pop()
+        elif sign == ",":
+            instead = ""
+        elif sign.startswith("'") and sign.endswith("'") and len(sign) > 1:
+            instead = '"' + _QUOTE.sub(r"\\\g<0>", sign[1:-1].replace("\\'", "'")) + '"'
+        else:
+            instead = _PYTHON.get(sign, sign)
+        out += text[at : match.start()], instead
+        at = match.end()
+        if not open_:
+            break
+    forgotten = open_ and whole and text[1:].strip()
+    return "".join([*out, text[at:], *reversed(open_)] if forgotten else out)
 
 
 def _compact(value: Any) -> str:
@@ -211,9 +253,11 @@ class MarkerStripper:
 class DeclaredCalls:
     """One answer's calls. `count` is how many were given out, `undeclared` names those that were not."""
 
-    __slots__ = ("_open", "_tools", "count", "undeclared")
+    __slots__ = ("_envelopes", "_open", "_tools", "count", "undeclared")
 
     def __init__(self, tools: Collection[str]) -> None:
+        self._envelopes: dict[int, tuple[str, list[str]]] = {}
+        """The id and the arguments of what is no call but the envelope of several."""
         self.count = 0
         self.undeclared: list[str] = []
         self._tools = tools
@@ -226,6 +270,8 @@ class DeclaredCalls:
             name = self._begin(delta)
         call = self._open[delta.index]
         if call is None:
+            if delta.index in self._envelopes:
+                self._envelopes[delta.index][1].append(delta.arguments)
             return []
         index, scrub = call
         arguments = scrub.feed(delta.arguments)
@@ -242,7 +288,11 @@ class DeclaredCalls:
     def finish(self) -> list[ToolCallDelta]:
         """What was kept back."""
         rest = [(call[0], call[1].flush()) for call in self._open.values() if call]
-        return [ToolCallDelta(index, text) for index, text in rest if text]
+        out = [ToolCallDelta(index, text) for index, text in rest if text]
+        for call_id, pieces in self._envelopes.values():
+            for name, arguments in parallel_calls("".join(pieces), self._tools, whole=True):
+                out.append(self.adopt(ToolCallDelta(-1, strip_markers(arguments), f"{call_id}_{self.count}", name)))
+        return out
 
     def __repr__(self) -> str:
         return f"<DeclaredCalls {self.count} undeclared={len(self.undeclared)}>"
@@ -252,6 +302,9 @@ class DeclaredCalls:
         name = tool_named(_NAME_END.split(written.strip(), maxsplit=1)[0], self._tools)
         if name is None:
             self._open[delta.index] = None
+            if bare_name(written) == PARALLEL:
+                self._envelopes[delta.index] = delta.id or "call", []
+                return None
             self.undeclared.append(strip_markers(written)[:LONGEST_NAME])
             return None
         self._open[delta.index] = (self.count, MarkerStripper())

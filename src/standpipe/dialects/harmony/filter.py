@@ -31,7 +31,7 @@ from standpipe.chat.events import (
     ToolCallDelta,
 )
 from standpipe.dialects.harmony.calls import DeclaredCalls, MarkerStripper
-from standpipe.dialects.harmony.markup import Channel, find_marker, is_header, unfinished_marker
+from standpipe.dialects.harmony.markup import Channel, find_marker, is_header, is_noise, unfinished_marker
 from standpipe.dialects.harmony.parser import HarmonyParser, TurnFault, TurnOutcome
 from standpipe.dialects.harmony.raw import parser_for
 from standpipe.dialects.harmony.stripped import (
@@ -107,7 +107,9 @@ class HarmonyFilter:
         if leak.stripped:
             self._restorer = MarkerRestorer(at_start=leak.headless)
         if not leak.headless:
-            parser.enter(_channel(reasoning=leak.reasoning), resumed=leak.resumed)
+            # Only what follows reasoning is known to be the answer: a turn without any may have lost a header.
+            final = not leak.reasoning and ReasoningDelta in passed
+            parser.enter(_channel(reasoning=leak.reasoning), resumed=leak.resumed, final=final)
         return self._feed(parser, leak.text)
 
     def _repair(self, parser: HarmonyParser, event: Said) -> list[Event]:
@@ -205,7 +207,7 @@ class LeakWatch:
         self._kept: list[Said] = []
         self._context = ""
         self._beginning: str | None = ""
-        """What the text began with; None once it is known not to begin like a stripped turn."""
+        """What the text began with; None once it is known to begin neither like a stripped turn nor with noise."""
         self._suspect = False
         """It begins with *analysis* glued to a word: all is kept until a second header confirms it."""
 
@@ -250,7 +252,8 @@ class LeakWatch:
         self._beginning += text
         begins = begins_stripped(self._beginning)
         self._suspect = begins is None and len(self._beginning) > _BEGINNING
-        if begins is not None:
+        decided = len(self._beginning) - unfinished_marker(self._beginning)
+        if begins is True or (begins is False and not is_noise(self._beginning[:decided])):
             self._beginning = None
         return begins is True
 
@@ -271,6 +274,7 @@ class LeakWatch:
         resumed = self._kind in self.passed
         if not resumed and not headless:
             marker = find_marker(text)
-            opens = marker is not None and is_header(text[: marker.start()], ())
+            before = text[: marker.start()] if marker else None
+            opens = before is not None and (is_header(before, ()) or is_noise(before))
             headless = opens or begins_stripped(text) is True
         return Leak(text, self._kind is ReasoningDelta, resumed, headless, words_only)

@@ -169,18 +169,27 @@ _CHANNEL: Final = re.compile(rf"[^A-Za-z]*({_WORDS})")
 _PART_OF_CHANNEL: Final = re.compile(r"[^A-Za-z]*([a-z]{3,})\W*$")
 _TO: Final = re.compile(r'(?:(?<![A-Za-z])|(?<=assistant)|(?<=commentary)|(?<=analysis)|(?<=final))to="?([^\s{"]*)')
 _ASSISTANT: Final = re.compile(r"\s*(?:assistant)+")
+_ASSISTANTS: Final = re.compile(r"^(?:assistant)*\s*")
 _OTHER_ROLE: Final = re.compile(r"\s*(?:user|system|developer|tool)\b")
 _NAME: Final = re.compile(r"[\w.:-]+")
 _AFTER_NAME: Final = re.compile(r"(?:json|code)?(?:[^\w.-].*)?", re.DOTALL)
 _JSON: Final = re.compile(r"\bjson\b|(?<=\w)json$")
 _CONTENT_TYPE: Final = re.compile(r"\s*(?:json|code)\b")
 _NOISE: Final = re.compile(rf"(?:[\W_]|{_WORDS}|json|code|assistant)*")
+_JUNK: Final = re.compile(rf"(?:[\W\d_]|{_WORDS}|json|code|assistant)*")
+"""What no header means and nobody says: signs and digits among a header's words."""
+_NO_LETTERS: Final = re.compile(r"[\W\d_]+")
+_LETTER: Final = re.compile(r"[^\W\d_]")
 _FUNCTION: Final = re.compile(r"functions\.[\w.-]*")
+_FUNCTIONS: Final = re.compile(r"^(?:functions?\.)+")
+_PARTING: Final = re.compile(r"[-_.]")
 _AFTER_ROLE: Final = ("to=", *Channel)
 _NOT_LETTERS: Final = re.compile(r"^[^A-Za-z]*")
 
 _READERS: Final = frozenset({"user", "all"})
 """Recipients that are whoever reads: the same as none."""
+PARALLEL: Final = "multi_tool_use.parallel"
+"""A recipient that is no tool: what is sent to it are several calls in one."""
 ROLES: Final = ("assistant", "user", "system", "developer", "tool")
 STRAY: Final = 8
 """Text outside any message that is at most this long is a stray token, not something said."""
@@ -189,17 +198,41 @@ LONGEST_HEADER: Final = 160
 """Characters after `<|channel|>` in which a header must have ended."""
 
 
+def is_noise(text: str) -> bool:
+    """Whether a text has no letter, and is so short that nobody said it."""
+    return len(text) <= _GARBLED and _LETTER.search(text) is None
+
+
 def worth_keeping(text: str) -> bool:
-    """Whether text outside any message is worth keeping: longer than a stray token, and not question marks."""
+    """Whether text outside any message is worth keeping: longer than a stray token, with letters, no question marks."""
     bare = text.strip()
-    return len(bare) > STRAY and not (len(bare) <= _GARBLED and bare.count("?") > 1)
+    if len(bare) <= STRAY or _LETTER.search(bare) is None:
+        return False
+    return len(bare) > _GARBLED or bare.count("?") <= 1
 
 
 def tool_named(text: str, tools: Collection[str]) -> str | None:
-    """The declared tool whose name the text starts with, `functions.` before it or not, `json` glued to it or not."""
-    bare = text.strip().removeprefix("functions.")
+    """The declared tool whose name the text starts with, `functions.` before it or not, `json` glued to it or not.
+
+    A name that differs from just one tool's by case, `-`, `_` or `.` alone is that tool's.
+    """
+    bare = bare_name(text)
     fitting = [name for name in tools if bare.startswith(name) and _AFTER_NAME.fullmatch(bare, len(name))]
-    return max(fitting, key=len, default=None)
+    if fitting:
+        return max(fitting, key=len)
+    word = _NAME.match(bare)
+    alike = [name for name in tools if word and _squeezed(name) == _squeezed(word.group())]
+    return alike[0] if len(alike) == 1 else None
+
+
+def bare_name(text: str) -> str:
+    """A recipient without `functions.`, which models also write as `function.` and more than once."""
+    return _FUNCTIONS.sub("", text.strip())
+
+
+def _squeezed(name: str) -> str:
+    """A name without what models get wrong in it: case, and which sign parts its words."""
+    return _PARTING.sub("", name).lower()
 
 
 def is_header(text: str, tools: Collection[str]) -> bool:
@@ -220,12 +253,12 @@ def starts_message(text: str, tools: Collection[str], *, marked: bool) -> bool |
     role = max((role for role in roles if text.startswith(role)), key=len, default=None)
     if role is None:
         return None if not marked and any(role.startswith(text) for role in ("functions.", *roles)) else False
-    rest = text[len(role) :].removeprefix("assistant").lstrip()
+    rest = _ASSISTANTS.sub("", text[len(role) :])
     if not rest:
         return True if marked else None
     if rest.startswith(_AFTER_ROLE):
         return True
-    return None if not marked and any(word.startswith(rest) for word in _AFTER_ROLE) else False
+    return None if not marked and any(word.startswith(rest) for word in ("assistant", *_AFTER_ROLE)) else False
 
 
 def starts_channel(text: str, *, marked: bool) -> bool | None:
@@ -254,7 +287,7 @@ def read_header(segments: Sequence[Segment], tools: Collection[str]) -> Heading:
     if assistant:
         texts[0] = role[assistant.end() :]
     at, to = next(((n, m) for n, text in enumerate(texts) if (m := _TO.search(text))), (0, None))
-    named = None if to is None or to[1] in _READERS else to[1].removeprefix("functions.")
+    named = None if to is None or to[1] in _READERS else bare_name(to[1])
     other = not assistant and _speaks_for_another(role, named)
     tool = None
     if named and named != "assistant" and to is not None:
@@ -275,7 +308,7 @@ def read_header(segments: Sequence[Segment], tools: Collection[str]) -> Heading:
         json=any(_JSON.search(text) for text in texts),
         bare_type=channel is None and not addressed and _only_constrained(segments),
         body=_from_brace(texts[at:]) if addressed else _behind_channel(texts),
-        loose="" if addressed or other else _loose(texts),
+        loose="" if other else _loose([] if addressed else texts, segments),
     )
 
 
@@ -296,8 +329,10 @@ def _speaks_for_another(role: str, named: str | None) -> bool:
 
 
 def _channel(text: str) -> Channel | None:
-    """The channel that a segment names, also misspelt: more behind the word, or less of it."""
-    if word := _CHANNEL.match(text):
+    """The channel that a segment names, also misspelt: more behind the word, less of it, or noise in it."""
+    if (word := _CHANNEL.match(text)) or (
+        len(text.split()) == 1 and (word := _CHANNEL.match(_NO_LETTERS.sub("", text)))
+    ):
         return Channel(word[1])
     part = _PART_OF_CHANNEL.match(text)
     if part is None:
@@ -343,8 +378,10 @@ def _behind_channel(texts: Sequence[str]) -> str:
     return ""
 
 
-def _loose(texts: Sequence[str]) -> str:
-    """Free text where a role or a channel should be: no channel word starts it."""
+def _loose(texts: Sequence[str], segments: Sequence[Segment]) -> str:
+    """Free text where a role, a channel or a content type should be: none of their words starts it."""
     free = [text for text in texts if not (m := _CHANNEL.match(text)) or text[m.end() :][:1].islower()]
+    if not texts:
+        free = [s.text for s in segments if s.marker is Marker.CONSTRAIN and not _CONTENT_TYPE.match(s.text)]
     text = " ".join(free).strip()
-    return text if worth_keeping(text) and not _NOISE.fullmatch(text) else ""
+    return text if worth_keeping(text) and not _JUNK.fullmatch(text) else ""

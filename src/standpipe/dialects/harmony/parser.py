@@ -18,7 +18,7 @@ from msgspec import Struct
 
 from standpipe.chat.ask import Tool
 from standpipe.chat.events import Delta, FinishReason
-from standpipe.dialects.harmony.body import Body, EventWriter, MessageEnd, MessageKind, body_for
+from standpipe.dialects.harmony.body import CALLS, Body, EventWriter, MessageEnd, MessageKind, body_for
 from standpipe.dialects.harmony.calls import LONGEST_NAME
 from standpipe.dialects.harmony.markup import (
     ENDS_TURN,
@@ -86,7 +86,7 @@ class HarmonyParser:
         self._forced = forced
         self._parallel = parallel
         self._cutter = Cutter()
-        self._writer = EventWriter(tools, stem)
+        self._writer = EventWriter(tools, stem, parallel=parallel)
         self._position = _Position.OUTSIDE
         self._segments: list[tuple[Marker, list[str]]] = []
         self._stray: list[str] = []
@@ -118,17 +118,17 @@ class HarmonyParser:
             self._take(self._cutter.feed(piece))
         return self._given()
 
-    def enter(self, channel: Channel, *, resumed: bool) -> list[Delta]:
+    def enter(self, channel: Channel, *, resumed: bool, final: bool = True) -> list[Delta]:
         """What comes now is the body of a message on this channel, by the word of an engine that read its header.
 
-        `resumed`: it goes on where something already given out left off.
+        `resumed`: it goes on where something already given out left off. `final`: an answer, and all of it.
         """
         kind = MessageKind.REASONING if channel is Channel.ANALYSIS else MessageKind.TEXT
         self._let_go_tail()
         if self._position in (_Position.BODY, _Position.PEEK) and not self._writer.writes(kind):
             self._close(ended=False, whole=True)
         if self._position in (_Position.OUTSIDE, _Position.HEADER):
-            self._begin(Body(kind, final=channel is Channel.FINAL), resumed=resumed)
+            self._begin(Body(kind, final=final and channel is Channel.FINAL), resumed=resumed)
         return self._given()
 
     def finish(self, reason: FinishReason | None = None) -> list[Delta]:
@@ -208,7 +208,10 @@ class HarmonyParser:
     def _marker_in_header(self, marker: Marker) -> None:
         match marker:
             case Marker.MESSAGE:
-                self._open(self._heading())
+                heading = self._heading()
+                if " " in heading.loose:
+                    self._stray.append(heading.loose)
+                self._open(heading)
             case Marker.CHANNEL | Marker.CONSTRAIN:
                 self._segments.append((marker, []))
             case Marker.START:
@@ -283,7 +286,7 @@ class HarmonyParser:
     def _open(self, heading: Heading) -> None:
         """A message begins; or the turn ends, because it is not the assistant's, or no call where only calls follow."""
         body = body_for(heading, forced=self._forced)
-        if heading.other_role or (self._only_calls and body.kind is not MessageKind.CALL):
+        if heading.other_role or (self._only_calls and body.kind not in CALLS):
             self._position = _Position.OUTSIDE
             self._end_turn()
             return
