@@ -398,3 +398,16 @@ def test_the_modules_of_a_page_are_found_through_their_imports():
     assert "vendor/lit-html/lit-html.js" in found
     assert "js/api/stream.js" in found
     assert not any("marked" in name or "highlight" in name for name in found)
+
+
+def test_the_context_is_told_as_the_least_of_the_engines_that_say_theirs():
+    async def scene():
+        async with Tap(Script(tokens=1)) as tap:
+            before = (await tap.send("GET", "/api")).json["limits"]
+            tap.app.fleet.members[0].engine.context_tokens = 4096
+            after = (await tap.send("GET", "/api")).json["limits"]
+            return before, after
+
+    before, after = run(scene())
+    assert "context_tokens" not in before
+    assert after == before | {"context_tokens": 4096}

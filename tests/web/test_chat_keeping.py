@@ -346,3 +346,19 @@ def test_five_hundred_conversations_are_light(visit, quick, tmp_path):
     expect(page.locator(".talks .open")).to_have_text(["Talk 499"])
     page.fill("#search", "")
     expect(page.locator(".talks .open").first).to_be_visible()
+
+
+def test_how_full_the_context_is_shows_once_that_matters(visit, quick):
+    one = visit(quick)
+
+    def told(route):
+        if route.request.method == "POST":
+            return route.continue_()
+        about = route.fetch().json()
+        about["limits"]["context_tokens"] = 120
+        return route.fulfill(json=about)
+
+    one.page.route("**/api", told)
+    page = one.open()
+    one.ask("Hello")
+    expect(page.locator(".under")).to_contain_text(re.compile(r"Context \d+% full"))

@@ -100,6 +100,12 @@ class Probed(Protocol):
         ...
 
 
+def context_of(engine: Engine) -> int | None:
+    """Tokens that fit into the context of one answer, prompt included, if the engine says so: `context_tokens`."""
+    found = getattr(engine, "context_tokens", None)
+    return found if isinstance(found, int) else None
+
+
 class EngineWrapper:
     """Stands before an engine and passes on all but the asking. It embeds if the engine does, and only then has an
     `embed`."""
@@ -108,6 +114,7 @@ class EngineWrapper:
         self._engine = engine
         self.name = engine.name
         self.slots = engine.slots
+        self.context_tokens = context_of(engine)
         if isinstance(engine, Embedder):
             self.embed = engine.embed
 

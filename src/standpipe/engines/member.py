@@ -15,7 +15,7 @@ from typing import Self
 from msgspec import Struct
 
 from standpipe.chat.errors import EngineBroke, EngineFailed, Failure
-from standpipe.engines.engine import Engine, Health, Probed
+from standpipe.engines.engine import Engine, Health, Probed, context_of
 from standpipe.engines.guard.control_tokens import Handling
 from standpipe.policy.breaker import BreakerState
 from standpipe.policy.retry import Verdict, verdict
@@ -50,6 +50,8 @@ class EngineStatistics(Struct, frozen=True):
     failed: int
     handling: Handling | None
     """What it does with control tokens, where that was probed."""
+    context_tokens: int | None
+    """What fits into one answer's context, prompt included, where that is known."""
 
 
 class Member:
@@ -147,6 +149,7 @@ class Member:
             answered=self.answered,
             failed=self.failed,
             handling=self.engine.handling if isinstance(self.engine, Probed) else None,
+            context_tokens=context_of(self.engine),
         )
 
 

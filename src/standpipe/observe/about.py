@@ -49,11 +49,13 @@ class Queue(Struct, frozen=True):
     slots: int
 
 
-class RequestLimits(Struct, frozen=True):
-    """Of one answer, and of one request."""
+class RequestLimits(Struct, frozen=True, omit_defaults=True):
+    """Of one answer, and of one request. `context_tokens` is what a conversation and its answer may have together, the
+    least of all engines that say so."""
 
     max_tokens: int
     body_limit: int
+    context_tokens: int | None = None
 
 
 class About(Struct, frozen=True, omit_defaults=True):

@@ -103,6 +103,7 @@ class StatusBoard:
     def about(self) -> About:
         """What GET /api says."""
         health, line, settings = self._fleet.health(), self._admission.line.statistics(), self.settings
+        contexts = [engine.context_tokens for engine in self._fleet.statistics().engines if engine.context_tokens]
         return About(
             status="ok" if health.up else "down",
             name=settings.name,
@@ -111,7 +112,7 @@ class StatusBoard:
             engines=self.engines(),
             rate_limit=RateLimit(settings.pace_interval, settings.pace_waiting),
             queue=Queue(line.waiting, line.running, line.slots),
-            limits=RequestLimits(settings.max_tokens, settings.body_limit),
+            limits=RequestLimits(settings.max_tokens, settings.body_limit, min(contexts, default=None)),
             reason=health.reason,
             warnings=tuple(sorted(WARNINGS[warning] for warning in self._alarm.warnings)),
         )

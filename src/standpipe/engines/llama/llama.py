@@ -115,6 +115,7 @@ class Llama:
         """
         self.name = name
         self.slots = options.slots
+        self.context_tokens = options.context
         self._model = Model(path, alias)
         self._options = options
         self._timeouts = timeouts
