@@ -129,6 +129,32 @@ def test_asks_that_come_meanwhile_go_before_suspects():
     run(scene())
 
 
+def test_an_engine_is_not_kept_empty_for_ever_for_a_suspect():
+    async def scene() -> None:
+        class Long(Mortal):
+            async def answer(self, ask: Ask, sink: Sink) -> None:
+                if word(ask) == "long":
+                    sink.take([Started("m"), TextDelta("hi")])
+                    await asyncio.sleep(40)
+                    sink.take([DONE])
+                else:
+                    await super().answer(ask, sink)
+
+        engine = Long("a")
+        pool = await pool_of(engine)
+        async with watched(pool), asyncio.TaskGroup() as group:
+            innocent = group.create_task(sent(pool, "good"))
+            await asyncio.sleep(0.5)
+            engine.die()
+            await asyncio.sleep(1.5)
+            group.create_task(sent(pool, "long"))
+            await innocent
+            assert 15 < now() < 20
+            assert innocent.result().attempts == 2
+
+    run(scene())
+
+
 def test_with_several_engines_a_poison_costs_the_one_that_it_began_with():
     async def scene() -> None:
         engines = [Mortal(name) for name in "abc"]

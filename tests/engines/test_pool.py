@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from standpipe.chat.ask import Ask
-from standpipe.chat.errors import EngineDown, EngineFailed, InvalidAsk, NoEngine, UnknownModel
+from standpipe.chat.errors import ContextTooLong, EngineDown, EngineFailed, InvalidAsk, NoEngine, UnknownModel
 from standpipe.chat.events import Finished, ReasoningDelta, Started, TextDelta, ToolCallDelta
 from standpipe.engines.attempt import Report
 from standpipe.engines.engine import Health, Sink
@@ -290,6 +290,18 @@ def test_what_one_engine_finds_wrong_is_shown_to_another_that_is_idle_and_then_t
             assert failure.message != f"no {report.engine}"  # it is the first opinion that is told
         for engine in pool.fleet.statistics().engines:
             assert (engine.breaker, engine.failed) == (BreakerState.CLOSED, 0)
+
+    run(scene())
+
+
+def test_that_an_engine_can_do_less_than_another_does_not_count_against_it():
+    async def scene() -> None:
+        small = Puppet(raises(ContextTooLong("too long")), name="small", slots=64)
+        pool = await pool_of(small, scripted("name=large&tokens=1"))
+        for _ in range(20):
+            report, _ = await answered(pool)
+            assert report.engine == "large"
+        assert pool.fleet.statistics().engines[0].breaker is BreakerState.CLOSED
 
     run(scene())
 

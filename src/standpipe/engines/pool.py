@@ -14,7 +14,7 @@ from collections.abc import Callable
 from msgspec.structs import replace
 
 from standpipe.chat.ask import Ask, EmbedAsk, Vectors
-from standpipe.chat.errors import EngineBroke, Failure, Quarantined, Unsupported
+from standpipe.chat.errors import ContextTooLong, EngineBroke, Failure, Quarantined, TooLarge, Unsupported
 from standpipe.engines.attempt import Attempt, Report, Silence
 from standpipe.engines.engine import Embedder, Sink
 from standpipe.engines.fleet import Fleet
@@ -25,6 +25,7 @@ from standpipe.policy.retry import ATTEMPTS, Budget, GiveUp, Verdict, decide, ve
 
 _SETTLE = 0.2
 """Seconds after which an engine that has just died is seen to be dead."""
+_LACKING = (ContextTooLong, TooLarge, Unsupported)
 _POISONED = "This request has crashed the engine twice, so it is not tried again."
 
 
@@ -120,10 +121,7 @@ class Pool:
         while True:
             seat = seat or await self.seats.seated(journey)
             engine = seat.member.engine
-            if not isinstance(engine, Embedder):  # it was granted before anybody knew what for
-                seat.release()
-                seat = None
-                continue
+            assert isinstance(engine, Embedder)
             try:
                 with seat:
                     vectors = await engine.embed(replace(ask, model=self._name(journey, seat.member)))
@@ -191,7 +189,8 @@ class Pool:
         self._budget = self._budget.earn()
         if journey.suspect:
             self._poison.survived(journey.fingerprint)
-        if journey.complainer is not None:
+        # That an engine can do less than another is no fault of it.
+        if journey.complainer is not None and not isinstance(journey.complaint, _LACKING):
             now = asyncio.get_running_loop().time()
             journey.complainer.standing.failed(Verdict.REFUSED, now, probe=True)
 

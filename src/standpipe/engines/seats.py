@@ -22,6 +22,8 @@ from standpipe.policy.standing import Option, choose
 
 _LAST = 5.0
 """Seconds for which a suspect waits until nobody else does, and for the engine that has died already."""
+_ALONE = 15.0
+"""Seconds after which a suspect that could not be alone goes on in company: an engine is not kept empty for longer."""
 
 
 class Journey:
@@ -198,7 +200,8 @@ class Seats:
 
     def _alone(self, journey: Journey, now: float) -> Member | None:
         """The engine that a suspect gets for itself now. One is kept free for it when it has waited for a while."""
-        late = now >= journey.since + _LAST
+        waited = now - journey.since
+        late = waited >= _LAST
         if not late and self.others_wait():
             return None
         free = [m for m in self._members if m.claim in {None, journey} and self.can(m, journey)]
@@ -209,6 +212,8 @@ class Seats:
         best = min(free, key=lambda member: (member.busy, journey.seen.count(member)), default=None)
         if best is None or (best.busy and not late):
             return None
+        if waited >= _ALONE:
+            return best if best.room(now) else None
         best.claim = journey
         return best if not best.busy else None
 
@@ -216,9 +221,8 @@ class Seats:
         """Wake up when time alone may have made room."""
         instants = [at for member in self._members if (at := member.standing.opens_at(now)) is not None]
         for journey in self._waiting:
-            instants += [
-                at for at in (journey.since + journey.again.delay, journey.since + _LAST * journey.suspect) if at > now
-            ]
+            waits = (_LAST, _ALONE) if journey.suspect else (journey.again.delay,)
+            instants += [at for wait in waits if (at := journey.since + wait) > now]
         due = min(instants, default=None)
         if self._timer is not None:
             if due == self._timer.when():
