@@ -21,8 +21,8 @@ def branches(levels: int) -> JsonObject:
 
 FITTING: list[JsonObject] = [
     {},
-    objects(8),
-    branches(8),
+    objects(24),
+    branches(24),
     {"enum": ["x"] * 256},
     {"type": "object", "properties": {str(i): {"type": "string"} for i in range(400)}},
     {"$defs": {"a": {"type": "null"}}, "$ref": "#/$defs/a"},
@@ -39,11 +39,11 @@ def test_ordinary_schemas_pass(schema):
 @pytest.mark.parametrize(
     ("schema", "said"),
     [
-        (objects(9), "more than 8 levels of nested schemas"),
-        (branches(9), "more than 8 levels of nested schemas"),
+        (objects(25), "more than 24 levels of nested schemas"),
+        (branches(25), "more than 24 levels of nested schemas"),
         ({"enum": ["x"] * 257}, "more than 256 items"),
         ({"anyOf": [{}] * 257}, "more than 256 items"),
-        ({str(i): [0] * 99 for i in range(10)}, "more than 1000 values"),
+        ({str(i): [0] * 199 for i in range(20)}, "more than 4000 values"),
         ({"maximum": 2**64}, "more than 64 bits"),
         ({"items": {"$ref": "http://example.org/schema"}}, "not loaded"),
     ],
@@ -70,3 +70,11 @@ def test_all_schemas_together_have_a_size():
     with pytest.raises(TooLarge) as caught:
         bounds.check_schemas({"tools[0]": half, "tools[1]": half, "tools[2]": half})
     assert caught.value.param == "tools"
+
+
+def test_all_schemas_together_have_a_budget_to_be_measured():
+    """Reading a request takes no longer for many schemas that are hard to read than for one."""
+    alike = {"anyOf": [{"properties": {f"p{j}": {} for j in range(60)}, "required": [f"p{i}"]} for i in range(3)]}
+    bounds.check_schemas({"tools[0]": alike})
+    with pytest.raises(Unsupported, match="too complex"):
+        bounds.check_schemas({f"tools[{i}]": alike for i in range(60)})

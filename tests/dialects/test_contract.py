@@ -228,6 +228,15 @@ def test_many_tools_are_taken(one: Format):
         one.parse(**one.tools(*tools))
 
 
+@each("tool")
+def test_a_deep_schema_is_taken(one: Format):
+    """As deep as 48 levels of JSON: servers of tools have them."""
+    schema: JsonObject = {"type": "string"}
+    for _ in range(bounds.SCHEMA_LEVELS - 1):
+        schema = {"type": "object", "properties": {"x": schema}}
+    assert one.parse(**one.tools(Tool("f", None, schema))).ask.tools[0].parameters == schema
+
+
 @each("schema")
 def test_a_fault_of_a_schema_names_the_schema(one: Format):
     assert one.schema is not None

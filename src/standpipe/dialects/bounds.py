@@ -29,11 +29,11 @@ STOPS: Final = 64
 """Most stop strings of one ask."""
 STOP_CHARACTERS: Final = 64
 """Most characters of one stop string."""
-SCHEMA_BYTES: Final = 32 * 1024
+SCHEMA_BYTES: Final = 128 * 1024
 """Most bytes of all schemas of one ask, as compact JSON."""
-SCHEMA_LEVELS: Final = 8
+SCHEMA_LEVELS: Final = 24
 """Most schemas inside each other, the outermost counted. Maps from names to schemas are no level of their own."""
-SCHEMA_NODES: Final = 1000
+SCHEMA_NODES: Final = 4000
 """Most values of any kind in one schema."""
 SCHEMA_ITEMS: Final = 256
 """Most items of one array in a schema: the values of an `enum`, the branches of an `anyOf`."""
@@ -67,9 +67,10 @@ def check_schemas(schemas: dict[str, JsonObject]) -> None:
 
     Raises InvalidAsk or Unsupported for a single schema, TooLarge for all of them together.
     """
+    steps = 0
     for param, schema in schemas.items():
         _check_schema(schema, param)
-        check_cost(schema, param)
+        steps = check_cost(schema, param, steps)
     if sum(len(msgspec.json.encode(schema)) for schema in schemas.values()) > SCHEMA_BYTES:
         param = next(iter(schemas)).partition("[")[0]
         raise TooLarge(f"The schemas in `{param}` have more than {SCHEMA_BYTES} bytes.", param=param)

@@ -33,8 +33,10 @@ _SCALAR_WAYS: Final = 4
 """A way that stays open for a whole string counts more than one that a property's name closes."""
 WRITTEN: Final = 1_000_000
 """Most elements of a schema whose counts are written out: `maxItems` inside each other multiply."""
-STEPS: Final = 50_000
-"""Most steps that are taken to find out."""
+STEPS: Final = 200_000
+"""Most steps that are taken to find out, for all schemas of a request: about a microsecond each."""
+_LEAF_STEPS: Final = 20
+"""How many steps it takes to enter one schema as one way to read a text."""
 DEPTH: Final = 200
 """Most schemas on the way into a schema, references followed."""
 
@@ -59,10 +61,16 @@ _IMPLIED: Final = {
 }
 
 
-def check_cost(schema: JsonObject, param: str) -> None:
-    """Refuse a schema that costs too much. `param` is the field that it stands in. Raises Unsupported."""
-    if _COSTLY.search(msgspec.json.encode(schema)):
-        _Measure(schema, param).check()
+def check_cost(schema: JsonObject, param: str, steps: int = 0) -> int:
+    """Refuse a schema that costs too much. `param` is the field that it stands in. Raises Unsupported.
+
+    Takes and gives how many of the steps have been taken: all schemas of a request share one budget.
+    """
+    if not _COSTLY.search(msgspec.json.encode(schema)):
+        return steps
+    measure = _Measure(schema, param, steps)
+    measure.check()
+    return measure.steps
 
 
 class _Leaf:
@@ -115,10 +123,10 @@ _State = tuple[tuple[_Leaf, int], ...]
 class _Measure:
     """One schema, measured."""
 
-    def __init__(self, root: JsonObject, param: str) -> None:
+    def __init__(self, root: JsonObject, param: str, steps: int) -> None:
         self._root = root
         self._param = param
-        self._steps = 0
+        self.steps = steps
         self._leaf: dict[int, _Leaf] = {}
         """By the identity of a schema's object, as all of these: the root keeps them alive."""
         self._leaves: dict[int, list[_Leaf]] = {}
@@ -140,8 +148,8 @@ class _Measure:
         return Unsupported(f"`{param}` is too complex to enforce: {why}.", param=param)
 
     def _step(self, steps: int = 1) -> None:
-        self._steps += steps
-        if self._steps > STEPS:
+        self.steps += steps
+        if self.steps > STEPS:
             raise self._refuse(self._param, "its parts can be combined in too many ways")
 
     def _enter(self, schema: object, param: str, entered: frozenset[int]) -> frozenset[int]:
@@ -160,7 +168,7 @@ class _Measure:
         costs: dict[str, int] = {}
         for schema, param, times in schemas:
             for leaf in self._alternatives(schema, param):
-                self._step()
+                self._step(_LEAF_STEPS)
                 ways[leaf] = ways.get(leaf, 0) + times
                 for kind, cost in leaf.costs.items():
                     costs[kind] = costs.get(kind, 0) + times * cost
@@ -183,6 +191,10 @@ class _Measure:
 
     def _confused(self, having: list[tuple[_Leaf, int]], name: str | None) -> Iterator[list[tuple[_Leaf, int]]]:
         """The objects that may be read alike up to a property, in groups. The first constants tell most apart."""
+        if len(having) < 2:
+            yield having
+            return
+        self._step(sum(len(leaf.properties) for leaf, _ in having))
         tags = [leaf.tag(name) for leaf, _ in having]
         if None in tags or len({key for key, _ in filter(None, tags)}) > 1:
             tags = [None] * len(having)
