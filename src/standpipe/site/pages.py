@@ -165,13 +165,13 @@ class Pages:
         """Answer people, whose browser asked for something that is not there or does not work, with a page."""
         values = {
             "title": _TITLES.get(failure.status, "Something went wrong"),
-            "message": failure.message,
+            "message": "There is no page at this address." if failure.status == 404 else failure.message,
             "status": str(failure.status),
             "id": exchange.id,
         }
         page = self.shell(
             self._facts(), exchange.request.path, "docs", title=f"{values['title']} · {self._settings.name}",
-            description=failure.message, body=_fill(text("pages/failure.html"), values), twin="/index.md",
+            description=values["message"], body=_fill(text("pages/failure.html"), values), twin="/index.md",
         )  # fmt: skip
         content = _rooted(page, "../" * (exchange.request.path.count("/") - 1) or "./").encode()
         headers = (*failure_headers(failure), *page_headers(self._settings))
