@@ -138,7 +138,8 @@ def constrain(ask: Ask) -> Ask:
     if not (ask.tools and ask.must_call):
         return bare
     tools = ask.callable_tools
-    form = OutputFormat(FormatKind.JSON_SCHEMA, schema=_schema(tools), name="tool_call", strict=True)
+    strict = all(tool.strict for tool in tools) or None
+    form = OutputFormat(FormatKind.JSON_SCHEMA, schema=_schema(tools), name="tool_call", strict=strict)
     return replace(bare, format=form, messages=_instructed(ask.messages, tools))
 
 

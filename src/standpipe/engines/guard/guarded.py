@@ -18,14 +18,16 @@ from typing import Any, Final, Protocol
 
 from msgspec.structs import replace
 
-from standpipe.chat.ask import Ask, JsonObject, Message, Role, Sampling, Text
+from standpipe.chat.ask import Ask, FormatKind, JsonObject, Message, OutputFormat, Role, Sampling, Text
 from standpipe.chat.errors import Failure
 from standpipe.chat.events import Event, Finished, FinishReason, Started, says_something
+from standpipe.dialects.gbnf import Grammar
 from standpipe.dialects.harmony.filter import HarmonyFilter
 from standpipe.dialects.harmony.parser import TurnOutcome
 from standpipe.dialects.harmony.prompt import prepare, raw_request
 from standpipe.dialects.harmony.raw import HarmonyReader
 from standpipe.dialects.openai.to_engine import request_body
+from standpipe.dialects.schema_grammar import add_schema
 from standpipe.engines.engine import Engine, EngineWrapper, Sink, SinkWrapper
 from standpipe.engines.guard.control_tokens import Handling, judge, probe_texts
 from standpipe.engines.upstream import StreamDecoder, Upstream
@@ -82,6 +84,24 @@ class Guarded(EngineWrapper):
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self._engine!r}, control tokens: {self.handling or 'not probed'}>"
+
+
+class GrammarUpstream(Upstream):
+    """llama.cpp, held to a JSON Schema by a grammar of ours.
+
+    Its own converter hangs on some schemas, refuses others (a `$ref` to the root), and passes over what it does not
+    know. Ours refuses by name what it cannot hold an answer to, where the client asked for strictness. Beside tools
+    llama.cpp takes no grammar.
+    """
+
+    def _document(self, ask: Ask, model: str) -> JsonObject:
+        form = ask.format
+        if form.kind is not FormatKind.JSON_SCHEMA or not form.schema or ask.tools:
+            return super()._document(ask, model)
+        grammar = Grammar()
+        root = add_schema(grammar, form.schema, "response_format.schema", strict=bool(form.strict))
+        plain = super()._document(replace(ask, format=OutputFormat()), model)
+        return plain | {"grammar": grammar.text(root)}
 
 
 class HarmonyUpstream(Upstream):

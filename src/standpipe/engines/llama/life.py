@@ -26,7 +26,7 @@ from typing import IO, Final, Literal
 import msgspec
 from msgspec import Struct
 
-from standpipe.engines.guard.guarded import HarmonyUpstream
+from standpipe.engines.guard.guarded import GrammarUpstream, HarmonyUpstream
 from standpipe.engines.llama.child import Ready, Settings
 from standpipe.engines.llama.process import Child, ChildFailed
 from standpipe.engines.upstream import LLAMA_CPP, Upstream
@@ -274,7 +274,7 @@ async def launch(
         await child.stop(timeouts.grace)
         raise ChildFailed("it did not say where it listens", None, child.recent) from error
     serving = True
-    kind = HarmonyUpstream if options.harmony else Upstream
+    kind = HarmonyUpstream if options.harmony else GrammarUpstream
     upstream = kind(name, asks, slots=options.slots, model=model.alias, capabilities=LLAMA_CPP)
     return Life(child, model, upstream, control, options, timeouts, log, folder)
 
