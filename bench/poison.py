@@ -21,8 +21,10 @@ from bench.neighbours import first_token, serve
 
 OPEN = 6
 """Poisoned asks that are open at a time."""
-POLITE_EVERY = 3.0
+POLITE_EVERY = 2.0
 """Seconds between two polite asks."""
+WARM_UP = 10.0
+"""Seconds before anything is measured: at its start the engine is probed."""
 _SOURCE, _POLITE = "127.0.66.1", "127.0.200.1"
 _COUNTS = [{"type": "array", "items": {"$ref": "#/$defs/a"}, "minItems": k, "maxItems": k} for k in range(1, 9)]
 _NESTED = {"$defs": {"a": {"anyOf": _COUNTS}}, "$ref": "#/$defs/a"}
@@ -95,6 +97,7 @@ def run(seconds: float, engine: str) -> None:
     seen: Counter[str] = Counter()
     server, url = serve("standpipe", engine, "--pace-interval=0")
     try:
+        asyncio.run(measure(url, WARM_UP, None))
         alone = _row("polite client alone", asyncio.run(measure(url, seconds, None)))
         beside = _row(f"beside {OPEN} poisoned asks", asyncio.run(measure(url, seconds, seen)))
         told: dict[str, Any] = dict(seen.most_common())
