@@ -28,6 +28,7 @@ from standpipe.chat.errors import Failure, InvalidAsk, TooLarge, Unsupported
 from standpipe.dialects import bounds
 from standpipe.dialects.ollama import to_engine as to_ollama
 from standpipe.dialects.openai import to_engine as to_openai
+from standpipe.dialects.reading import DROPPED
 from tests.dialects.formats import CONVERSATION, FORMATS, NOOP, SCHEMA, WEATHER, Format
 from tests.strangers import JSON, bodies, places, put
 
@@ -191,6 +192,7 @@ def test_a_tool_of_a_servers_own_is_passed_over_beside_functions_and_refused_alo
     parsed = one.parse(tools=[one.other_tool, one.tool(WEATHER), one.other_tool])
     assert parsed.ask.tools == (WEATHER,)
     assert parsed.dropped == ("tools[0]", "tools[2]")
+    assert len(one.parse(tools=[one.tool(WEATHER), *[one.other_tool] * 20], nonsense=1).dropped) == DROPPED
     with pytest.raises(Unsupported) as caught:
         one.parse(tools=[one.other_tool])
     assert caught.value.param == "tools[0].type"

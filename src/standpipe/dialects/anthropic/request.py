@@ -35,7 +35,7 @@ from standpipe.dialects.anthropic.faults import failure_body
 from standpipe.dialects.anthropic.tools import client_side
 from standpipe.dialects.asks import filled, past_said, past_text, present, schema_format, text_of, texts
 from standpipe.dialects.dialect import Encoder, Parsed, ResponseMeta
-from standpipe.dialects.reading import Reader
+from standpipe.dialects.reading import DROPPED, Reader
 
 LOW_BUDGET = 2048
 """Most tokens of thinking that mean a low effort."""
@@ -79,7 +79,7 @@ class Anthropic:
             ask=ask,
             stream=bool(request.stream),
             echo=thinking is not None and _thinks(thinking) and thinking.display != "omitted",
-            dropped=dropped + passed_over,
+            dropped=(dropped + passed_over)[:DROPPED],
         )
 
     def parse_count(self, body: bytes) -> Ask:

@@ -34,7 +34,7 @@ from standpipe.dialects.dialect import Encoder, Parsed, ResponseMeta
 from standpipe.dialects.ollama import wire
 from standpipe.dialects.ollama.answer import CHAT as CHAT_SHAPE
 from standpipe.dialects.ollama.answer import COMPLETION, AnswerShape, Lines, failure_body, whole
-from standpipe.dialects.reading import Reader
+from standpipe.dialects.reading import DROPPED, Reader
 
 IGNORED = frozenset({"shift", "truncate"})
 REFUSED = {
@@ -94,7 +94,7 @@ class Ollama(Generic[R]):
             ask=ask,
             stream=request.stream is not False,
             echo=request.think is not False if ask.messages else _done_nothing(request.keep_alive),
-            dropped=dropped + passed_over,
+            dropped=(dropped + passed_over)[:DROPPED],
         )
 
     def encoder(self, parsed: Parsed, meta: ResponseMeta) -> Encoder:

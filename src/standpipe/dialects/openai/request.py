@@ -50,7 +50,7 @@ from standpipe.dialects.dialect import Encoder, Parsed, ResponseMeta
 from standpipe.dialects.openai import wire
 from standpipe.dialects.openai.answer import Chunks, whole
 from standpipe.dialects.openai.faults import failure_body
-from standpipe.dialects.reading import Reader
+from standpipe.dialects.reading import DROPPED, Reader
 
 _PLAIN = OutputFormat()
 
@@ -103,7 +103,7 @@ class OpenAIChat:
             ask=ask,
             stream=self._defaults.stream if request.stream is None else request.stream,
             echo=includes_usage(request),
-            dropped=dropped + passed_over,
+            dropped=(dropped + passed_over)[:DROPPED],
         )
 
     def encoder(self, parsed: Parsed, meta: ResponseMeta) -> Encoder:

@@ -58,7 +58,7 @@ from standpipe.dialects.openai.responses import wire
 from standpipe.dialects.openai.responses.answer import ResponseEvents
 from standpipe.dialects.openai.responses.kept import Echo
 from standpipe.dialects.openai.responses.tools import LOCAL_SHELL, CalledAs, full_name, function, placed
-from standpipe.dialects.reading import Reader
+from standpipe.dialects.reading import DROPPED, Reader
 
 _TEXTS = ("input_text", "output_text", "text")
 
@@ -112,7 +112,7 @@ class OpenAIResponses:
             ask=ask,
             stream=bool(request.stream),
             echo=Echo(outline, keep=self._keeps and request.store is not False, called_as=called_as),
-            dropped=dropped + passed_over,
+            dropped=(dropped + passed_over)[:DROPPED],
         )
 
     def encoder(self, parsed: Parsed, meta: ResponseMeta) -> Encoder:
