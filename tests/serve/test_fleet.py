@@ -246,6 +246,23 @@ async def test_an_engine_that_loads_its_model_is_waited_for_with_a_place_and_the
     assert (reply.status, asyncio.get_running_loop().time() - begun) == (503, 1)
 
 
+@fleet(lambda: Moody("a", slots=1), wait_limit=30)
+async def test_who_cannot_be_served_before_the_limit_is_told_so_at_once(tap, busy):
+    busy.mood = fails(EngineFailed("busy", upstream_status=429, retry_after=50.0))
+    first = asyncio.create_task(tap.ask(peer="10.0.1.1", stream=False))
+    await asyncio.sleep(1)
+    reply = await tap.ask(peer="10.0.2.1", stream=False)
+    assert (reply.status, reply.json["error"]["code"]) == (503, "wait_too_long")
+    assert asyncio.get_running_loop().time() == 1
+    assert int(reply.headers["retry-after"]) >= 19
+    busy.mood = None
+    await asyncio.sleep(20)
+    patient = await tap.ask(peer="10.0.3.1")  # 29 s are left
+    assert patient.status == 200
+    assert patient.frames[0]["queue"] == {"position": 1, "eta_seconds": None}
+    assert (await first).status == 503  # it was there too early
+
+
 @scene(Script(slots=1, tokens=2))
 async def test_a_probe_takes_nothing_that_an_ask_could_use(tap):
     """17.6 s were seen before the first ask of an engine with one slot."""

@@ -87,7 +87,6 @@ class App:
             Paces(),
             rate=_rate(settings),
             wait_limit=settings.wait_limit,
-            away=self.fleet.away,
             auto=Slots(1, SlotRange(most=self.fleet.slots)) if settings.slots == "auto" else None,
             most=settings.streams,
         )

@@ -105,6 +105,11 @@ class Fleet:
             return None
         return now - max(instant for instant in since if instant is not None)
 
+    def opens_in(self, now: float) -> float | None:
+        """Seconds until an engine that is there may be given an ask: 0 while one may, None while none is there."""
+        instants = [member.standing.opens_at(now) or now for member in self.members if member.up]
+        return min(instants) - now if instants else None
+
     def statistics(self) -> FleetStatistics:
         now = asyncio.get_running_loop().time()
         return FleetStatistics(

@@ -181,11 +181,11 @@ class Seat:
         self._since = self._loop.time()
         return self
 
-    def speaks(self) -> None:
-        """The engine says its first word."""
+    def speaks(self, *, timed: bool = True) -> None:
+        """The engine says its first word; `timed`: what that took compares with others'."""
         now = self._loop.time()
         self.spoken = True
-        more = self.member.standing.spoke(now, now - self._since)
+        more = self.member.standing.spoke(now, now - self._since if timed else None)
         if self._unclaim() or more:
             self._changed()
 

@@ -125,7 +125,7 @@ class Pool:
             try:
                 with seat:
                     vectors = await engine.embed(replace(ask, model=self._name(journey, seat.member)))
-                    seat.speaks()
+                    seat.speaks(timed=False)
             except Failure as failure:
                 await self._judge(failure, journey, seat, sent=False)
                 seat = None

@@ -78,7 +78,7 @@ class Seats:
     """The seats of a fleet."""
 
     def __init__(self, fleet: Fleet) -> None:
-        self._fleet = fleet
+        self.fleet = fleet
         self._members = fleet.members
         self._taken = 0
         self._waiting: dict[Journey, asyncio.Future[Seat]] = {}
@@ -112,7 +112,7 @@ class Seats:
     def _options(self, journey: Journey, now: float) -> list[Option | None]:
         members, seen = self._members, journey.seen
         elsewhere = journey.again.elsewhere and self.others(journey, now).expected
-        wanted = self._fleet.wanted(journey.model)
+        wanted = self.fleet.wanted(journey.model)
         fastest = min((member.standing.latency or inf for member in members if member.up), default=inf)
         options: list[Option | None] = []
         for member in members:

@@ -116,8 +116,9 @@ class Standing:
         self.breaker = before.take(now)
         return self.breaker.state is BreakerState.PROBING and before.state is not BreakerState.PROBING
 
-    def spoke(self, now: float, seconds: float) -> bool:
-        """It has begun to answer one, after so many seconds. Gives whether it may be given more than before."""
+    def spoke(self, now: float, seconds: float | None) -> bool:
+        """It has begun to answer one, after so many seconds, where that says something of it. Gives whether it may be
+        given more than before."""
         more = self._ramp < _ANY or self.breaker.state is not BreakerState.CLOSED
         self.silent -= 1
         self._owed_since = now
@@ -125,9 +126,10 @@ class Standing:
         self.breaker = self.breaker.spoke()
         if self._ramp < _ANY:
             self._ramp = _ANY if self._ramp >= _RAMPED else self._ramp + 1  # doubles with each round
-        last = self.latency
-        self.latency = seconds if last is None else last + _GAIN * (seconds - last)
-        self._latency_at = now
+        if seconds is not None:
+            last = self.latency
+            self.latency = seconds if last is None else last + _GAIN * (seconds - last)
+            self._latency_at = now
         return more
 
     def answered(self, now: float) -> None:

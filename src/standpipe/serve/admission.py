@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from functools import partial
 from types import TracebackType
 from typing import Self
@@ -96,7 +96,6 @@ class Admission:
         paces: where paces are kept.
         rate: the pace; None when there is none.
         wait_limit: longest predicted wait that is accepted, in seconds.
-        away: seconds for which no engine has been there at an instant, None while one is.
         auto: finds the number of slots by trying; None when it is fixed.
         most: asks that may run at a time, however many slots there are: what this process can stream.
     """
@@ -109,13 +108,11 @@ class Admission:
         *,
         rate: Rate | None,
         wait_limit: float,
-        away: Callable[[float], float | None],
         auto: Slots | None = None,
         most: int = 4096,
     ) -> None:
         self.line = line
         self.seats = seats
-        self.away = away
         self.paces = paces
         self.rate = rate
         self.wait_limit = wait_limit
@@ -295,11 +292,12 @@ class Ticket:
                     retry_after=wait,
                 )
             raise LineFull("You sent `Prefer: wait=0`, but no slot is free right now.", retry_after=1.0)
-        away = self._admission.away(now)
+        fleet = self._admission.seats.fleet
+        away = fleet.away(now)
         if away is not None and away > self._longest_wait:
             raise self._in_vain(now)
         forecast = self._admission.line.forecast(place, now)
-        wait = max(place.eligible_at - now, forecast.wait or 0.0)
+        wait = max(place.eligible_at - now, (fleet.opens_in(now) or 0.0) + (forecast.wait or 0.0))
         if wait > self._longest_wait:
             raise WaitTooLong(
                 f"The estimated wait is {wait:.0f} s, over the limit of {self._longest_wait:g} s. "
@@ -333,7 +331,7 @@ class Ticket:
         return self._seat
 
     def _in_vain(self, now: float) -> Failure:
-        if self._admission.away(now) is not None:
+        if self._admission.seats.fleet.away(now) is not None:
             return NoEngine("No engine is available right now. Please try again later.", retry_after=10.0)
         message = f"No slot became free within {self._longest_wait:g} s. Please try again."
         return WaitTooLong(message, retry_after=5.0)
@@ -355,8 +353,10 @@ class Ticket:
         if place is None or place.stage is not Stage.WAITING:
             ahead = self._trace.report.ahead
             return Waiting(None if ahead is None else ahead + 1)
-        forecast = self._admission.line.forecast(place, asyncio.get_running_loop().time())
-        return Waiting(forecast.position, forecast.wait)
+        now = asyncio.get_running_loop().time()
+        forecast, opens_in = self._admission.line.forecast(place, now), self._admission.seats.fleet.opens_in(now)
+        eta = None if forecast.wait is None or opens_in is None else opens_in + forecast.wait
+        return Waiting(forecast.position, eta)
 
     def _charge(self, tokens: int, now: float) -> None:
         """Output tokens have passed."""
