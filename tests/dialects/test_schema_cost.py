@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from standpipe.chat.errors import Unsupported
 from standpipe.dialects.bounds import check_schemas
 from standpipe.dialects.openai.request import COMPLETIONS
-from standpipe.dialects.pattern_cost import OPTIONAL_RUN, pattern_fault
+from standpipe.dialects.pattern import OPTIONAL_RUN, pattern_fault
 from standpipe.dialects.schema_cost import check_cost
 
 STRING = {"type": "string"}

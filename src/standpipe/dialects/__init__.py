@@ -7,7 +7,7 @@
 * `framing`: server-sent events and newline-delimited JSON, cut and written at any split
 * `engine_output`: what engines and models put out, made fit for every format
 * `text_pieces`: stop strings and characters across the pieces in which text comes
-* `schema_cost`, `pattern_cost`: what a JSON Schema costs an engine that enforces it, and where that is too much
+* `schema_cost`, `pattern`: what a JSON Schema costs an engine that enforces it, and where that is too much
 * `schema_grammar`, `gbnf`: a JSON Schema as a grammar for llama.cpp
 * `openai/` (with `responses/` inside), `anthropic/`, `ollama/`, `harmony/`: one format each
 

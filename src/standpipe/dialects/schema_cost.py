@@ -7,7 +7,7 @@ state to state of the schema, each a collection of the schemas that the same nex
 a constant property tells apart before it matters are counted apart, as in tagged unions.
 
 Two more costs are bounded: how large the schema is when its counts are written out, which some engines do, and those of
-its regular expressions (`pattern_cost`). What cannot be bounded is refused, by the name
+its regular expressions (`pattern`). What cannot be bounded is refused, by the name
 of the keyword and where it stands. That some engine might manage it is no reason to find out with everybody's engine.
 
 Pure, and bounded itself: no recursion that a schema decides, and a budget of steps.
@@ -25,7 +25,7 @@ import msgspec
 
 from standpipe.chat.ask import JsonObject
 from standpipe.chat.errors import Unsupported
-from standpipe.dialects.pattern_cost import pattern_fault
+from standpipe.dialects.pattern import pattern_fault
 
 WAYS: Final = 512
 """Most ways to read a text at once, in units of the cheapest one."""
