@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import Any
 
 import pytest
@@ -9,6 +10,7 @@ from hypothesis import strategies as st
 
 from standpipe.chat.errors import Unsupported
 from standpipe.dialects.gbnf import Grammar, integers, literal
+from standpipe.dialects.pattern import pattern_rule
 from standpipe.dialects.schema_grammar import add_schema
 from tests.dialects.gbnf_match import matches, parse
 
@@ -99,7 +101,7 @@ def test_no_string_can_hold_a_control_token() -> None:
 @pytest.mark.parametrize(
     ("schema", "param"),
     [
-        (obj(a={"type": "string", "pattern": "x+"}), "schema.properties.a.pattern"),
+        (obj(a={"type": "string", "pattern": "\\bx+"}), "schema.properties.a.pattern"),
         (obj(a={"type": "string", "format": "email"}), "schema.properties.a.format"),
         (obj(a={"type": "number", "minimum": 0.5}), "schema.properties.a.minimum"),
         (obj(a={"type": "integer", "multipleOf": 5}), "schema.properties.a.multipleOf"),
@@ -129,7 +131,7 @@ def test_what_cannot_be_enforced_is_named_where_strictness_was_asked_for(schema:
 @pytest.mark.parametrize(
     "schema",
     [
-        {"type": "string", "pattern": "x+", "format": "email"},
+        {"type": "string", "pattern": "(?=x)x+", "format": "email"},
         {"type": "number", "minimum": 0.5, "multipleOf": 0.1},
         {"oneOf": [STRING, INTEGER]},
         {"allOf": [STRING]},
@@ -186,6 +188,43 @@ JSON = st.recursive(
 def test_any_json_fits_the_schema_of_anything(value: Any, indent: int | None) -> None:
     rules = Grammar()
     assert matches(rules.text(rules.use("value")), json.dumps(value, ensure_ascii=False, indent=indent))
+
+
+PATTERNS = st.recursive(
+    st.sampled_from(
+        ["a", "b", ".", "[ab]", "[^a]", "\\d", "\\W", "\\s", "<", '"', "\\\\", "\\n", "\\x61", "[a-c\\d-]", "1"]
+    ),
+    lambda inner: st.one_of(
+        st.lists(inner, min_size=1, max_size=3).map("".join),
+        st.lists(inner, min_size=1, max_size=3).map(lambda parts: f"({'|'.join(parts)})"),
+        st.tuples(inner, st.sampled_from(["?", "*", "+", "{2}", "{1,}", "{0,2}", "+?"])).map(
+            lambda p: f"(?:{p[0]}){p[1]}"
+        ),
+    ),
+    max_leaves=5,
+)
+
+
+@given(PATTERNS, st.sampled_from(["^{}$", "^{}", "{}$", "{}", "^{}$|^b$"]), st.text('ab1"\\<|\n\t é', max_size=5))
+@settings(deadline=None)
+def test_a_pattern_is_read_as_everybody_reads_it(inner: str, frame: str, text: str) -> None:
+    pattern = frame.format(inner)
+    rule = pattern_rule(pattern)
+    if rule is not None:
+        written = json.dumps(text, ensure_ascii=False).replace("<", "\\u003c")
+        meant = re.search(pattern.replace("$", "\\Z").replace(".", "[^\n\r]"), text, re.ASCII) is not None
+        assert matches(f'root ::= "\\"" {rule} "\\""\n', written) is meant
+
+
+def test_a_pattern_that_no_grammar_can_say_is_left_out_or_refused() -> None:
+    schema = {"type": "string", "pattern": "^(?=a)"}
+    assert fits(schema, "b")
+    for refused in (schema, {"type": "string", "pattern": "^a$", "maxLength": 3}):
+        with pytest.raises(Unsupported) as caught:
+            grammar(refused, strict=True)
+        assert caught.value.param == "schema.pattern"
+    assert fits({"type": "string", "pattern": "^a+$"}, "aa", strict=True)
+    assert not fits({"type": "string", "pattern": "^a+$"}, "ab", strict=True)
 
 
 def test_no_control_token_is_asked_for_and_the_value_is_the_same() -> None:

@@ -121,6 +121,8 @@ def test_the_engine_reads_every_grammar_that_the_subset_can_write(server: Server
         {"anyOf": [{"type": "string", "format": f} for f in ("date", "time", "date-time", "uuid", "ipv4")]},
         {"type": "object", "properties": {"next": {"anyOf": [{"$ref": "#"}, {"type": "null"}]}}},
         {"type": ["number", "null"]},
+        {"type": "string", "pattern": r"^[^\"\\<]{1,256}(\d|<|\u{1F600}|\n)*?$"},
+        {"type": "string", "pattern": "unanchored"},
         {"type": "integer", "minimum": -1234, "maximum": 98765},
         {"const": 'é🙂"\\\n\x01'},
         {},

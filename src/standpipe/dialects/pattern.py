@@ -1,18 +1,24 @@
-"""What a regular expression of a JSON Schema (`pattern`) costs the engine that enforces it.
+"""Regular expressions of JSON Schema (`pattern`, as ECMA 262 spells them): what they cost, and their GBNF.
 
-Engines make a grammar or an automaton of it, with its counts written out, and follow all ways through it at once. A
-parser of our own reads it as ECMA 262 spells it and bounds what makes that large: counts inside counts, repetitions of
-what may be empty, and long rows of parts that may all be missing. It does not judge what a pattern means, or whether an
-engine knows all of it. Pure.
+Engines make a grammar or an automaton of a pattern, with its counts written out, and follow all ways through it at
+once. `pattern_fault` bounds what makes that large: counts inside counts, repetitions of what may be empty, and long
+rows of parts that may all be missing. It does not ask whether an engine knows all of a pattern.
+
+`pattern_rule` writes a pattern as llama.cpp needs it, for the inside of a JSON string: characters that JSON escapes are
+escaped, and `<` is, too, so that no control token can be written. What looks around, refers back, or anchors anywhere
+but at the ends has no GBNF. Pure.
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from typing import Final
 
 from msgspec import Struct
 from msgspec.structs import replace
+
+from standpipe.dialects.gbnf import literal
 
 PATTERN: Final = 2048
 """Most characters that a `pattern` matches one by one, with its counts written out; and most that it has."""
@@ -30,7 +36,8 @@ class _Part(Struct, frozen=True):
     """A part of a pattern.
 
     `size` is how many characters it matches one by one, `run` the most parts of it side by side that may be missing,
-    `lead` and `trail` how many such parts it begins and ends with. `empty`: all of it may be missing.
+    `lead` and `trail` how many such parts it begins and ends with. `empty`: all of it may be missing. `rule` is its
+    GBNF, None when it has none.
     """
 
     size: int
@@ -38,6 +45,7 @@ class _Part(Struct, frozen=True):
     lead: int = 0
     trail: int = 0
     empty: bool = False
+    rule: str | None = None
 
 
 _ESCAPE: Final = re.compile(
@@ -46,20 +54,52 @@ _ESCAPE: Final = re.compile(
 _CLASS: Final = re.compile(r"\[\^?\]?(?:[^\]\\]|\\.)*+\]", re.DOTALL)
 _GROUP: Final = re.compile(r"\((?:\?(?::|<?[=!]|<[A-Za-z_$][\w$]*>))?")
 _COUNTS: Final = re.compile(r"\{([0-9]{1,6})(,([0-9]{0,6}))?\}")
+_MOST_REPEATS: Final = 256
+"""Written out by llama.cpp, which refuses some more than these."""
+
+Ranges = tuple[tuple[int, int], ...]
+"""Characters, by their numbers: the first and the last of each stretch."""
+
+_ESCAPED: Final = {
+    0x22: '\\"', 0x5C: "\\\\", 0x3C: "\\u003c", 0x08: "\\b", 0x09: "\\t", 0x0A: "\\n", 0x0C: "\\f", 0x0D: "\\r",
+}  # fmt: skip
+"""What JSON writes, or we write in JSON, otherwise than as it is."""
+_UNWRITTEN: Final = ((0, 0x1F), (0x22, 0x22), (0x3C, 0x3C), (0x5C, 0x5C), (0x7F, 0x7F), (0xD800, 0xDFFF))
+_ALL: Final = ((0, 0x10FFFF),)
+_NAMED: Final = {"n": 0x0A, "r": 0x0D, "t": 0x09, "v": 0x0B, "f": 0x0C, "0": 0, "b": 0x08}
+_SHORTHAND: Final[dict[str, Ranges]] = {
+    "d": ((0x30, 0x39),),
+    "w": ((0x30, 0x39), (0x41, 0x5A), (0x5F, 0x5F), (0x61, 0x7A)),
+    "s": ((0x09, 0x0D), (0x20, 0x20), (0xA0, 0xA0), (0x2000, 0x200A), (0x2028, 0x2029), (0x3000, 0x3000)),
+}
+_CLASS_ITEM: Final = re.compile(rf"({_ESCAPE.pattern}|[^\\])(?:-({_ESCAPE.pattern}|[^\\\]]))?", re.DOTALL)
 _EDGES: Final = ("^", "$", "\\b", "\\B")
 
 
 def pattern_fault(pattern: str) -> str | None:
     """Why a regular expression (ECMA 262's) costs too much, as the end of a sentence; None when it does not."""
-    if len(pattern) > PATTERN:
-        return f"it has more than {PATTERN} characters"
     try:
-        _, at = _alternation(pattern, 0, 0)
-        if at < len(pattern):
-            return "it has an unmatched `)`"
+        _read(pattern)
     except _Refused as refused:
         return str(refused)
     return None
+
+
+def pattern_rule(pattern: str) -> str | None:
+    """The GBNF for the inside of the JSON strings that match; None for what has none, or costs too much."""
+    try:
+        return _read(pattern).rule
+    except _Refused:
+        return None
+
+
+def _read(pattern: str) -> _Part:
+    if len(pattern) > PATTERN:
+        raise _Refused(f"it has more than {PATTERN} characters")
+    part, at = _alternation(pattern, 0, 0)
+    if at < len(pattern):
+        raise _Refused("it has an unmatched `)`")
+    return part
 
 
 def _alternation(pattern: str, at: int, depth: int) -> tuple[_Part, int]:
@@ -74,18 +114,27 @@ def _alternation(pattern: str, at: int, depth: int) -> tuple[_Part, int]:
             break
         at += 1
     alike = {name: max(getattr(part, name) for part in branches) for name in ("run", "lead", "trail")}
-    return _bounded(_Part(sum(part.size for part in branches), **alike, empty=any(p.empty for p in branches))), at
+    size, empty = sum(part.size for part in branches), any(part.empty for part in branches)
+    return _bounded(_Part(size, **alike, empty=empty, rule=_choice([part.rule for part in branches]))), at
 
 
 def _sequence(pattern: str, at: int, depth: int) -> tuple[_Part, int]:
     size = run = longest = 0
     lead: int | None = None
+    begin, rules, ends = at, list[str | None](), [_ANYTHING, _ANYTHING]
     while at < len(pattern) and pattern[at] not in "|)":
         if edge := next((edge for edge in _EDGES if pattern.startswith(edge, at)), None):
+            if edge == "^" and at == begin and not depth:
+                ends[0] = ""
+            elif edge == "$" and pattern[at + 1 : at + 2] in ("", "|") and not depth:
+                ends[1] = ""
+            else:
+                rules.append(None)
             at += len(edge)
             continue
         part, at = _atom(pattern, at, depth)
         part, at = _repeated(pattern, at, part)
+        rules.append(part.rule)
         size += part.size
         if part.empty:
             run += max(1, part.lead)
@@ -93,7 +142,8 @@ def _sequence(pattern: str, at: int, depth: int) -> tuple[_Part, int]:
             longest = max(longest, part.run, run + part.lead)
             lead, run = run + part.lead if lead is None else lead, part.trail
         longest = max(longest, run)
-    return _bounded(_Part(size, longest, run if lead is None else lead, run, empty=lead is None)), at
+    rule = _row(rules if depth else [ends[0], *rules, ends[1]])
+    return _bounded(_Part(size, longest, run if lead is None else lead, run, empty=lead is None, rule=rule)), at
 
 
 def _atom(pattern: str, at: int, depth: int) -> tuple[_Part, int]:
@@ -104,12 +154,13 @@ def _atom(pattern: str, at: int, depth: int) -> tuple[_Part, int]:
         looks = group.group().endswith(("=", "!"))
         return (_Part(part.size, part.run, empty=True) if looks else part), at + 1
     if (found := _CLASS.match(pattern, at) or _ESCAPE.match(pattern, at)) is not None:
-        return _Part(1), found.end()
+        return _Part(1, rule=_class_rule(found.group())), found.end()
     if pattern[at] in "[\\":
         raise _Refused("it has a back-reference, or an incomplete escape or class")
     if pattern[at] in "*+?":
         raise _Refused(f"it repeats with `{pattern[at]}` what is not a character, class or group")
-    return _Part(1), at + 1
+    ranges = _NO_LINE_END if pattern[at] == "." else ((ord(pattern[at]), ord(pattern[at])),)
+    return _Part(1, rule=_one_of(ranges)), at + 1
 
 
 def _repeated(pattern: str, at: int, part: _Part) -> tuple[_Part, int]:
@@ -130,7 +181,12 @@ def _repeated(pattern: str, at: int, part: _Part) -> tuple[_Part, int]:
         raise _Refused("it repeats a part that may be empty")
     times = max(least, 1 if most is None else most)
     run = max(part.run, part.trail + part.lead) if most != 1 else part.run
-    repeated = replace(part, size=part.size * times, run=run)
+    rule = (
+        None
+        if part.rule is None or times > _MOST_REPEATS
+        else f"({part.rule}){{{least},{'' if most is None else most}}}"
+    )
+    repeated = replace(part, size=part.size * times, run=run, rule=rule)
     if least or part.empty:
         return _bounded(repeated), at
     missing = 1 + part.lead + part.trail
@@ -143,3 +199,75 @@ def _bounded(part: _Part) -> _Part:
     if part.run > OPTIONAL_RUN:
         raise _Refused(f"it has more than {OPTIONAL_RUN} optional parts in a row")
     return part
+
+
+# GBNF
+
+
+def _choice(rules: list[str | None]) -> str | None:
+    found = [rule for rule in rules if rule is not None]
+    return None if len(found) < len(rules) else found[0] if len(found) == 1 else f"({' | '.join(found)})"
+
+
+def _row(rules: list[str | None]) -> str | None:
+    found = [rule for rule in rules if rule is not None]
+    return None if len(found) < len(rules) else " ".join(filter(None, found)) or '""'
+
+
+def _class_rule(text: str) -> str | None:
+    """The rule for a class or an escape, as it stands in the pattern."""
+    ranges = _escaped(text) if text.startswith("\\") else _class(text)
+    return None if ranges is None else _one_of(ranges)
+
+
+def _class(text: str) -> Ranges | None:
+    """The characters of `[...]`; None with something in it that has no GBNF."""
+    negated = text.startswith("[^")
+    ranges: list[tuple[int, int]] = []
+    for item in _CLASS_ITEM.finditer(text, 1 + negated, len(text) - 1):
+        first, last = (None if one is None else _escaped(one) for one in item.groups())
+        if first is None or (item[2] is not None and (last is None or len(first) + len(last) > 2)):
+            return None
+        ranges += first if last is None else [(first[0][0], last[0][1])]
+    return _without(_ALL, ranges) if negated else tuple(ranges)
+
+
+def _escaped(text: str) -> Ranges | None:
+    """The characters of an escape, or of a character that is none."""
+    if not text.startswith("\\"):
+        return ((ord(text), ord(text)),)
+    letter, rest = text[1], text[2:].strip("{}")
+    if letter.lower() in _SHORTHAND:
+        ranges = _SHORTHAND[letter.lower()]
+        return ranges if letter.islower() else _without(_ALL, ranges)
+    if letter in "pP" and rest:
+        return None
+    code = int(rest, 16) if letter in "ux" and rest else ord(rest) % 32 if letter == "c" and rest else None
+    code = _NAMED.get(letter, ord(letter)) if code is None else code
+    return ((code, code),) if code <= _ALL[0][1] else None
+
+
+def _without(ranges: Iterable[tuple[int, int]], taken: Iterable[tuple[int, int]]) -> Ranges:
+    """The characters of one that are not in the other."""
+    left = list(ranges)
+    for low, high in taken:
+        parts = [((a, min(b, low - 1)), (max(a, high + 1), b)) for a, b in left]
+        left = [(a, b) for pair in parts for a, b in pair if a <= b]
+    return tuple(dict.fromkeys(left))
+
+
+_NO_LINE_END: Final = _without(_ALL, ((0x0A, 0x0A), (0x0D, 0x0D), (0x2028, 0x2029)))
+
+
+def _one_of(ranges: Ranges) -> str | None:
+    """The rule for one of these characters in a JSON string; None where none of them can be written."""
+    plain = "".join(_written(a) if a == b else f"{_written(a)}-{_written(b)}" for a, b in _without(ranges, _UNWRITTEN))
+    special = [literal(text) for code, text in _ESCAPED.items() if any(a <= code <= b for a, b in ranges)]
+    return _choice([*([f"[{plain}]"] if plain else []), *special]) if plain or special else None
+
+
+def _written(code: int) -> str:
+    return f"\\x{code:02X}" if code < 0x100 else f"\\u{code:04X}" if code < 0x10000 else f"\\U{code:08X}"
+
+
+_ANYTHING: Final = f"{_one_of(_ALL)}*"

@@ -6,10 +6,11 @@ nobody. GBNF that cannot be read is refused. And only text can be framed: what a
 must be in the same grammar (see `harmony.prompt`).
 
 Covered is what OpenAI's strict mode allows: objects, arrays, strings, numbers, booleans, null, `enum`, `const`,
-`anyOf`, `$ref` inside the schema (recursive ones, too), bounds on lengths and integers, and the formats that a few
-characters describe. What GBNF cannot express raises Unsupported when the client asked for strictness, and is left out
-when it did not: the JSON then is of the right shape, and its finer rules are only in the prompt. Property order is the
-schema's. One rule per schema, so a schema grows the grammar in proportion to its size; `bounds` limits that size.
+`anyOf`, `$ref` inside the schema (recursive ones, too), bounds on lengths and integers, patterns that GBNF can say, and
+the formats that a few characters describe. What GBNF cannot express raises Unsupported when the client asked for
+strictness, and is left out when it did not: the JSON then is of the right shape, and its finer rules are only in the
+prompt. Property order is the schema's. One rule per schema, so a schema grows the grammar in proportion to its size;
+`bounds` limits that size.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from typing import Any, Final
 
 from standpipe.chat.errors import Unsupported
 from standpipe.dialects.gbnf import Grammar, integers, literal
+from standpipe.dialects.pattern import pattern_rule
 
 _MOST_RULES: Final = 4000
 _MOST_REPEATS: Final = 256
@@ -156,8 +158,10 @@ class _SchemaReader:
         raise self._unsupported(f"the types are {', '.join(_TYPES)}", f"{param}.type")
 
     def _string(self, schema: Mapping[str, Any], param: str) -> str:
-        self._check_keys(schema, ("format", "minLength", "maxLength", *_OTHER_TYPES["string"]), param)
+        self._check_keys(schema, ("pattern", "format", "minLength", "maxLength", *_OTHER_TYPES["string"]), param)
         form = schema.get("format")
+        if (pattern := schema.get("pattern")) is not None and (rule := self._pattern(pattern, schema, param)):
+            return self._grammar.add(rf'"\"" {rule} "\""')
         if isinstance(form, str) and form in _FORMATS:
             return self._grammar.add(rf'"\"" {_FORMATS[form]} "\""')
         if form is not None and self._strict:
@@ -166,6 +170,19 @@ class _SchemaReader:
         if times is None:
             return self._grammar.use("string")
         return self._grammar.add(rf'"\"" {self._grammar.use("plain")}{times} "\""')
+
+    def _pattern(self, pattern: Any, schema: Mapping[str, Any], param: str) -> str | None:
+        """The rule of a pattern, where it says all that there is to say about a string."""
+        others = [key for key in ("format", "minLength", "maxLength") if key in schema]
+        rule = pattern_rule(pattern) if isinstance(pattern, str) and not (others and self._strict) else None
+        if rule is None and self._strict:
+            why = (
+                f"it cannot be combined with `{others[0]}`"
+                if others
+                else "it is more than the engine's grammar can say"
+            )
+            raise self._unsupported(why, f"{param}.pattern")
+        return rule
 
     def _times(self, schema: Mapping[str, Any], least: str, most: str, param: str) -> str | None:
         """`{m,n}` for these two bounds; None without any, or with ones too large to write out."""
@@ -271,7 +288,7 @@ def _json_literal(value: Any) -> str:
 _OTHER: Final = {
     "object": ("properties", "required", "additionalProperties"),
     "array": ("items", "minItems", "maxItems"),
-    "string": ("format", "minLength", "maxLength"),
+    "string": ("pattern", "format", "minLength", "maxLength"),
     "number": ("minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum"),
 }
 _OTHER_TYPES: Final = {

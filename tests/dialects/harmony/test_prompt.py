@@ -288,7 +288,9 @@ def test_faults_name_the_field() -> None:
     with pytest.raises(InvalidAsk) as missing:
         grammar_for(Ask((), tools=TOOLS, tool_choice=ToolChoice(ToolMode.NAMED, "other")))
     assert missing.value.param == "tool_choice"
-    strict = Tool("x", None, {"type": "object", "properties": {"a": {"pattern": "y"}}, "required": ["a"]}, strict=True)
+    strict = Tool(
+        "x", None, {"type": "object", "properties": {"a": {"pattern": r"\b"}}, "required": ["a"]}, strict=True
+    )
     with pytest.raises(Unsupported) as refused:
         grammar_for(Ask((), tools=(TOOLS[0], strict)))
     assert refused.value.param == "tools[1].parameters.properties.a.pattern"
