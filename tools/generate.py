@@ -5,6 +5,9 @@ from __future__ import annotations
 from itertools import groupby
 from pathlib import Path
 
+from msgspec import NODEFAULT
+
+from standpipe.engine_tables import EngineTable
 from standpipe.settings import STARTS, fields
 from tools import compatibility
 
@@ -32,7 +35,27 @@ def settings() -> str:
             mark = "*" if field.name in STARTS else ""
             lines.append(f"| `{field.name}`{mark} | {shown}{unit} | {field.allowed} | {field.help} |")
         lines.append("")
-    return "\n".join(lines)
+    return "\n".join(lines + _engine_tables())
+
+
+def _engine_tables() -> list[str]:
+    lines = [
+        "## Engine tables",
+        "",
+        "In the TOML file, an engine may be an `[[engine]]` table with these keys. Tables stand below all other",
+        "settings. [engines.md](engines.md) explains what they do.",
+        "",
+        "| key | default | allowed | what it does |",
+        "|---|---|---|---|",
+    ]
+    for field in fields(EngineTable):
+        required = field.default is NODEFAULT
+        shown = (
+            "required" if required else "nothing" if field.default in ("", {}) else f"`{str(field.default).lower()}`"
+        )
+        unit = f" {field.unit}" if field.unit else ""
+        lines.append(f"| `{field.name}` | {shown}{unit} | {field.allowed} | {field.help} |")
+    return [*lines, ""]
 
 
 PAGES = {"settings.md": settings, "compatibility.md": compatibility.page}

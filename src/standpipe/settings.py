@@ -20,6 +20,8 @@ from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 import msgspec
 from msgspec import Meta, Struct
 
+from standpipe.engine_tables import SECRET, EngineTable, plain
+
 
 class SettingsError(Exception):
     """A setting is wrong. The message names it, its value, where it came from, and what is allowed."""
@@ -51,16 +53,35 @@ class Settings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     reuse_port: Annotated[bool, _meta("share the port with another Standpipe (SO_REUSEPORT), for restarts")] = False
 
     engine: Annotated[
-        tuple[str, ...],
+        tuple[str | EngineTable, ...],
         _meta(
             "the engines: embedded, embedded:NAME, embedded:/path/model.gguf, http://host:8000/v1, ollama://host "
             "or scripted:; may be "
-            "given more than once; `#slots=N` behind one sets its slots; empty means a local Ollama with a gpt-oss "
-            "model, else the embedded starter"
+            "given more than once; `#slots=N` behind one sets its slots; in the file also as [[engine]] tables, see "
+            "below; empty means a local Ollama with a gpt-oss model, else the embedded starter",
+            title="a list of strings",
         ),
     ] = ()
-    model: Annotated[str, _meta("the default model, by the name an engine gives it; empty means its first")] = ""
-    api_key: Annotated[str, _meta("key to send to http engines, if they require one; never logged")] = ""
+    model: Annotated[
+        str,
+        _meta("the default model, by the name an engine gives it; empty prefers a gpt-oss, else the first that chats"),
+    ] = ""
+    strict_models: Annotated[
+        bool, _meta("refuse names of models that no engine lists (404), instead of answering with the default model")
+    ] = False
+    fallback: Annotated[
+        tuple[str, ...],
+        _meta(
+            "models that may answer in another's stead when no engine can take a request for that, each as MODEL=OTHER",
+            title="a list of texts MODEL=OTHER",
+        ),
+    ] = ()
+    api_key: Annotated[
+        str,
+        _meta(
+            "key to send to the engine, where there is one over HTTP; several have keys of their own, in their tables"
+        ),
+    ] = ""
     slots: Annotated[
         str,
         _meta(
@@ -246,6 +267,7 @@ class Field(Struct, frozen=True):
     default: Any
     unit: str
     help: str
+    meta: Meta
 
     @property
     def flag(self) -> str:
@@ -263,15 +285,14 @@ class Field(Struct, frozen=True):
     @property
     def allowed(self) -> str:
         """What may be given, in words."""
-        base = self.type
+        base, meta = self.type, self.meta
+        if meta.title is not None:
+            return meta.title
         if get_origin(base) is Literal:
             return "one of " + ", ".join(str(choice) for choice in get_args(base))
         if self.many:
             return "a list of strings"
         word = {bool: "true or false", int: "an integer", float: "a number", str: "a string"}[base]
-        meta: Meta = get_args(_hints()[self.name])[1]
-        if meta.title is not None:
-            return meta.title
         low = meta.ge if meta.ge is not None else meta.gt
         if low is not None and meta.le is not None:
             return f"{word} {'above' if meta.gt is not None else 'from'} {low} to {meta.le}"
@@ -281,20 +302,25 @@ class Field(Struct, frozen=True):
 
 
 @cache
-def _hints() -> dict[str, Any]:
+def _hints(kind: type[Struct]) -> dict[str, Any]:
     """Each setting's annotation, its Meta included."""
-    return get_type_hints(Settings, include_extras=True)
+    return get_type_hints(kind, include_extras=True)
 
 
-def fields() -> tuple[Field, ...]:
-    """The table, in order."""
-    defaults = {field.name: field.default for field in msgspec.structs.fields(Settings)}
+@cache
+def fields(kind: type[Struct] = Settings) -> tuple[Field, ...]:
+    """The table, in order; or the rows of another, `EngineTable`."""
+    structs = {field.name: field for field in msgspec.structs.fields(kind)}
     rows = []
     group = ""
-    for name, hint in _hints().items():
+    for name, hint in _hints(kind).items():
         base, meta = get_args(hint)
-        group = _GROUPS.get(name, group)
-        rows.append(Field(group, name, base, defaults[name], (meta.extra or {})["unit"], meta.description or ""))
+        group = _GROUPS.get(name, group) if kind is Settings else ""
+        default = structs[name].default
+        if structs[name].default_factory is not msgspec.NODEFAULT:
+            default = structs[name].default_factory()
+        unit = (meta.extra or {})["unit"]
+        rows.append(Field(group, name, base, default, unit, meta.description or "", meta))
     return tuple(rows)
 
 
@@ -360,7 +386,17 @@ def template() -> str:
             *textwrap.wrap(f"{field.help}{unit}; {field.allowed}", 98, initial_indent="# ", subsequent_indent="# "),
         ]
         lines.append(f"#{field.name} = {msgspec.json.encode(field.default).decode()}")
+    lines += ["", *_ENGINE_SAMPLE.splitlines()]
     return "\n".join([*lines, ""])
+
+
+_ENGINE_SAMPLE = """\
+# An engine as a table, instead of a line of `engine`; see docs/engines.md. Tables stand at the end of the file.
+# [[engine]]
+# url = "http://gpu-a:8000/v1"
+# name = "gpu-a"
+# key_file = "/etc/standpipe/gpu-a.key"
+# models = { "gpt-oss:latest" = "openai/gpt-oss-20b" }"""
 
 
 def _read(file: Path, known: Mapping[str, Field]) -> dict[str, Any]:
@@ -380,7 +416,39 @@ def _read(file: Path, known: Mapping[str, Field]) -> dict[str, Any]:
 def _convert(field: Field, value: Any, origin: str) -> Any:
     if field.type is str and type(value) is int:
         value = str(value)  # `slots = 4` in a file
+    if field.name == "engine" and isinstance(value, list):
+        value = [
+            _engine(one, f"engine {number}", origin) if isinstance(one, dict) else one
+            for number, one in enumerate(value, 1)
+        ]
     try:
-        return msgspec.convert(value, _hints()[field.name], strict=False)
+        return msgspec.convert(value, _hints(Settings)[field.name], strict=False)
     except msgspec.ValidationError:
         raise SettingsError(f"{field.name} (from {origin}) is {value!r}; allowed: {field.allowed}") from None
+
+
+def _engine(table: dict[str, Any], which: str, origin: str) -> EngineTable:
+    """One `[[engine]]`. Raises SettingsError naming the table and the key, and repeating no secret."""
+    if isinstance(name := table.get("name"), str) and name:
+        which = f"{which} ({name})"
+    rows = {row.name: row for row in fields(EngineTable)}
+    try:
+        table = plain(table)
+    except ValueError as error:
+        raise SettingsError(f"{which} in {origin}: {error}") from None
+    for key, value in table.items():
+        if key not in rows:
+            if key in _hints(Settings):
+                raise SettingsError(
+                    f"{which} in {origin} has {key}, which is a setting: put it above the first [[engine]], because "
+                    "what stands below belongs to the engine"
+                )
+            raise SettingsError(f"{which} in {origin} has {key}, which no engine has{_meant(key, rows)}")
+        try:
+            msgspec.convert(value, _hints(EngineTable)[key])
+        except msgspec.ValidationError:
+            given = "wrong" if key in SECRET else repr(value)
+            raise SettingsError(f"{which} in {origin}: {key} is {given}; allowed: {rows[key].allowed}") from None
+    if "url" not in table:
+        raise SettingsError(f"{which} in {origin} has no url; allowed: {rows['url'].help}")
+    return msgspec.convert(table, EngineTable)

@@ -5,8 +5,10 @@ import pytest
 
 from standpipe.app import embedded, engines
 from standpipe.app.engines import open_engines, prefer
+from standpipe.engine_tables import EngineTable
 from standpipe.models.fetch import silent
 from standpipe.settings import Settings, SettingsError
+from tests.engines import peers
 
 
 def opened(settings: Settings):
@@ -24,6 +26,56 @@ def test_named_engines_are_opened_in_order_and_say_what_they_are():
     assert [(engine.name, engine.slots) for engine in found.engines] == [("http://127.0.0.1:9", 3), ("s", 7)]
     assert "3 requests at a time" in found.reasons[0]
     assert "fake answers" in found.reasons[1]
+
+
+def test_a_table_names_and_bounds_its_engine_and_no_two_have_one_name():
+    tables = EngineTable(url="http://127.0.0.1:9/v1", name="gpu", slots=3), EngineTable(url="ollama://127.0.0.1:9")
+    found = opened(Settings(engine=(*tables, "scripted:", "scripted:", "scripted:")))
+    names = [(engine.name, engine.slots) for engine in found.engines]
+    assert names[:2] == [("gpu", 3), ("ollama://127.0.0.1:9", 1)]
+    assert [name for name, _ in names[2:]] == ["scripted", "scripted 2", "scripted 3"]
+    assert found.reasons[0].startswith("gpu, 3 requests")
+
+
+HTTP = "http://127.0.0.1:9/v1"
+
+
+@pytest.mark.parametrize(
+    ("engine", "told"),
+    [
+        ((HTTP, "ollama://127.0.0.1:9"), "api_key belongs to one engine, and there are 2 over HTTP"),
+        ((EngineTable(url=HTTP, key="k"),), "engine 1 has a key of its own: leave api_key out"),
+        ((EngineTable(url="scripted:", key="k"),), "engine 1: key: only for engines over HTTP"),
+        ((EngineTable(url=HTTP, name="gpu", key_env="NO_SUCH_VARIABLE"),), r"engine 1 \(gpu\): key_env names NO_SUCH"),
+        ((EngineTable(url=HTTP, ca="/none"),), "engine 1: ca: only for https"),
+        ((EngineTable(url="https://127.0.0.1/v1", ca="/none"),), "engine 1: ca cannot be used: No such file"),
+        ((EngineTable(url=f"{HTTP}#slots=3"),), "engine 1: url has #slots=; allowed: the key slots"),
+        ((EngineTable(url=HTTP, headers={"a b": "c"}),), "engine 1: a header's name"),
+    ],
+)
+def test_what_is_unclear_or_wrong_of_an_engine_is_refused_in_a_sentence(engine, told):
+    with pytest.raises(SettingsError, match=told):
+        opened(Settings(engine=engine, api_key="secret"))
+
+
+def test_each_engine_is_sent_its_own_key_and_no_other():
+    async def scene():
+        async with peers.engine(listing) as a, peers.engine(listing) as b, peers.engine(listing) as c:
+            tables = EngineTable(url=a.url, key="a"), EngineTable(url=b.url, key="b", headers={"X-Team": "t"}), c.url
+            found = await open_engines(Settings(engine=tables), silent, lambda _level, _text: None)
+            for engine in found.engines:
+                await engine.models()
+                await engine.close()
+        return sent
+
+    sent = []
+
+    async def listing(peer):
+        _, headers, _ = await peer.request()
+        sent.append((headers.get("authorization"), headers.get("X-Team")))
+        peer.send(b'HTTP/1.1 200 OK\r\ncontent-length: 22\r\n\r\n{"data":[{"id":"m"}]} ')
+
+    assert asyncio.run(scene()) == [("Bearer a", None), ("Bearer b", "t"), (None, None)]
 
 
 @pytest.mark.parametrize("slots", ["0", "auto"])

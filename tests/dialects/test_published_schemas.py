@@ -316,8 +316,8 @@ def test_embeddings_are_told_by_the_schema():
 
 
 def test_models_are_told_by_the_schemas():
-    assert hold(Model, openai_wire.model("a", 1)) == set()
-    listed = msgspec.json.decode(openai_wire.models_list(["a", "b"], 1))
+    assert hold(Model, openai_wire.model("a", None, 1)) == set()
+    listed = msgspec.json.decode(openai_wire.models_list({"a": None, "b": None}, 1))
     assert {**listed, "data": [hold(Model, msgspec.json.encode(one)) for one in listed["data"]]} == {
         "object": "list",
         "data": [set(), set()],

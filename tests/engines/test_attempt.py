@@ -59,7 +59,8 @@ def test_who_answers_is_known_before_the_first_event():
     report = Report()
 
     async def scene() -> None:
-        pool = await pool_of(scripted("name=a&fault=cut:0"), scripted("name=b&model=small"))
+        pool = await pool_of(scripted("name=a&model=large&fault=cut:0"), scripted("name=b&model=small"))
+        pool.fleet.fallbacks = {"large": ("small",)}
         await pool.answer(ask(), Asking(), Journey(report))
 
     run(scene())

@@ -152,7 +152,7 @@ def answers(status: int, body: Any, seen: list[tuple[str, Any]] | None = None) -
 
 async def embed_once(script: Script) -> Vectors:
     async with engine(script) as it:
-        server = Upstream("pretended", Client(it.url), slots=1, model="m")
+        server = Upstream("pretended", Client(it.url), slots=1, models=("m",))
         assert isinstance(server, Embedder)
         try:
             return await server.embed(ASK)

@@ -78,7 +78,7 @@ async def using(script: Script, what: Any, model: str | None = "m") -> Any:
     """Whatever is done with an Ollama that follows a script."""
     async with engine(script) as it:
         client = Client(it.url.removesuffix("/v1"))
-        ollama = Ollama("ollama://pretended", client, slots=1, model=model)
+        ollama = Ollama("ollama://pretended", client, slots=1, models=() if model is None else (model,))
         try:
             return await what(ollama)
         finally:
@@ -218,7 +218,7 @@ def test_leaving_closes_the_connection(run):
 
     async def scene():
         async with engine(script) as it:
-            ollama = Ollama("o", Client(it.url.removesuffix("/v1")), slots=1, model="m")
+            ollama = Ollama("o", Client(it.url.removesuffix("/v1")), slots=1, models=("m",))
             begun = asyncio.Event()
             take = sink.take
 

@@ -108,10 +108,13 @@ def test_among_equals_the_one_with_most_free_slots_is_asked():
     run(scene())
 
 
-def test_a_full_engine_is_passed_over():
+def test_a_model_flows_over_to_another_only_where_the_operator_says_so():
     async def scene() -> None:
         pool = await pool_of(scripted("name=a&model=large&slots=1&first=9"), scripted("name=b&model=small"))
         async with running(pool, model="large"):
+            _, _, failure = await failed(pool, model="large", patience=1.0)
+            assert isinstance(failure, NoEngine)
+            pool.fleet.fallbacks = {"large": ("none", "small")}
             report, sink = await answered(pool, "large")
             assert report.engine == "b"
             assert sink.answer.model == "small"
@@ -248,6 +251,7 @@ def test_other_engines_are_attempted_first():
 def test_an_answer_fails_over_and_names_the_model_that_gave_it():
     async def scene() -> None:
         pool = await pool_of(scripted("name=a&model=large&fault=status:502"), scripted("name=b&model=small"))
+        pool.fleet.fallbacks = {"large": ("small",)}
         report, sink = await answered(pool, "large")
         assert report == Report(attempts=2, engine="b", model="small")
         assert sink.answer.model == "small"

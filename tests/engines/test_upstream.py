@@ -77,7 +77,7 @@ async def ask_once(script: Script, ask: Ask = ASK, sink: Collected | None = None
     """Answer one ask by an engine that follows a script."""
     sink = sink or Collected()
     async with engine(script) as it:
-        upstream = Upstream("pretended", Client(it.url), **{"slots": 1, "model": "m", **options})
+        upstream = Upstream("pretended", Client(it.url), **{"slots": 1, "models": ("m",), **options})
         try:
             await upstream.answer(ask, sink)
         finally:
@@ -154,7 +154,7 @@ def test_a_connection_outlives_a_stream_only_where_that_is_worth_it(run, reuse, 
     async def scene() -> Any:
         async with engine(replies(WHOLE, WHOLE)) as it:
             options = Capabilities(reuse_after_stream=reuse)
-            upstream = Upstream("e", Client(it.url), slots=1, model="m", capabilities=options)
+            upstream = Upstream("e", Client(it.url), slots=1, models=("m",), capabilities=options)
             for _ in range(2):
                 await upstream.answer(ASK, Collected())
             await upstream.close()
@@ -219,7 +219,7 @@ def test_an_error_frame_fails_and_closes_the_connection(run):
 
     async def scene() -> Any:
         async with engine(script) as it:
-            upstream = Upstream("e", Client(it.url), slots=1, model="m")
+            upstream = Upstream("e", Client(it.url), slots=1, models=("m",))
             with pytest.raises(EngineFailed) as caught:
                 await upstream.answer(ASK, Collected())
             await it.gone.wait()
@@ -245,7 +245,7 @@ def test_what_the_sink_raises_ends_the_answer_and_closes_the_connection(run):
 
     async def scene() -> Any:
         async with engine(script) as it:
-            upstream = Upstream("e", Client(it.url), slots=1, model="m")
+            upstream = Upstream("e", Client(it.url), slots=1, models=("m",))
             sink = Full()
             with pytest.raises(Enough):
                 await upstream.answer(ASK, sink)
@@ -263,7 +263,7 @@ def test_cancelling_closes_the_connection_and_lets_go_of_the_sink(run):
 
     async def scene() -> Any:
         async with engine(script) as it:
-            upstream = Upstream("e", Client(it.url), slots=1, model="m")
+            upstream = Upstream("e", Client(it.url), slots=1, models=("m",))
             sink = Collected()
             task = asyncio.ensure_future(upstream.answer(ASK, sink))
             while not sink.events:  # noqa: ASYNC110  # a sink has no event to wait for
@@ -408,7 +408,7 @@ def test_an_engine_that_cannot_be_reached(run):
     async def scene() -> Any:
         async with engine(replies()) as it:
             url = it.url
-        upstream = Upstream("e", Client(url), slots=1, model="m")
+        upstream = Upstream("e", Client(url), slots=1, models=("m",))
         with pytest.raises(EngineFailed) as caught:
             await upstream.answer(ASK, Collected())
         health = await upstream.health()
@@ -425,7 +425,7 @@ def test_an_engine_that_does_not_take_the_connection_is_down():
             await asyncio.Event().wait()
 
         asyncio.get_running_loop().create_connection = never  # type: ignore[method-assign]  # a network that swallows
-        upstream = Upstream("e", Client("http://127.0.0.1:1"), slots=1, model="m")
+        upstream = Upstream("e", Client("http://127.0.0.1:1"), slots=1, models=("m",))
         with pytest.raises(EngineDown, match="did not accept"):
             await upstream.answer(ASK, Collected())
 
@@ -434,7 +434,7 @@ def test_an_engine_that_does_not_take_the_connection_is_down():
 
 async def models_of(answer: bytes, model: str | None = None) -> tuple[str, ...]:
     async with engine(replies(answer)) as it:
-        upstream = Upstream("e", Client(it.url), slots=1, model=model)
+        upstream = Upstream("e", Client(it.url), slots=1, models=() if model is None else (model,))
         try:
             return await upstream.models()
         finally:
@@ -574,7 +574,7 @@ def test_back_pressure_reaches_the_engine(run):
 
     async def scene() -> Any:
         async with engine(script) as it:
-            upstream = Upstream("e", Client(it.url), slots=1, model="m")
+            upstream = Upstream("e", Client(it.url), slots=1, models=("m",))
             sink = Slow()
             task = asyncio.ensure_future(upstream.answer(ASK, sink))
             await turns(500)
@@ -592,7 +592,7 @@ def test_it_tells_its_state_without_credentials(run):
     async def scene() -> Any:
         async with engine(replies(WHOLE)) as it:
             client = Client(it.url, key="secret")
-            upstream = Upstream("box", client, slots=2, model="m")
+            upstream = Upstream("box", client, slots=2, models=("m",))
             await upstream.answer(ASK, Collected())
             told = repr(upstream), client.opened
             await upstream.close()

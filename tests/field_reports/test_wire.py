@@ -56,7 +56,7 @@ def ask(script: Script, *, times: int = 1, kind: type[Upstream] = Upstream, log:
     async def scene() -> str:
         async with engine(script) as it:
             client = Client(it.url.removesuffix("/v1") if kind is Ollama else it.url)
-            upstream = kind("e", client, slots=1, model="m", log=lambda _, text: told.append(text))
+            upstream = kind("e", client, slots=1, models=("m",), log=lambda _, text: told.append(text))
             try:
                 for _ in range(times):
                     await upstream.answer(ASK, sink := Collected())
@@ -122,7 +122,7 @@ def test_what_is_no_refusal_of_a_field_teaches_nothing():
 
     async def scene() -> None:
         async with engine(answers(refusal(quoted, 400), refusal(quoted, 400), http(STREAM), asked=asked)) as it:
-            upstream = Upstream("e", Client(it.url), slots=1, model="m")
+            upstream = Upstream("e", Client(it.url), slots=1, models=("m",))
             with pytest.raises(InvalidAsk):
                 await upstream.answer(ASK, Collected())
             await upstream.answer(ASK, Collected())
@@ -156,7 +156,7 @@ def test_frames_without_words_show_that_an_engine_lives(alive):
             await peer.sent()
 
         async with engine(script) as it:
-            upstream = Upstream("e", Client(it.url), slots=1, model="m")
+            upstream = Upstream("e", Client(it.url), slots=1, models=("m",))
             try:
                 await Attempt(sink := Collected(), Report(), Silence(first=10, later=5), lambda: None).run(
                     upstream, ASK

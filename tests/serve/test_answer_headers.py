@@ -141,7 +141,7 @@ async def test_whoever_is_turned_away_before_there_is_a_request_has_an_id_too(ta
     ],
 )
 def test_an_error_tells_the_id_beside_error_whatever_the_path(method, path, status):
-    @scene(Script())
+    @scene(Script(), strict_models=True)
     async def check(tap):
         reply = await tap.send(method, path, {"messages": 3, "input": 3, "prompt": 3} if status == 400 else {})
         assert reply.status == status

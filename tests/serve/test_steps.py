@@ -39,4 +39,4 @@ async def test_every_attempt_is_told(tap):
 @scene(Script(tokens=4))
 async def test_nothing_of_it_is_told_or_kept_otherwise(tap):
     await tap.ask()
-    assert [line["event"] for line in tap.lines] == ["request"]
+    assert [line["event"] for line in tap.lines] == ["default model", "request"]

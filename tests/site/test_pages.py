@@ -6,6 +6,7 @@ import re
 
 import pytest
 
+from standpipe.engines.engine import Card
 from standpipe.engines.scripted.script import Script
 from standpipe.serve.door import EXPOSED
 from standpipe.settings import SettingsError
@@ -404,7 +405,7 @@ def test_the_context_is_told_as_the_least_of_the_engines_that_say_theirs():
     async def scene():
         async with Tap(Script(tokens=1)) as tap:
             before = (await tap.send("GET", "/api")).json["limits"]
-            tap.app.fleet.members[0].engine.context_tokens = 4096
+            tap.app.fleet.members[0].engine.card = lambda _: Card(window=4096)
             after = (await tap.send("GET", "/api")).json["limits"]
             return before, after
 

@@ -15,8 +15,9 @@ from standpipe.dialects.openai import request as openai_chat
 from standpipe.dialects.openai.responses import request as openai_responses
 from standpipe.edge.server import EdgeStatistics
 from standpipe.engines.engine import Engine
-from standpipe.engines.fleet import Change, Fleet
+from standpipe.engines.fleet import Change, DefaultChange, Fleet
 from standpipe.engines.member import EngineStatistics
+from standpipe.engines.names import read_fallbacks
 from standpipe.engines.pool import Pool
 from standpipe.observe.about import WARNINGS
 from standpipe.observe.hooks import Hook
@@ -73,6 +74,8 @@ class App:
         self._timeouts = timeouts or StreamTimeouts()
         self._refreshing: asyncio.Task[None] | None = None
         self.fleet = Fleet(engines, settings.model or None)
+        self.fleet.strict, self.fleet.fallbacks = settings.strict_models, _fallbacks(settings)
+        self.fleet.on_default = self._tell_default
         self.pool = Pool(
             self.fleet,
             first_token_timeout=settings.first_token_timeout,
@@ -110,10 +113,12 @@ class App:
         Raises SettingsError, and has changed nothing then.
         """
         identities = Identities(_trust(settings))
+        fallbacks = _fallbacks(settings)
         pages = Pages(settings, self._address, self.fleet, self.board)
         # From here on nothing can fail.
         self.settings = self.board.settings = settings
         self._identities, self.pages = identities, pages
+        self.fleet.strict, self.fleet.fallbacks = settings.strict_models, fallbacks
         self._log.set_level(settings.log_level)
         self.admission.rate, self.admission.wait_limit = _rate(settings), settings.wait_limit
         self.line.rules = _rules(settings)
@@ -156,6 +161,14 @@ class App:
     def _notice(self, change: Change, engine: EngineStatistics) -> None:
         tell = self._log.info if change in {Change.UP, Change.TRUSTED} else self._log.warning
         tell(change.value, engine=engine.name, **({"reason": engine.reason} if engine.reason else {}))
+
+    def _tell_default(self, change: DefaultChange) -> None:
+        if change.unlisted:
+            self._log.warning("no engine lists the model of the settings", model=self.settings.model)
+        if change.gone:
+            self._log.warning("default model is gone", model=change.model, former=change.former)
+        else:
+            self._log.info("default model", model=change.model)
 
     async def _expire(self, kept: Blobs) -> None:
         while True:
@@ -253,6 +266,13 @@ def _trust(settings: Settings) -> Trust:
         return Trust.parse(settings.trusted_proxies, settings.client_header)
     except ValueError as error:
         raise SettingsError(f"trusted_proxies: {error}") from error
+
+
+def _fallbacks(settings: Settings) -> dict[str, tuple[str, ...]]:
+    try:
+        return read_fallbacks(settings.fallback)
+    except ValueError as error:
+        raise SettingsError(f"fallback: {error}") from error
 
 
 def _operators_door(settings: Settings) -> Door:

@@ -1,25 +1,33 @@
 """From settings to engines: each `engine` is opened by what its name says; where none is named, one is found.
 
 A name is `embedded`, `embedded:NAME`, `embedded:/path`, a URL, `ollama://host`, or `scripted:...`; behind any of them
-`#slots=N` says how many asks it really works on at a time. Found means: a local Ollama that already has a gpt-oss
-model, else the embedded starter. The choice comes with a sentence that says why, for the first lines of the log.
+`#slots=N` says how many asks it really works on at a time. An `[[engine]]` table says more. Found means: a local Ollama
+that already has a gpt-oss model, else the embedded starter. The choice comes with a sentence that says why, for the
+first lines of the log.
 """
 
 from __future__ import annotations
 
+import os
+import ssl
 from collections.abc import Callable, Sequence
 from enum import StrEnum
+from itertools import count
 
 import msgspec
 from msgspec import Struct
 
+from standpipe.dialects.engine_output import shown_model
+from standpipe.engine_tables import EngineTable
+from standpipe.engines.attempt import Silence
 from standpipe.engines.engine import Engine
 from standpipe.engines.guard.forced_calls import Constrained
 from standpipe.engines.guard.guarded import Guarded
+from standpipe.engines.placed import Placed, Placement
 from standpipe.engines.scripted.script import read_script
 from standpipe.engines.scripted.scripted import Scripted
 from standpipe.engines.upstream import Ollama, Upstream
-from standpipe.http_client.client import Client
+from standpipe.http_client.client import Client, verifying
 from standpipe.http_client.transport import HttpFault
 from standpipe.http_client.url import describe_url
 from standpipe.models.fetch import Progress
@@ -75,19 +83,80 @@ async def open_engines(settings: Settings, progress: Progress, say: Say) -> Open
 
     Raises SettingsError, ModelUnavailable, EngineFailed.
     """
-    try:
-        named = [parse_engine(text) for text in settings.engine]
-    except ValueError as error:
-        raise SettingsError(f"engine: {error}") from error
-    if not named:
+    wanted = [_read(one, number) for number, one in enumerate(settings.engine, 1)]
+    _check_keys(wanted, settings)
+    if not wanted:
         return await _found(settings, progress, say)
     engines: list[Engine] = []
     reasons: list[str] = []
-    for name in named:
-        engine, reason = await _open(name, settings, progress, say)
+    names: set[str] = set()
+    for one in wanted:
+        try:
+            engine, reason = await _open(one, settings, progress, say)
+        except ValueError as error:
+            raise SettingsError(f"{one.which}: {error}") from error
+        if engine.name in names:
+            number = next(n for n in count(2) if f"{engine.name} {n}" not in names)
+            engine.name = f"{engine.name} {number}"
+        names.add(engine.name)
         engines.append(engine)
         reasons.append(reason)
     return Opened(tuple(engines), tuple(reasons))
+
+
+class _Wanted(Struct, frozen=True):
+    """One engine of the settings. `which` names it in messages, `slots` is the operator's number, 0 for none."""
+
+    which: str
+    named: Named
+    table: EngineTable | None
+    slots: int
+    key: str | None
+
+    @property
+    def over_http(self) -> bool:
+        return self.named.kind in {Kind.HTTP, Kind.OLLAMA}
+
+
+def _read(one: str | EngineTable, number: int) -> _Wanted:
+    """Raises SettingsError."""
+    table = one if isinstance(one, EngineTable) else None
+    which = "engine" if table is None else f"engine {number}{f' ({table.name})' if table.name else ''}"
+    try:
+        if table is None:
+            assert isinstance(one, str)
+            named = parse_engine(one)
+            return _Wanted(which, named, None, named.slots or 0, None)
+        named = parse_engine(table.url)
+        if named.slots:
+            raise ValueError("url has #slots=; allowed: the key slots")
+        wanted = _Wanted(which, named, table, table.slots, table.secret(os.environ))
+        given = [key for key in _OVER_HTTP if getattr(table, key) != getattr(_BARE, key)]
+        if given and not wanted.over_http:
+            raise ValueError(f"{' and '.join(given)}: only for engines over HTTP")
+        if table.ca and not named.target.startswith("https"):
+            raise ValueError("ca: only for https://")
+    except ValueError as error:
+        raise SettingsError(f"{which}: {error}") from None
+    return wanted
+
+
+_OVER_HTTP = ("key", "key_env", "key_file", "connect_timeout", "headers", "ca")
+_BARE = EngineTable(url="")
+
+
+def _check_keys(wanted: Sequence[_Wanted], settings: Settings) -> None:
+    """A key belongs to one engine, and is sent to no other. Raises SettingsError where it is not clear to which."""
+    over_http = [one for one in wanted if one.over_http]
+    if not settings.api_key or not over_http:
+        return
+    if len(over_http) > 1:
+        raise SettingsError(
+            f"api_key belongs to one engine, and there are {len(over_http)} over HTTP: give each its own key, key_env "
+            "or key_file in an [[engine]] table"
+        )
+    if over_http[0].key is not None:
+        raise SettingsError(f"{over_http[0].which} has a key of its own: leave api_key out")
 
 
 def _guarded(engine: Engine) -> Engine:
@@ -100,44 +169,71 @@ def _wanted_slots(settings: Settings) -> int:
     return 0 if settings.slots == "auto" else int(settings.slots)
 
 
-async def _open(name: Named, settings: Settings, progress: Progress, say: Say) -> tuple[Engine, str]:
-    slots = name.slots or _wanted_slots(settings)
+async def _open(one: _Wanted, settings: Settings, progress: Progress, say: Say) -> tuple[Engine, str]:
+    """Raises ValueError, too."""
+    slots = one.slots or _wanted_slots(settings)
+    named = one.named
+    match named.kind:
+        case Kind.SCRIPTED:
+            script = read_script(named.target)
+            if slots:
+                script = msgspec.structs.replace(script, slots=slots)
+            engine: Engine = Scripted(script)
+            reason = "a scripted engine with fake answers"
+        case Kind.HTTP | Kind.OLLAMA:
+            server = _server(one, slots, settings, say)
+            engine = _guarded(server)
+            native = ", a native Ollama" if named.kind is Kind.OLLAMA else ""
+            reason = f"{server.name}{native}, {engine.slots} requests at a time"
+        case Kind.EMBEDDED:
+            engine, reason = await _embedded(named.target, slots, settings, progress, say)
+    return (engine if one.table is None else Placed(engine, _placement(one.table, settings), one.table.name)), reason
+
+
+def _server(one: _Wanted, slots: int, settings: Settings, say: Say) -> Upstream:
+    """Raises ValueError."""
+    table = one.table or _BARE
+    url = one.named.target
+    place = http_url(url) if one.named.kind is Kind.OLLAMA else url
+    client = Client(
+        place,
+        key=one.key or settings.api_key or None,
+        headers=table.headers,
+        ssl_context=_authorities(table.ca),
+        connect_timeout=table.connect_timeout,
+    )
+    alone = len(settings.engine) == 1 and settings.model and not table.models
+    models = (settings.model,) if alone else tuple(table.models.values())
+    if not slots and settings.slots == "auto":
+        slots = _AUTO_SLOTS
+    if one.named.kind is Kind.HTTP:
+        return Upstream(table.name or describe_url(url), client, slots=slots or _SLOTS, models=models, log=say)
+    # Unless told otherwise, an Ollama works on one ask at a time.
+    name = table.name or describe_url(place).replace("http://", "ollama://")
+    return Ollama(name, client, slots=slots or 1, models=models, log=say)
+
+
+def _authorities(file: str) -> ssl.SSLContext | None:
+    """Raises ValueError."""
+    if not file:
+        return None
     try:
-        match name.kind:
-            case Kind.SCRIPTED:
-                script = read_script(name.target)
-                if slots:
-                    script = msgspec.structs.replace(script, slots=slots)
-                return Scripted(script), "a scripted engine with fake answers"
-            case Kind.HTTP:
-                engine = _upstream(
-                    name.target,
-                    settings,
-                    slots or (_AUTO_SLOTS if settings.slots == "auto" else _SLOTS),
-                    settings.model or None,
-                    say,
-                )
-                return _guarded(engine), f"{engine.name}, {engine.slots} requests at a time"
-            case Kind.OLLAMA:
-                engine = _ollama(name.target, settings, slots or (_AUTO_SLOTS if settings.slots == "auto" else 1), say)
-                return _guarded(engine), f"{engine.name}, a native Ollama, {engine.slots} requests at a time"
-            case Kind.EMBEDDED:
-                return await _embedded(name.target, slots, settings, progress, say)
-    except ValueError as error:
-        raise SettingsError(f"engine: {error}") from error
+        return verifying(file)
+    except (OSError, ssl.SSLError) as error:
+        raise ValueError(f"ca cannot be used: {error.strerror or 'it is no PEM file of certificates'}") from None
 
 
-def _upstream(url: str, settings: Settings, slots: int, model: str | None, say: Say) -> Upstream:
-    client = Client(url, key=settings.api_key or None)
-    return Upstream(describe_url(url), client, slots=slots, model=model, log=say)
-
-
-def _ollama(url: str, settings: Settings, slots: int, say: Say) -> Ollama:
-    """Unless told otherwise, an Ollama works on one ask at a time."""
-    place = http_url(url)
-    client = Client(place, key=settings.api_key or None)
-    name = describe_url(place).replace("http://", "ollama://")
-    return Ollama(name, client, slots=slots, model=settings.model or None, log=say)
+def _placement(table: EngineTable, settings: Settings) -> Placement:
+    first = table.first_token_timeout or settings.first_token_timeout
+    later = table.stall_timeout or settings.stall_timeout
+    return Placement(
+        weight=table.weight,
+        priority=table.priority,
+        silence=Silence(first, later),
+        drain=table.drain,
+        window=table.window or None,
+        models={public: shown_model(own) for public, own in table.models.items()},
+    )
 
 
 async def _embedded(target: str, slots: int, settings: Settings, progress: Progress, say: Say) -> tuple[Engine, str]:
@@ -149,7 +245,9 @@ async def _embedded(target: str, slots: int, settings: Settings, progress: Progr
 async def _found(settings: Settings, progress: Progress, say: Say) -> Opened:
     model = await _ollama_model()
     if model is not None:
-        engine = _upstream(f"{OLLAMA}/v1", settings, _wanted_slots(settings) or 1, model, say)
+        client = Client(f"{OLLAMA}/v1", key=settings.api_key or None)
+        slots = _wanted_slots(settings) or 1
+        engine = Upstream(describe_url(OLLAMA), client, slots=slots, models=(model,), log=say)
         reason = f"{model} of the Ollama on this machine, because no engine was given"
         return Opened((_guarded(engine),), (reason,))
     starter, reason = await _embedded("", _wanted_slots(settings), settings, progress, say)

@@ -86,6 +86,26 @@ class Embedder(Protocol):
         ...
 
 
+class Card(Struct, frozen=True):
+    """What an engine tells of one of its models. `window` is how many tokens prompt and answer may have together, None
+    where it does not say; `chats` is false for one that makes embeddings only, None where it does not say."""
+
+    window: int | None = None
+    chats: bool | None = None
+
+
+_BLANK = Card()
+
+
+@runtime_checkable
+class Described(Protocol):
+    """An engine that tells more of its models than their names."""
+
+    def card(self, model: str) -> Card:
+        """What it last told of a model that it lists."""
+        ...
+
+
 @runtime_checkable
 class Probed(Protocol):
     """An engine behind a guard that can measure what the engine does with control tokens in a client's text."""
@@ -100,12 +120,6 @@ class Probed(Protocol):
         ...
 
 
-def context_of(engine: Engine) -> int | None:
-    """Tokens that fit into the context of one answer, prompt included, if the engine says so: `context_tokens`."""
-    found = getattr(engine, "context_tokens", None)
-    return found if isinstance(found, int) else None
-
-
 class EngineWrapper:
     """Stands before an engine and passes on all but the asking. It embeds if the engine does, and only then has an
     `embed`."""
@@ -114,9 +128,11 @@ class EngineWrapper:
         self._engine = engine
         self.name = engine.name
         self.slots = engine.slots
-        self.context_tokens = context_of(engine)
         if isinstance(engine, Embedder):
             self.embed = engine.embed
+
+    def card(self, model: str) -> Card:
+        return self._engine.card(model) if isinstance(self._engine, Described) else _BLANK
 
     async def models(self) -> tuple[str, ...]:
         return await self._engine.models()
@@ -129,6 +145,17 @@ class EngineWrapper:
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self._engine!r}>"
+
+
+class ProbedWrapper(EngineWrapper):
+    """Passes on, too, what the engine's guard has found, if it has one."""
+
+    @property
+    def handling(self) -> Handling | None:
+        return self._engine.handling if isinstance(self._engine, Probed) else None
+
+    async def probe(self) -> Handling:
+        return await self._engine.probe() if isinstance(self._engine, Probed) else Handling.UNCLEAR
 
 
 class SinkWrapper:

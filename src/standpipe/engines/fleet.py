@@ -1,22 +1,24 @@
 """The fleet: all engines of this server, what they serve, and whether they are there.
 
-A model's name is a preference: engines that list it come first; any other name stands for the default model; and where
-none of those can answer, another engine does, because an answer whose true model is named is worth more than none. The
-fleet looks after its engines for as long as it runs. It must not know asks, nor who gets which engine.
+A name that no engine lists stands for the default model, or is refused where the operator wants that. Another model
+answers in a model's stead only where the operator says so (`fallbacks`). The fleet looks after its engines for as long
+as it runs. It must not know asks, nor who gets which engine.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from enum import StrEnum
 
 from msgspec import Struct
 
-from standpipe.engines.engine import Engine, Health
+from standpipe.chat.errors import UnknownModel
+from standpipe.engines.engine import Card, Engine, Health
 from standpipe.engines.guard.control_tokens import Handling
 from standpipe.engines.member import EngineStatistics, Member
+from standpipe.engines.names import chain, chats, default_of
 from standpipe.policy.breaker import BreakerState
 
 REFRESH = 10.0
@@ -45,17 +47,35 @@ class FleetStatistics(Struct, frozen=True):
     engines: tuple[EngineStatistics, ...]
 
 
+class DefaultChange(Struct, frozen=True):
+    """The default model is another one than before, or the first. `gone` is whether the former is served no more, and
+    `unlisted` whether no engine lists the one that the operator named."""
+
+    model: str
+    former: str | None
+    gone: bool
+    unlisted: bool
+
+
 class Fleet:
-    """At least one engine. The first is the default, unless `default_model` says otherwise: the model that any unknown
-    name stands for; None means the first engine's first."""
+    """At least one engine. `default_model` is the operator's wish; None means that one is chosen (`names`)."""
 
     def __init__(self, engines: Sequence[Engine], default_model: str | None = None) -> None:
         if not engines:
             raise ValueError("a fleet needs at least one engine")
         self.members = tuple(Member(engine) for engine in engines)
-        self._default_model = default_model
+        self._wished = default_model
+        self._default: str | None = None
+        self._embedder: str | None = None
+        self._listed: frozenset[str] = frozenset()
+        self.fallbacks: Mapping[str, Sequence[str]] = {}
+        """Models that may answer in a model's stead, in order."""
+        self.strict = False
+        """Whether a name that no engine lists is refused."""
         self.on_change: Callable[[], None] = lambda: None
         """Called when an engine went down or came back."""
+        self.on_default: Callable[[DefaultChange], None] = lambda _: None
+        """Called when the default model has been chosen, or has changed."""
 
     @property
     def slots(self) -> int:
@@ -64,30 +84,61 @@ class Fleet:
 
     def models(self) -> tuple[str, ...]:
         """The names that all engines list, the default first."""
-        default = self.wanted(None)
         names = [name for member in self.members for name in member.models]
-        return tuple(dict.fromkeys(([] if default is None else [default]) + names))
+        return tuple(dict.fromkeys(([] if self._default is None else [self._default]) + names))
 
     def resolve(self, name: str | None) -> str:
-        """The model that an ask for this name is meant for, as far as that can be known before it is answered."""
+        """The model that an ask for this name is meant for, as far as that can be known before it is answered.
+
+        Raises UnknownModel where names are taken strictly.
+        """
+        if self.strict and name and self._listed and name not in self._listed:
+            raise UnknownModel("No such model here. See GET /v1/models for the list.", param="model")
         return self.wanted(name) or self.members[0].engine.name
 
-    def wanted(self, name: str | None) -> str | None:
-        """The listed model that this name means. None while no engine that matters has told its models."""
-        for wanted in (name, self._default_model):
-            if wanted is not None and any(wanted in member.models for member in self.members):
-                return wanted
-        models = self.members[0].models
-        return models[0] if models else None
-
-    def model_at(self, member: Member, name: str | None) -> str | None:
-        """What to ask this engine for: never a name that it does not know, where its names are known."""
-        if name in member.models:
+    def wanted(self, name: str | None, *, embeds: bool = False) -> str | None:
+        """The listed model that this name means: itself, else the default, for vectors the first that only makes
+        those. None while no engine has told its models."""
+        if name in self._listed:
             return name
-        wanted = self.wanted(name)
-        if wanted in member.models:
-            return wanted
-        return member.models[0] if member.models else self._default_model
+        return (self._embedder if embeds else None) or self._default
+
+    def rank(self, member: Member, name: str | None, *, embeds: bool = False) -> int | None:
+        """How well an engine serves this name: 0 as itself, more in its stead; None when it must not."""
+        wanted = self.wanted(name, embeds=embeds)
+        if wanted is None or wanted in member.models or not member.models:
+            return 0  # one that tells no names decides for itself
+        for rank, other in enumerate(self.fallbacks.get(wanted, ()), 1):
+            if other in member.models:
+                return rank
+        return None
+
+    def model_at(self, member: Member, name: str | None, *, embeds: bool = False) -> str | None:
+        """What to ask this engine for: never a name that it does not know, where its names are known."""
+        if not member.models:
+            return self._wished
+        wanted = self.wanted(name, embeds=embeds)
+        names = () if wanted is None else chain(wanted, self.fallbacks)
+        return next((model for model in names if model in member.models), None)
+
+    def card(self, model: str) -> Card:
+        """What is known of a listed model: what the engines that list it tell, the smallest window of theirs."""
+        cards = [member.card(model) for member in self.members if model in member.models]
+        windows = [card.window for card in cards if card.window]
+        return Card(min(windows, default=None), next((card.chats for card in cards if card.chats is not None), None))
+
+    def _relist(self) -> None:
+        """Engines have told their models: the default may have to be chosen, or chosen anew."""
+        listed = {name: chats(name, self.card(name).chats) for name in self.models()}
+        self._listed = frozenset(name for member in self.members for name in member.models)
+        for stale in listed.keys() - self._listed:
+            del listed[stale]
+        self._embedder = next((name for name, can in listed.items() if not can), None)
+        former, self._default = self._default, default_of(listed, self._wished, self._default)
+        if self._default is not None and self._default != former:
+            gone = former is not None and former not in listed
+            unlisted = self._wished is not None and self._wished not in listed
+            self.on_default(DefaultChange(self._default, former, gone, unlisted))
 
     # What is told
 
@@ -125,6 +176,7 @@ class Fleet:
         async with asyncio.TaskGroup() as group:
             for member in self.members:
                 group.create_task(member.refresh())
+        self._relist()
         self.on_change()
 
     async def watch(self, notice: Notice) -> None:
@@ -141,9 +193,10 @@ class Fleet:
             await asyncio.sleep(_TICK)
             due = member.looked_at + (_TICK if member.standing.suspected(loop.time()) else REFRESH)
             if loop.time() >= due:
-                was = member.up
+                was = member.up, member.models
                 await member.refresh()
-                if member.up != was:
+                if (member.up, member.models) != was:
+                    self._relist()
                     self.on_change()
             if up != member.up:
                 up = member.up

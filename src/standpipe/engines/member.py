@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from contextlib import suppress
 from math import inf
 from types import TracebackType
 from typing import Self
@@ -15,8 +16,9 @@ from typing import Self
 from msgspec import Struct
 
 from standpipe.chat.errors import EngineBroke, EngineFailed, Failure
-from standpipe.engines.engine import Engine, Health, Probed, context_of
+from standpipe.engines.engine import Card, Described, Engine, Health, Probed
 from standpipe.engines.guard.control_tokens import Handling
+from standpipe.engines.placed import Placed, Placement
 from standpipe.policy.breaker import BreakerState
 from standpipe.policy.retry import Verdict, verdict
 from standpipe.policy.standing import Standing
@@ -51,7 +53,9 @@ class EngineStatistics(Struct, frozen=True):
     handling: Handling | None
     """What it does with control tokens, where that was probed."""
     context_tokens: int | None
-    """What fits into one answer's context, prompt included, where that is known."""
+    """What fits into one answer's context, prompt included, where that is known: the least of its models."""
+    draining: bool
+    priority: int
 
 
 class Member:
@@ -59,6 +63,9 @@ class Member:
 
     def __init__(self, engine: Engine) -> None:
         self.engine = engine
+        self.placement = engine.placement if isinstance(engine, Placed) else Placement()
+        self.draining = self.placement.drain
+        """It is given nothing new; what runs there goes on."""
         self.busy = 0
         self.standing = Standing()
         self.reason: str | None = None
@@ -81,7 +88,17 @@ class Member:
 
     def room(self, now: float) -> int:
         """How many more asks it may be given now."""
-        return 0 if self.claim is not None else self.standing.room(self.engine.slots, self.busy, now)
+        if self.draining or self.claim is not None:
+            return 0
+        return self.standing.room(self.engine.slots, self.busy, now)
+
+    def cost(self, now: float, fastest: float) -> float:
+        """How dear it is to ask it next, by its load and its weight. `fastest` is the least latency of all."""
+        return self.standing.cost(self.engine.slots, self.busy, now, fastest) / self.placement.weight
+
+    def card(self, model: str) -> Card:
+        """What it tells of one of its models."""
+        return self.engine.card(model) if isinstance(self.engine, Described) else Card()
 
     async def refresh(self) -> None:
         """Ask for its health and models. What it does not tell now stays as it was."""
@@ -89,14 +106,13 @@ class Member:
         self.looked_at = loop.time()
         try:
             async with asyncio.timeout(REFRESH_PATIENCE):
-                self._believe(await self.engine.health())
-                if self.up:
-                    self.models = await self.engine.models()
+                health = await self.engine.health()
+                if health.up:
+                    with suppress(EngineFailed):  # it may answer all the same
+                        self.models = await self.engine.models()
         except TimeoutError:
-            self._believe(Health(up=False, reason="The engine does not respond."))
-        except EngineFailed:
-            # Up, but it lists no models: it may answer all the same.
-            return
+            health = Health(up=False, reason="The engine does not respond.")
+        self._believe(health)
 
     def _believe(self, health: Health) -> None:
         self.reason, self.restarts = health.reason, health.restarts
@@ -149,7 +165,9 @@ class Member:
             answered=self.answered,
             failed=self.failed,
             handling=self.engine.handling if isinstance(self.engine, Probed) else None,
-            context_tokens=context_of(self.engine),
+            context_tokens=min((w for model in self.models if (w := self.card(model).window)), default=None),
+            draining=self.draining,
+            priority=self.placement.priority,
         )
 
 

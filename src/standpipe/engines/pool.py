@@ -88,7 +88,8 @@ class Pool:
         journey = journey or Journey(model=ask.model)
         while True:
             seat = seat or await self.seats.seated(journey)
-            attempt = Attempt(sink, journey.report, self._silence, seat.speaks)
+            silence = seat.member.placement.silence or self._silence
+            attempt = Attempt(sink, journey.report, silence, seat.speaks)
             try:
                 with seat:
                     model = self._name(journey, seat.member)
@@ -136,7 +137,8 @@ class Pool:
 
     def _name(self, journey: Journey, member: Member) -> str | None:
         """Note who is asked. Gives the model to ask it for."""
-        report, model = journey.report, self.fleet.model_at(member, journey.model)
+        report = journey.report
+        model = self.fleet.model_at(member, journey.model, embeds=journey.embeds)
         report.attempts += 1
         report.engine, report.model = member.engine.name, model or member.engine.name
         if report.on_attempt is not None:

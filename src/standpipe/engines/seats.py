@@ -112,22 +112,26 @@ class Seats:
     def _options(self, journey: Journey, now: float) -> list[Option | None]:
         members, seen = self._members, journey.seen
         elsewhere = journey.again.elsewhere and self.others(journey, now).expected
-        wanted = self.fleet.wanted(journey.model)
         fastest = min((member.standing.latency or inf for member in members if member.up), default=inf)
         options: list[Option | None] = []
         for member in members:
-            if not member.room(now) or not self.can(member, journey) or (elsewhere and member in seen):
+            rank = self._rank(member, journey)
+            if rank is None or not member.room(now) or (elsewhere and member in seen):
                 options.append(None)
                 continue
-            listed = member is members[0] if wanted is None else wanted in member.models
-            cost = member.standing.cost(member.engine.slots, member.busy, now, fastest)
-            options.append(Option(seen.count(member), listed, cost, member.taken_at))
+            cost = member.cost(now, fastest)
+            options.append(Option(seen.count(member), rank, member.placement.priority, cost, member.taken_at))
         return options
 
-    @staticmethod
-    def can(member: Member, journey: Journey) -> bool:
+    def _rank(self, member: Member, journey: Journey) -> int | None:
+        """How well this engine can do what is wanted, 0 for best; None when it cannot at all."""
+        if journey.embeds and not isinstance(member.engine, Embedder):
+            return None
+        return self.fleet.rank(member, journey.model, embeds=journey.embeds)
+
+    def can(self, member: Member, journey: Journey) -> bool:
         """Whether this engine can do what is wanted at all."""
-        return not journey.embeds or isinstance(member.engine, Embedder)
+        return self._rank(member, journey) is not None
 
     def _seat(self, member: Member, claim: Journey | None = None) -> Seat:
         self._taken += 1
@@ -139,7 +143,7 @@ class Seats:
         unseen = [member for member in self._members if member not in journey.seen and self.can(member, journey)]
         patience = min(journey.patience, REFRESH)
         return Others(
-            expected=any(member.standing.expected(now, patience) for member in unseen),
+            expected=any(not member.draining and member.standing.expected(now, patience) for member in unseen),
             idle=any(member.room(now) for member in unseen),
         )
 
@@ -204,7 +208,7 @@ class Seats:
         late = waited >= _LAST
         if not late and self.others_wait():
             return None
-        free = [m for m in self._members if m.claim in {None, journey} and self.can(m, journey)]
+        free = [m for m in self._members if m.claim in {None, journey} and not m.draining and self.can(m, journey)]
         free = [m for m in free if m.standing.room(m.engine.slots, 0, now)]
         if not late and journey.died_at is not None:
             free = [member for member in free if member is journey.died_at]

@@ -9,7 +9,7 @@ words and its place never reach a failure's message.
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, ClassVar, Protocol
 
 import msgspec
@@ -43,7 +43,7 @@ EMBEDDINGS_PATIENCE = 60.0
 """Seconds within which all embeddings of one ask must have come."""
 
 Log = Callable[[str, str], None]
-"""Takes a level (debug, info) and a sentence for the operator."""
+"""Takes a level (debug, info, warning) and a sentence for the operator."""
 
 _LISTS_NOTHING = frozenset({404, 405, 501})
 
@@ -92,22 +92,23 @@ class Upstream:
         client: Client,
         *,
         slots: int,
-        model: str | None = None,
+        models: Sequence[str] = (),
         capabilities: Capabilities = PLAIN,
         log: Log = lambda _level, _text: None,
     ) -> None:
-        """`name` is shown to the public (`url.describe_url` makes one). `model` is the server's own name of the
-        model that stands for any name it does not know; None means the first that it lists.
+        """`name` is shown to the public (`url.describe_url` makes one). `models` are the server's own names of models
+        that its operator vouches for, listed or not. The first stands for any name that the server does not know;
+        where there is none, the first that it lists.
         """
         self.name = name
         self.slots = slots
         self._client = client
-        self._model = model
+        self._models = tuple(models)
         self._capabilities = capabilities
         self._log = log
         self._without: frozenset[str] = frozenset()
         """Optional fields that it refuses."""
-        self._oddities: set[str] = set()
+        self._told: set[str] = set()
         self._served: dict[str, str] = {}
         """The models as last listed, the default first: the name that is shown, and the server's own."""
 
@@ -142,9 +143,13 @@ class Upstream:
 
     def _odd(self, what: str) -> None:
         """Something in an answer could not be read, and was not needed: told once."""
-        if what not in self._oddities:
-            self._oddities.add(what)
-            self._log("debug", f"{self.name} sends a `{what}` that is left out because it cannot be read")
+        self._tell("debug", f"sends a `{what}` that is left out because it cannot be read")
+
+    def _tell(self, level: str, what: str) -> None:
+        """Log it, once."""
+        if what not in self._told:
+            self._told.add(what)
+            self._log(level, f"{self.name} {what}")
 
     async def embed(self, ask: EmbedAsk) -> Vectors:
         model = await self._model_for(ask)
@@ -196,10 +201,9 @@ class Upstream:
 
     def _named(self, name: str | None) -> str | None:
         """The server's own name of this model, or of the one that stands for it, as far as we know."""
-        served = self._served
-        if name is not None and name in served:
-            return served[name]
-        return None if self._model is None else served.get(self._model, self._model)
+        if name is not None and name in self._served:
+            return self._served[name]
+        return self._models[0] if self._models else None
 
     async def _list(self, *, within: float) -> tuple[str, ...]:
         """The models, the default first. A server without a list is up all the same if its model was named."""
@@ -207,9 +211,12 @@ class Upstream:
             answer = await self._client.fetch("GET", self.MODELS, limit=MODELS_LIMIT, within=within)
         except HttpFault as fault:
             raise _renamed(fault) from fault
-        served = {} if self._model is None else {shown_model(self._model): self._model}
+        served = {shown_model(name): name for name in self._models}
         if 200 <= answer.status < 300:
-            served.update((shown_model(name), name) for name in _names(answer.body))
+            listed = {shown_model(name): name for name in _names(answer.body)}
+            if listed and (missing := served.keys() - listed.keys()):
+                self._tell("warning", f"does not list {', '.join(sorted(missing))}, and is asked for it all the same")
+            served |= listed
         elif answer.status not in _LISTS_NOTHING:
             raise _refused(failure_from(answer.status, answer.body), answer.status)
         if not served:

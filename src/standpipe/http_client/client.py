@@ -81,7 +81,7 @@ class Client:
         """
         self._url: EngineUrl = parse_url(url)
         self._connect_timeout = connect_timeout
-        self._ssl = (ssl_context or _verifying()) if self._url.secure else None
+        self._ssl = (ssl_context or verifying()) if self._url.secure else None
         authorization = self._url.authorization if key is None else f"Bearer {key}"
         fixed = {"host": self._url.authority, "user-agent": "standpipe", "accept-encoding": "identity"}
         if authorization is not None:
@@ -262,8 +262,9 @@ class Client:
             self._closed.set_result(None)
 
 
-def _verifying() -> ssl.SSLContext:
-    context = ssl.create_default_context()
+def verifying(authorities: str | None = None) -> ssl.SSLContext:
+    """How a server's certificate is checked: against the system's authorities, or those of a PEM file."""
+    context = ssl.create_default_context(cafile=authorities)
     context.set_alpn_protocols(["http/1.1"])
     return context
 

@@ -203,11 +203,13 @@ class Standing:
 
 
 class Option(Struct, frozen=True):
-    """One engine that has room, as a choice. `seen`: how often it has seen the ask; `listed`: it lists the wanted
-    model; `taken_at`: when it was last given an ask, as a count that grows."""
+    """One engine that has room, as a choice. `seen`: how often it has seen the ask; `rank`: 0 where it serves the
+    wanted model, more for one that may answer in its stead; `priority`: more for a spare; `taken_at`: when it was last
+    given an ask, as a count that grows."""
 
     seen: int
-    listed: bool
+    rank: int
+    priority: int
     cost: float
     taken_at: int
 
@@ -215,14 +217,14 @@ class Option(Struct, frozen=True):
 def choose(options: Sequence[Option | None]) -> int | None:
     """The index of the engine that gets the ask; None when there is none. Engines without room are None.
 
-    In this order: seen it less often, lists the wanted model, is cheapest, has been idle longest.
+    In this order: seen it less often, serves the wanted model, is no spare, is cheapest, has been idle longest.
     """
     best: int | None = None
-    least: tuple[int, bool, float, int] | None = None
+    least: tuple[int, int, int, float, int] | None = None
     for i, option in enumerate(options):
         if option is None:
             continue
-        rank = (option.seen, not option.listed, option.cost, option.taken_at)
+        rank = (option.seen, option.rank, option.priority, option.cost, option.taken_at)
         if least is None or rank < least:
             best, least = i, rank
     return best

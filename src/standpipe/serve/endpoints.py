@@ -40,14 +40,14 @@ class ModelHandlers:
         self._created = created
 
     async def all(self, exchange: Exchange) -> None:
-        exchange.send(200, openai_wire.models_list(self._fleet.models(), self._created))
+        fleet = self._fleet
+        windows = {name: fleet.card(name).window for name in fleet.models()}
+        exchange.send(200, openai_wire.models_list(windows, self._created))
 
     async def one(self, exchange: Exchange) -> None:
-        """Raises UnknownModel."""
-        name = exchange.request.path[len(_MODEL_PATH) :]
-        if name not in self._fleet.models():
-            raise UnknownModel("No such model here. See GET /v1/models for the list.")
-        exchange.send(200, openai_wire.model(name, self._created))
+        """The model that an ask for this name would get. Raises UnknownModel."""
+        name = self._fleet.resolve(exchange.request.path[len(_MODEL_PATH) :])
+        exchange.send(200, openai_wire.model(name, self._fleet.card(name).window, self._created))
 
 
 # Anthropic's --------------------------------------------------------------------------------------------------------

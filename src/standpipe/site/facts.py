@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 from msgspec import Struct
 
 from standpipe import __version__
+from standpipe.engine_tables import EngineTable
 from standpipe.policy.retry import ATTEMPTS
 from standpipe.settings import Settings
 
@@ -52,9 +53,10 @@ class Facts(Struct, frozen=True):
         return self.settings.name
 
 
-def leaves_machine(engines: Sequence[str]) -> bool:
-    """Whether any of these engines, by the texts of the setting, is on another machine."""
-    return any(engine.startswith(("http://", "https://")) and not _here(engine) for engine in engines)
+def leaves_machine(engines: Sequence[str | EngineTable]) -> bool:
+    """Whether any of these engines, by the setting, is on another machine."""
+    urls = [engine.url if isinstance(engine, EngineTable) else engine for engine in engines]
+    return any(url.startswith(("http://", "https://", "ollama://")) and not _here(url) for url in urls)
 
 
 def _here(url: str) -> bool:

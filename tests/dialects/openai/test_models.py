@@ -4,7 +4,7 @@ from standpipe.dialects.openai import wire as openai_wire
 
 
 def test_models_are_listed_in_order():
-    assert msgspec.json.decode(openai_wire.models_list(("gpt-oss:20b", "b"), 5)) == {
+    assert msgspec.json.decode(openai_wire.models_list({"gpt-oss:20b": None, "b": None}, 5)) == {
         "object": "list",
         "data": [
             {"id": "gpt-oss:20b", "object": "model", "created": 5, "owned_by": "standpipe"},
@@ -14,5 +14,5 @@ def test_models_are_listed_in_order():
 
 
 def test_one_model_is_as_in_the_list():
-    (listed,) = msgspec.json.decode(openai_wire.models_list(["m"], 5))["data"]
-    assert msgspec.json.decode(openai_wire.model("m", 5)) == listed
+    (listed,) = msgspec.json.decode(openai_wire.models_list({"m": 4096}, 5))["data"]
+    assert msgspec.json.decode(openai_wire.model("m", 4096, 5)) == listed

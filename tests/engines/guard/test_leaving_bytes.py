@@ -177,15 +177,15 @@ REQUESTS: dict[str, tuple[Callable[[bytes], Any], Callable[[str], dict[str, Any]
     "ollama generate": (GENERATE.parse, ollama_generate),
 }
 ENGINES: dict[str, Callable[[Any], Any]] = {
-    "openai": lambda wire: Constrained(Guarded(Upstream("e", wire, slots=1, model="m", capabilities=PLAIN))),
-    "gpt-oss elsewhere": lambda wire: Constrained(Guarded(Upstream("e", wire, slots=1, model="gpt-oss:20b"))),
-    "ollama": lambda wire: Constrained(Guarded(Ollama("e", wire, slots=1, model="m"))),
+    "openai": lambda wire: Constrained(Guarded(Upstream("e", wire, slots=1, models=("m",), capabilities=PLAIN))),
+    "gpt-oss elsewhere": lambda wire: Constrained(Guarded(Upstream("e", wire, slots=1, models=("gpt-oss:20b",)))),
+    "ollama": lambda wire: Constrained(Guarded(Ollama("e", wire, slots=1, models=("m",)))),
     "embedded": lambda wire: Constrained(
-        Guarded(Upstream("e", wire, slots=1, model="m", capabilities=LLAMA_CPP), reads_harmony=False),
+        Guarded(Upstream("e", wire, slots=1, models=("m",), capabilities=LLAMA_CPP), reads_harmony=False),
         ignores_tools=True,
     ),
     "embedded gpt-oss": lambda wire: Guarded(
-        HarmonyUpstream("e", wire, slots=1, model="m", capabilities=LLAMA_CPP), reads_harmony=False
+        HarmonyUpstream("e", wire, slots=1, models=("m",), capabilities=LLAMA_CPP), reads_harmony=False
     ),
 }
 

@@ -7,7 +7,7 @@ here.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping
 from typing import Annotated, Literal
 
 from msgspec import UNSET, Meta, Struct, UnsetType
@@ -242,6 +242,8 @@ class _Model(Struct, frozen=True):
     created: int
     object: str = "model"
     owned_by: str = "standpipe"
+    max_model_len: int | UnsetType = UNSET
+    """Tokens of prompt and answer together, where that is known; by vLLM's name for it, which tools read."""
 
 
 class _Models(Struct, frozen=True):
@@ -249,11 +251,15 @@ class _Models(Struct, frozen=True):
     object: str = "list"
 
 
-def models_list(names: Sequence[str], created: int) -> bytes:
-    """The body of GET /v1/models. `created` is in Unix seconds."""
-    return encode(_Models(tuple(_Model(name, created) for name in names)))
+def models_list(windows: Mapping[str, int | None], created: int) -> bytes:
+    """The body of GET /v1/models: each name and its window in tokens. `created` is in Unix seconds."""
+    return encode(_Models(tuple(_model(name, window, created) for name, window in windows.items())))
 
 
-def model(name: str, created: int) -> bytes:
+def model(name: str, window: int | None, created: int) -> bytes:
     """The body of GET /v1/models/{name}."""
-    return encode(_Model(name, created))
+    return encode(_model(name, window, created))
+
+
+def _model(name: str, window: int | None, created: int) -> _Model:
+    return _Model(name, created, max_model_len=UNSET if window is None else window)

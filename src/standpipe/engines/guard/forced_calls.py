@@ -22,8 +22,7 @@ from msgspec.structs import replace
 from standpipe.chat.ask import Ask, FormatKind, JsonObject, Message, OutputFormat, Role, Text, Tool
 from standpipe.chat.errors import InvalidAsk, Unsupported
 from standpipe.chat.events import Event, Finished, FinishReason, ReasoningDelta, Started, TextDelta, ToolCallDelta
-from standpipe.engines.engine import Engine, EngineWrapper, Probed, Sink, SinkWrapper
-from standpipe.engines.guard.control_tokens import Handling
+from standpipe.engines.engine import Engine, ProbedWrapper, Sink, SinkWrapper
 
 _ANYTHING: Final[JsonObject] = {"type": "object", "properties": {}, "additionalProperties": True}
 
@@ -38,7 +37,7 @@ class _Call(msgspec.Struct):
 _CALL: Final = msgspec.json.Decoder(_Call)
 
 
-class Constrained(EngineWrapper):
+class Constrained(ProbedWrapper):
     """The engine, made to call tools where it must."""
 
     def __init__(self, engine: Engine, *, ignores_tools: bool = False) -> None:
@@ -67,14 +66,6 @@ class Constrained(EngineWrapper):
             if held.called:
                 raise
         return held.called or held.cut
-
-    @property
-    def handling(self) -> Handling | None:
-        """What the engine's guard has found of control tokens, if it has one."""
-        return self._engine.handling if isinstance(self._engine, Probed) else None
-
-    async def probe(self) -> Handling:
-        return await self._engine.probe() if isinstance(self._engine, Probed) else Handling.UNCLEAR
 
 
 class _UntilCalled(SinkWrapper):

@@ -275,7 +275,7 @@ async def launch(
         raise ChildFailed("it did not say where it listens", None, child.recent) from error
     serving = True
     kind = HarmonyUpstream if options.harmony else GrammarUpstream
-    upstream = kind(name, asks, slots=options.slots, model=model.alias, capabilities=LLAMA_CPP)
+    upstream = kind(name, asks, slots=options.slots, models=(model.alias,), capabilities=LLAMA_CPP)
     return Life(child, model, upstream, control, options, timeouts, log, folder)
 
 

@@ -28,7 +28,7 @@ from msgspec.structs import replace
 
 from standpipe.chat.ask import Ask
 from standpipe.chat.errors import EngineDown, EngineFailed
-from standpipe.engines.engine import Health, Sink
+from standpipe.engines.engine import Card, Health, Sink
 from standpipe.engines.llama.life import Folder, Life, Log, Model, Options, Timeouts, launch
 from standpipe.engines.llama.process import ChildFailed, describe
 
@@ -115,7 +115,6 @@ class Llama:
         """
         self.name = name
         self.slots = options.slots
-        self.context_tokens = options.context
         self._model = Model(path, alias)
         self._options = options
         self._timeouts = timeouts
@@ -179,6 +178,10 @@ class Llama:
 
     async def models(self) -> tuple[str, ...]:
         return (self._model.alias,)
+
+    def card(self, model: str) -> Card:
+        """As `Described.card`."""
+        return Card(window=self._options.context)
 
     async def health(self) -> Health:
         return Health(up=self.state is State.UP, reason=_REASONS.get(self.state), restarts=self.restarts)
