@@ -101,7 +101,7 @@ _BLANK = Card()
 class Described(Protocol):
     """An engine that tells more of its models than their names."""
 
-    def card(self, model: str) -> Card:
+    def card(self, model: str, /) -> Card:
         """What it last told of a model that it lists."""
         ...
 
@@ -131,7 +131,7 @@ class EngineWrapper:
         if isinstance(engine, Embedder):
             self.embed = engine.embed
 
-    def card(self, model: str) -> Card:
+    def card(self, model: str, /) -> Card:
         return self._engine.card(model) if isinstance(self._engine, Described) else _BLANK
 
     async def models(self) -> tuple[str, ...]:

@@ -66,7 +66,7 @@ class Placed(ProbedWrapper):
         own = self.placement.models.get(public, public)
         return replace(await self._engine.embed(replace(ask, model=own)), model=public)
 
-    def card(self, model: str) -> Card:
+    def card(self, model: str, /) -> Card:
         card = super().card(self.placement.models.get(model, model))
         return replace(card, window=self.placement.window or card.window)
 

@@ -179,7 +179,7 @@ class Llama:
     async def models(self) -> tuple[str, ...]:
         return (self._model.alias,)
 
-    def card(self, model: str) -> Card:
+    def card(self, _model: str, /) -> Card:
         """As `Described.card`."""
         return Card(window=self._options.context)
 
