@@ -93,6 +93,11 @@ class EngineTable(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True)
         return f"<EngineTable {self.name or 'without a name'}>"
 
 
+def url_of(engine: str | EngineTable) -> str:
+    """Where an engine of the settings is, or what it is."""
+    return engine.url if isinstance(engine, EngineTable) else engine
+
+
 def plain(table: Mapping[str, Any]) -> dict[str, Any]:
     """A table as TOML gives it, with `models` in its one shape. Raises ValueError for what contradicts itself."""
     keys = [name for name in ("key", "key_env", "key_file") if table.get(name)]

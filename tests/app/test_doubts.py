@@ -3,6 +3,7 @@
 import pytest
 
 from standpipe.app.doubts import DOUBTS, doubts
+from standpipe.engine_tables import EngineTable
 from standpipe.settings import Settings
 
 MISTAKES = [
@@ -15,6 +16,7 @@ MISTAKES = [
     ({"engine": ("http://127.0.0.1:8080/v1",)}, "in a circle"),
     ({"api_key": "k", "engine": ("embedded",)}, "sent to nobody"),
     ({"api_key": "k", "engine": ("http://gpu.internal:8000/v1",)}, "unencrypted over the network"),
+    ({"engine": (EngineTable(url="http://gpu.internal:8000/v1", key="k"),)}, "unencrypted over the network"),
     ({"context": 9000, "engine": ("http://a:1/v1",)}, "no engine is embedded"),
     ({"context": 2048, "max_tokens": 2048}, "nothing is left for the prompt"),
     ({"system_prompt": "Be kind.", "system_prompt_mode": "off"}, "system_prompt is ignored"),

@@ -57,29 +57,34 @@ async def _check(settings: Settings, console: Console) -> int:
         bad(str(error))
         return 1
     faults = 0
+    listed: set[str] = set()
     for engine, reason in zip(opened.engines, opened.reasons, strict=True):
         good(f"engine: {reason}")
-        faults += await _look(engine, good, bad, warn)
+        found = await _look(engine, good, bad, warn)
+        faults += found is None
+        listed.update(found or ())
         await engine.close()
+    if settings.model and listed and settings.model not in listed:
+        warn(f"model is {settings.model}, which no engine lists")
     return 1 if faults else 0
 
 
-async def _look(engine: Engine, good: Say, bad: Say, warn: Say) -> int:
-    """Ask one engine whether it is up and what it serves."""
+async def _look(engine: Engine, good: Say, bad: Say, warn: Say) -> tuple[str, ...] | None:
+    """Ask one engine whether it is up and what it serves. None when it is not, or does not say."""
     health = await engine.health()
     if not health.up:
         bad(f"{engine.name}: {health.reason or 'it does not respond'}")
-        return 1
+        return None
     try:
         models = await engine.models()
     except EngineFailed as error:
         bad(f"{engine.name}: up, but cannot list its models: {error}")
-        return 1
+        return None
     good(f"{engine.name}: up, serves {', '.join(models) or 'an unnamed model'}")
     if isinstance(engine, Probed):
         handling = await engine.probe()
         (warn if handling is Handling.READS_ANYWAY else good)(f"{engine.name}: {_HANDLING[handling]}")
-    return 0
+    return models
 
 
 def _line(console: Console, mark: str, text: str) -> None:

@@ -10,6 +10,7 @@ from ipaddress import ip_address, ip_network
 from urllib.parse import urlsplit
 
 from standpipe.app.engines import Kind, parse_engine
+from standpipe.engine_tables import EngineTable, url_of
 from standpipe.policy.identity import Trust
 from standpipe.settings import Settings
 
@@ -46,7 +47,7 @@ DOUBTS: tuple[Doubt, ...] = (
     ),
     # Engines
     (
-        lambda s: any(_is_ours(engine, s) for engine in s.engine),
+        lambda s: any(_is_ours(url_of(engine), s) for engine in s.engine),
         "engine is this server's own address: its requests would go round in a circle",
     ),
     (
@@ -54,8 +55,8 @@ DOUBTS: tuple[Doubt, ...] = (
         "api_key is sent to nobody, because no engine is reached over HTTP",
     ),
     (
-        lambda s: bool(s.api_key) and any(_leaks_key(engine) for engine in s.engine),
-        "api_key is sent unencrypted over the network: use https:// for the engine",
+        lambda s: any(_leaks_key(url_of(engine)) for engine in s.engine if s.api_key or _has_key(engine)),
+        "a key is sent unencrypted over the network: use https:// for the engine",
     ),
     (
         lambda s: bool(s.context or s.threads) and bool(s.engine) and not _has(s, Kind.EMBEDDED),
@@ -157,7 +158,7 @@ def _loopback(host: str) -> bool:
 
 
 def _has(settings: Settings, *kinds: Kind) -> bool:
-    return any(parse_engine(engine).kind in kinds for engine in settings.engine)
+    return any(parse_engine(url_of(engine)).kind in kinds for engine in settings.engine)
 
 
 def _is_ours(engine: str, settings: Settings) -> bool:
@@ -165,6 +166,10 @@ def _is_ours(engine: str, settings: Settings) -> bool:
     url = urlsplit(engine.partition("#")[0])
     ours = url.scheme in {"http", "https", "ollama"} and not settings.unix_socket and url.port == settings.port
     return ours and settings.port != 0 and _loopback(url.hostname or "")
+
+
+def _has_key(engine: str | EngineTable) -> bool:
+    return isinstance(engine, EngineTable) and bool(engine.key or engine.key_env or engine.key_file)
 
 
 def _leaks_key(engine: str) -> bool:

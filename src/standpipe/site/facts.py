@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 from msgspec import Struct
 
 from standpipe import __version__
-from standpipe.engine_tables import EngineTable
+from standpipe.engine_tables import EngineTable, url_of
 from standpipe.policy.retry import ATTEMPTS
 from standpipe.settings import Settings
 
@@ -55,8 +55,7 @@ class Facts(Struct, frozen=True):
 
 def leaves_machine(engines: Sequence[str | EngineTable]) -> bool:
     """Whether any of these engines, by the setting, is on another machine."""
-    urls = [engine.url if isinstance(engine, EngineTable) else engine for engine in engines]
-    return any(url.startswith(("http://", "https://", "ollama://")) and not _here(url) for url in urls)
+    return any(url.startswith(("http://", "https://", "ollama://")) and not _here(url) for url in map(url_of, engines))
 
 
 def _here(url: str) -> bool:
