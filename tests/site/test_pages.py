@@ -134,7 +134,7 @@ def test_browsers_get_a_page_for_what_is_not_there_and_programs_get_json(method,
 
 
 def test_the_paths_of_the_api_answer_browsers_in_json_too():
-    assert visit("/v1/models/none", BROWSER).json["error"]["code"] == "model_not_found"
+    assert visit("/v1/models/none", BROWSER, strict_models=True).json["error"]["code"] == "model_not_found"
 
 
 def test_a_bug_is_a_page_with_the_id_that_the_operator_needs():
