@@ -237,6 +237,16 @@ def test_no_token_is_whole_in_what_leaves_or_becomes_so_where_two_texts_meet(dia
                 assert not (ends and any(text.lstrip().startswith(end) for text in texts)), (begin, end)
 
 
+@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize("dialect", REQUESTS)
+def test_the_operators_prompt_leaves_as_it_is(dialect: str, engine: str) -> None:
+    parse, request = REQUESTS[dialect]
+    asked = join(parse(json.dumps(request("<s>")).encode()).ask, "Be <|im_start|> kind.", "prepend")
+    for document in sent(engine, asked):
+        assert document["messages"][0]["content"].startswith("Be <|im_start|> kind.")
+        assert "<s>" not in json.dumps(document)
+
+
 @pytest.mark.parametrize("engine", [name for name in ENGINES if "gpt-oss" not in name])
 def test_texts_to_embed_are_no_way_around(engine: str) -> None:
     for begin, end in (split for splits in SPLITS.values() for split in splits[:2]):
