@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
+from functools import partial
 
 import pytest
 
@@ -85,7 +86,7 @@ def fleet(*engines, **settings):
         def test():
             run(body())
 
-        test.__name__ = function.__name__
+        test.__name__ = getattr(function, "__name__", "")
         return test
 
     return decorate
@@ -146,16 +147,20 @@ def test_with_one_of_three_spoilt_no_ask_is_refused_and_none_fails(mood):
     check()
 
 
-@fleet(*THREE)
-async def test_an_engine_that_is_killed_cuts_what_it_had_begun_and_nothing_else_and_takes_its_share_when_it_is_back(
-    tap, victim, *others
+@pytest.mark.parametrize("away", [2, 15])
+def test_an_engine_that_is_killed_cuts_what_it_had_begun_and_no_more_and_has_its_share_ten_seconds_after_it_is_back(
+    away,
 ):
+    fleet(*THREE)(partial(killed, away))()
+
+
+async def killed(away, tap, victim, *others):
     async with asyncio.TaskGroup() as group:
         asking = group.create_task(crowd(tap, 50.0))
         await asyncio.sleep(5)
         running = victim.busy
         victim.kill()
-        await asyncio.sleep(10)
+        await asyncio.sleep(away)
         before = victim.asked
         victim.start()
         await asyncio.sleep(10)

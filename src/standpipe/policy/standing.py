@@ -134,9 +134,11 @@ class Standing:
 
     def answered(self, now: float) -> None:
         """It has answered one."""
-        self.breaker = self.breaker.answered()
-        if self._failing:
+        if self.breaker.ejections:  # it has shown that it works again, and slow start has it prove that
+            self._failing = 0.0
+        elif self._failing:
             self._learn(0.0, now)
+        self.breaker = self.breaker.answered()
 
     def failed(self, verdict: Verdict, now: float, *, probe: bool, retry_after: float | None = None) -> None:
         """It has failed one, in this way."""
@@ -183,10 +185,11 @@ class Standing:
             self.down_since = now
 
     def came(self) -> None:
-        """It is there. An engine that comes back begins slowly, with one ask and then with more each time it speaks."""
+        """It is there. An engine that comes back begins slowly, with one ask and then with more each time it speaks.
+        What it did before it went says nothing any more."""
         if self.down_since is not None:
             self.down_since = None
-            self._ramp = 1
+            self.breaker, self._failing, self._ramp = HEALTHY, 0.0, 1
 
     def suspected(self, now: float) -> bool:
         """Whether it is worth looking after: it is not there, it fails, or it says nothing for unusually long."""
