@@ -21,7 +21,7 @@ CHAT_PATHS = ("/api", "/v1/chat/completions", "/v1/messages", "/v1/responses", "
 LAST = b"GET /last HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
 POLITE = b'{"messages":[{"role":"user","content":"hello"}],"stream":false,"max_tokens":3}'
 QUICK = EdgeConfig(
-    first_byte_timeout=0.1, header_timeout=0.1, body_timeout=0.1, body_window=0.05, idle_timeout=0.1, linger=0.1
+    first_byte_timeout=0.1, header_timeout=0.1, body_timeout=0.4, body_window=0.2, idle_timeout=0.1, linger=0.1
 )
 PATIENCE = 10.0
 """Real seconds after which a scene hangs. Nothing waits for it."""

@@ -20,7 +20,7 @@ PATHS = {
 ANSWERS = sorted(set(PATHS) - {"/v1/embeddings"})
 
 
-def owed(reply, *, attempts, waited=0.0, within=0.001):
+def owed(reply, *, attempts, waited=0.0, within=0.001, dropped="grammar"):
     headers = reply.headers
     assert headers["x-request-id"]
     assert headers["access-control-allow-origin"] == "*"
@@ -31,7 +31,7 @@ def owed(reply, *, attempts, waited=0.0, within=0.001):
         "x-ratelimit-remaining-requests",
         "x-ratelimit-reset-requests",
     }
-    assert headers["x-standpipe-dropped"] == "grammar"
+    assert headers.get("x-standpipe-dropped") == dropped
 
 
 @pytest.mark.parametrize("path", ANSWERS)
@@ -67,7 +67,7 @@ def test_a_refusal_tells_them_too(path):
         await tap.ask()
         reply = await tap.send("POST", path, PATHS[path] | {"grammar": "x"})
         assert reply.status == 429
-        owed(reply, attempts=0)
+        owed(reply, attempts=0, dropped=None)  # refused before it was read
         assert reply.headers["x-ratelimit-remaining-requests"] == "0"
 
     check()
@@ -99,7 +99,22 @@ def test_a_request_that_cannot_be_read_has_waited_and_was_never_attempted(path):
             assert reply.status == status
             assert reply.headers["x-standpipe-attempts"] == "0"
             assert reply.headers["x-standpipe-waited"] == "0.000"
-            assert reply.headers["x-ratelimit-remaining-requests"] == "9"
+            assert reply.headers["x-ratelimit-remaining-requests"] == "8"  # the fault counted
+
+    check()
+
+
+@pytest.mark.parametrize("path", sorted(PATHS))
+def test_faults_are_paced_like_requests_and_read_no_faster(path):
+    """Reading costs the loop time before there is anything to queue: nobody may have it without end."""
+
+    @scene(Script(tokens=1), pace_interval=1, pace_waiting=3)
+    async def check(tap):
+        statuses = [(await tap.send("POST", path, b"{")).status for _ in range(8)]
+        assert statuses == [400] * 4 + [429] * 4
+        assert (await tap.send("POST", path, b"{", peer="198.51.100.9")).status == 400
+        await asyncio.sleep(1)
+        assert (await tap.send("POST", path, PATHS[path])).status != 429
 
     check()
 

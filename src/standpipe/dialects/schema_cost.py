@@ -33,7 +33,7 @@ _SCALAR_WAYS: Final = 4
 """A way that stays open for a whole string counts more than one that a property's name closes."""
 WRITTEN: Final = 1_000_000
 """Most elements of a schema whose counts are written out: `maxItems` inside each other multiply."""
-STEPS: Final = 200_000
+STEPS: Final = 80_000
 """Most steps that are taken to find out, for all schemas of a request: about a microsecond each."""
 _LEAF_STEPS: Final = 20
 """How many steps it takes to enter one schema as one way to read a text."""

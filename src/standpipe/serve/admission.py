@@ -23,6 +23,7 @@ from standpipe.edge.seam import Headers
 from standpipe.engines.member import Seat
 from standpipe.engines.seats import Journey, Seats
 from standpipe.policy.estimate import Prompts, Sizes
+from standpipe.policy.identity import ClientKey
 from standpipe.policy.line import Line, LineStatistics, QueuedAsk, Stage
 from standpipe.policy.overload import Slots
 from standpipe.policy.pace import MICROSECONDS, Rate, Refuse, Wait
@@ -129,6 +130,19 @@ class Admission:
         """A ticket for one ask, whose client is known. Nothing is taken before it is entered."""
         return Ticket(self, trace, journey, preferences, weight)
 
+    def knock(self, client: ClientKey, now: float) -> None:
+        """Refuse who asks too fast before anything of what they ask is read. Takes nothing. Raises PaceExceeded."""
+        if (rate := self.rate) is not None:
+            instant = int(now * MICROSECONDS)
+            seen = self.paces.peek(client, instant, rate)
+            if not seen.remaining:
+                raise _too_fast(rate, seen.free_at - instant - rate.max_waiting * rate.interval)
+
+    def charge_fault(self, client: ClientKey, now: float) -> None:
+        """A request that could not be read counts like one that could: reading it has cost the loop its time."""
+        if self.rate is not None:
+            self.paces.reserve(client, int(now * MICROSECONDS), self.rate)
+
     def drain(self) -> None:
         """Take no more asks, and refuse those that wait."""
         self._draining = True
@@ -189,6 +203,16 @@ class Admission:
 
     def __repr__(self) -> str:
         return f"<Admission {self.line}>"
+
+
+def _too_fast(rate: Rate, retry_after: int) -> PaceExceeded:
+    seconds = retry_after / MICROSECONDS
+    interval = rate.interval / MICROSECONDS
+    waiting = f", with at most {rate.max_waiting} waiting" if rate.max_waiting else ""
+    return PaceExceeded(
+        f"Rate limit: one request per {interval:g} s per address{waiting}. Retry in {seconds:.1f} s.",
+        retry_after=seconds,
+    )
 
 
 class Ticket:
@@ -270,13 +294,7 @@ class Ticket:
         instant = int(now * MICROSECONDS)
         verdict = self._admission.paces.reserve(self._client, instant, rate)
         if isinstance(verdict, Refuse):
-            seconds = verdict.retry_after / MICROSECONDS
-            interval = rate.interval / MICROSECONDS
-            waiting = f", with at most {rate.max_waiting} waiting" if rate.max_waiting else ""
-            raise PaceExceeded(
-                f"Rate limit: one request per {interval:g} s per address{waiting}. Retry in {seconds:.1f} s.",
-                retry_after=seconds,
-            )
+            raise _too_fast(rate, verdict.retry_after)
         if isinstance(verdict, Wait):
             self._until = verdict.until
             return now + (verdict.until - instant) / MICROSECONDS

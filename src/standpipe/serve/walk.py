@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from typing import TypeVar
 
 from msgspec import Struct
 
@@ -30,6 +31,9 @@ from standpipe.serve.exchange import Exchange, bug
 from standpipe.serve.limits import Limits
 from standpipe.serve.stream import CapReached, Delivery, Streamed, StreamTimeouts, Whole
 from standpipe.serve.trace import Trace, answer_headers, record
+
+_P = TypeVar("_P")
+"""What a body is parsed into."""
 
 
 class Services(Struct, frozen=True):
@@ -91,6 +95,18 @@ class _Walk:
         trace.client = self._services.identify(exchange).key
         return await exchange.body(self._services.body_limit)
 
+    def _parse(self, parse: Callable[[bytes], _P], body: bytes, trace: Trace) -> _P:
+        """Read a body. It takes the loop's time before there is an ask to pace, so faults are paced as well."""
+        client, admission = trace.client, self._services.admission
+        assert client is not None
+        now = asyncio.get_running_loop().time()
+        admission.knock(client, now)
+        try:
+            return parse(body)
+        except Failure:
+            admission.charge_fault(client, now)
+            raise
+
     def _ticket(self, exchange: Exchange, trace: Trace, journey: Journey, weight: Weight) -> Ticket:
         """The ask's way to a slot. Nobody needs the request after this, and an answer may last for minutes."""
         preferences = WaitPreferences.read(exchange.request.headers)
@@ -109,7 +125,7 @@ class AskHandler(_Walk):
     async def _answer(self, exchange: Exchange, trace: Trace) -> None:
         services = self._services
         body = await self._body(exchange, trace)
-        parsed = self._dialect.parse(body)
+        parsed = self._parse(self._dialect.parse, body, trace)
         assert trace.client is not None
         if self._conversations is not None:
             parsed = self._conversations.recall(parsed, trace.client)
@@ -174,7 +190,7 @@ class Embeddings(_Walk):
     async def _embed(self, exchange: Exchange, trace: Trace) -> None:
         pool = self._services.pool
         body = await self._body(exchange, trace)
-        parsed = openai_embeddings.parse(body)
+        parsed = self._parse(openai_embeddings.parse, body, trace)
         trace.dropped = parsed.dropped
         trace.report.model = pool.fleet.resolve(parsed.ask.model)
         weight = Weight.of(body, parsed.ask.texts, 1)  # so much to read, next to nothing to write
