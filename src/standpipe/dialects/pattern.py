@@ -54,6 +54,8 @@ _ESCAPE: Final = re.compile(
 _CLASS: Final = re.compile(r"\[\^?\]?(?:[^\]\\]|\\.)*+\]", re.DOTALL)
 _GROUP: Final = re.compile(r"\((?:\?(?::|<?[=!]|<[A-Za-z_$][\w$]*>))?")
 _COUNTS: Final = re.compile(r"\{([0-9]{1,6})(,([0-9]{0,6}))?\}")
+_LONGEST_RULE: Final = 16_384
+"""Characters: an engine reads no more of one string's grammar."""
 _MOST_REPEATS: Final = 256
 """Written out by llama.cpp, which refuses some more than these."""
 
@@ -79,7 +81,7 @@ _EDGES: Final = ("^", "$", "\\b", "\\B")
 def pattern_fault(pattern: str) -> str | None:
     """Why a regular expression (ECMA 262's) costs too much, as the end of a sentence; None when it does not."""
     try:
-        _read(pattern)
+        _read(pattern, writes=False)
     except _Refused as refused:
         return str(refused)
     return None
@@ -88,109 +90,112 @@ def pattern_fault(pattern: str) -> str | None:
 def pattern_rule(pattern: str) -> str | None:
     """The GBNF for the inside of the JSON strings that match; None for what has none, or costs too much."""
     try:
-        return _read(pattern).rule
+        rule = _read(pattern, writes=True).rule
     except _Refused:
         return None
+    return rule if rule is not None and len(rule) <= _LONGEST_RULE else None
 
 
-def _read(pattern: str) -> _Part:
+def _read(pattern: str, *, writes: bool) -> _Part:
     if len(pattern) > PATTERN:
         raise _Refused(f"it has more than {PATTERN} characters")
-    part, at = _alternation(pattern, 0, 0)
+    part, at = _Reader(pattern, writes=writes).alternation(0, 0)
     if at < len(pattern):
         raise _Refused("it has an unmatched `)`")
     return part
 
 
-def _alternation(pattern: str, at: int, depth: int) -> tuple[_Part, int]:
-    """Alternatives up to a `)` or the end, and where that is."""
-    if depth > GROUPS:
-        raise _Refused(f"it has more than {GROUPS} nested groups")
-    branches: list[_Part] = []
-    while True:
-        branch, at = _sequence(pattern, at, depth)
-        branches.append(branch)
-        if not pattern.startswith("|", at):
-            break
-        at += 1
-    alike = {name: max(getattr(part, name) for part in branches) for name in ("run", "lead", "trail")}
-    size, empty = sum(part.size for part in branches), any(part.empty for part in branches)
-    return _bounded(_Part(size, **alike, empty=empty, rule=_choice([part.rule for part in branches]))), at
+class _Reader:
+    """Reads one pattern by recursive descent. `writes`: its rules are wanted, too, and not only what it costs."""
 
+    def __init__(self, pattern: str, *, writes: bool) -> None:
+        self._pattern = pattern
+        self._writes = writes
 
-def _sequence(pattern: str, at: int, depth: int) -> tuple[_Part, int]:
-    size = run = longest = 0
-    lead: int | None = None
-    begin, rules, ends = at, list[str | None](), [_ANYTHING, _ANYTHING]
-    while at < len(pattern) and pattern[at] not in "|)":
-        if edge := next((edge for edge in _EDGES if pattern.startswith(edge, at)), None):
-            if edge == "^" and at == begin and not depth:
-                ends[0] = ""
-            elif edge == "$" and pattern[at + 1 : at + 2] in ("", "|") and not depth:
-                ends[1] = ""
+    def alternation(self, at: int, depth: int) -> tuple[_Part, int]:
+        """Alternatives up to a `)` or the end, and where that is."""
+        if depth > GROUPS:
+            raise _Refused(f"it has more than {GROUPS} nested groups")
+        branches: list[_Part] = []
+        while True:
+            branch, at = self._sequence(at, depth)
+            branches.append(branch)
+            if not self._pattern.startswith("|", at):
+                break
+            at += 1
+        alike = {name: max(getattr(part, name) for part in branches) for name in ("run", "lead", "trail")}
+        size, empty = sum(part.size for part in branches), any(part.empty for part in branches)
+        return _bounded(_Part(size, **alike, empty=empty, rule=_choice([part.rule for part in branches]))), at
+
+    def _sequence(self, at: int, depth: int) -> tuple[_Part, int]:
+        size = run = longest = 0
+        lead: int | None = None
+        begin, rules, ends = at, list[str | None](), [_ANYTHING, _ANYTHING]
+        while at < len(self._pattern) and self._pattern[at] not in "|)":
+            if edge := next((edge for edge in _EDGES if self._pattern.startswith(edge, at)), None):
+                if edge == "^" and at == begin and not depth:
+                    ends[0] = ""
+                elif edge == "$" and self._pattern[at + 1 : at + 2] in ("", "|") and not depth:
+                    ends[1] = ""
+                else:
+                    rules.append(None)
+                at += len(edge)
+                continue
+            part, at = self._atom(at, depth)
+            part, at = self._repeated(at, part)
+            rules.append(part.rule)
+            size += part.size
+            if part.empty:
+                run += max(1, part.lead)
             else:
-                rules.append(None)
-            at += len(edge)
-            continue
-        part, at = _atom(pattern, at, depth)
-        part, at = _repeated(pattern, at, part)
-        rules.append(part.rule)
-        size += part.size
-        if part.empty:
-            run += max(1, part.lead)
+                longest = max(longest, part.run, run + part.lead)
+                lead, run = run + part.lead if lead is None else lead, part.trail
+            longest = max(longest, run)
+        rule = _row(rules if depth else [ends[0], *rules, ends[1]])
+        return _bounded(_Part(size, longest, run if lead is None else lead, run, empty=lead is None, rule=rule)), at
+
+    def _atom(self, at: int, depth: int) -> tuple[_Part, int]:
+        if group := _GROUP.match(self._pattern, at):
+            part, at = self.alternation(group.end(), depth + 1)
+            if not self._pattern.startswith(")", at):
+                raise _Refused("it has an unmatched `(`")
+            looks = group.group().endswith(("=", "!"))
+            return (_Part(part.size, part.run, empty=True) if looks else part), at + 1
+        if (found := _CLASS.match(self._pattern, at) or _ESCAPE.match(self._pattern, at)) is not None:
+            return _Part(1, rule=_class_rule(found.group()) if self._writes else None), found.end()
+        if self._pattern[at] in "[\\":
+            raise _Refused("it has a back-reference, or an incomplete escape or class")
+        if self._pattern[at] in "*+?":
+            raise _Refused(f"it repeats with `{self._pattern[at]}` what is not a character, class or group")
+        ranges = _NO_LINE_END if self._pattern[at] == "." else ((ord(self._pattern[at]), ord(self._pattern[at])),)
+        return _Part(1, rule=_one_of(ranges) if self._writes else None), at + 1
+
+    def _repeated(self, at: int, part: _Part) -> tuple[_Part, int]:
+        """The part with the quantifier behind it, if there is one, and where that ends."""
+        counts = _COUNTS.match(self._pattern, at)
+        if counts is not None:
+            least = int(counts[1])
+            most = least if counts[2] is None else int(counts[3]) if counts[3] else None
+            at = counts.end()
+        elif self._pattern[at : at + 1] in ("*", "+", "?"):
+            least, most = int(self._pattern[at] == "+"), 1 if self._pattern[at] == "?" else None
+            at += 1
         else:
-            longest = max(longest, part.run, run + part.lead)
-            lead, run = run + part.lead if lead is None else lead, part.trail
-        longest = max(longest, run)
-    rule = _row(rules if depth else [ends[0], *rules, ends[1]])
-    return _bounded(_Part(size, longest, run if lead is None else lead, run, empty=lead is None, rule=rule)), at
-
-
-def _atom(pattern: str, at: int, depth: int) -> tuple[_Part, int]:
-    if group := _GROUP.match(pattern, at):
-        part, at = _alternation(pattern, group.end(), depth + 1)
-        if not pattern.startswith(")", at):
-            raise _Refused("it has an unmatched `(`")
-        looks = group.group().endswith(("=", "!"))
-        return (_Part(part.size, part.run, empty=True) if looks else part), at + 1
-    if (found := _CLASS.match(pattern, at) or _ESCAPE.match(pattern, at)) is not None:
-        return _Part(1, rule=_class_rule(found.group())), found.end()
-    if pattern[at] in "[\\":
-        raise _Refused("it has a back-reference, or an incomplete escape or class")
-    if pattern[at] in "*+?":
-        raise _Refused(f"it repeats with `{pattern[at]}` what is not a character, class or group")
-    ranges = _NO_LINE_END if pattern[at] == "." else ((ord(pattern[at]), ord(pattern[at])),)
-    return _Part(1, rule=_one_of(ranges)), at + 1
-
-
-def _repeated(pattern: str, at: int, part: _Part) -> tuple[_Part, int]:
-    """The part with the quantifier behind it, if there is one, and where that ends."""
-    counts = _COUNTS.match(pattern, at)
-    if counts is not None:
-        least = int(counts[1])
-        most = least if counts[2] is None else int(counts[3]) if counts[3] else None
-        at = counts.end()
-    elif pattern[at : at + 1] in ("*", "+", "?"):
-        least, most = int(pattern[at] == "+"), 1 if pattern[at] == "?" else None
-        at += 1
-    else:
-        return part, at
-    if pattern.startswith("?", at):
-        at += 1  # lazy: the same texts match
-    if part.empty and most != 1:
-        raise _Refused("it repeats a part that may be empty")
-    times = max(least, 1 if most is None else most)
-    run = max(part.run, part.trail + part.lead) if most != 1 else part.run
-    rule = (
-        None
-        if part.rule is None or times > _MOST_REPEATS
-        else f"({part.rule}){{{least},{'' if most is None else most}}}"
-    )
-    repeated = replace(part, size=part.size * times, run=run, rule=rule)
-    if least or part.empty:
-        return _bounded(repeated), at
-    missing = 1 + part.lead + part.trail
-    return _bounded(replace(repeated, lead=missing, trail=missing, empty=True)), at
+            return part, at
+        if self._pattern.startswith("?", at):
+            at += 1  # lazy: the same texts match
+        if part.empty and most != 1:
+            raise _Refused("it repeats a part that may be empty")
+        times = max(least, 1 if most is None else most)
+        run = max(part.run, part.trail + part.lead) if most != 1 else part.run
+        rule = None
+        if part.rule is not None and times <= _MOST_REPEATS:
+            rule = f"({part.rule}){{{least},{'' if most is None else most}}}"
+        repeated = replace(part, size=part.size * times, run=run, rule=rule)
+        if least or part.empty:
+            return _bounded(repeated), at
+        missing = 1 + part.lead + part.trail
+        return _bounded(replace(repeated, lead=missing, trail=missing, empty=True)), at
 
 
 def _bounded(part: _Part) -> _Part:

@@ -295,6 +295,7 @@ class _Measure:
 
     def _check_patterns(self, patterns: Iterable[str], param: str) -> None:
         for pattern in patterns:
+            self._step(4 * len(pattern))
             if (why := pattern_fault(pattern)) is not None:
                 raise self._refuse(param, why)
 
