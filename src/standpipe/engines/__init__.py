@@ -9,6 +9,7 @@
     member.py     one engine of the fleet, its slots, and a seat on one of them
     attempt.py    one engine's answer on its way to the sink: held back until it says something, watched for silence
     upstream.py   servers over HTTP: any OpenAI-compatible one, and a native Ollama
+    listing.py    what servers tell of their models
     guard/        what stands before an engine: strangers' words made harmless, constrained answers
     llama/        the embedded engine, llama.cpp in a child process
     scripted/     an engine that pretends, for tests and trials

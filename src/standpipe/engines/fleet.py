@@ -14,7 +14,7 @@ from enum import StrEnum
 
 from msgspec import Struct
 
-from standpipe.chat.errors import UnknownModel
+from standpipe.chat.errors import ContextTooLong, UnknownModel
 from standpipe.engines.engine import Card, Engine, Health
 from standpipe.engines.guard.control_tokens import Handling
 from standpipe.engines.member import EngineStatistics, Member
@@ -120,6 +120,23 @@ class Fleet:
         wanted = self.wanted(name, embeds=embeds)
         names = () if wanted is None else chain(wanted, self.fallbacks)
         return next((model for model in names if model in member.models), None)
+
+    def window_at(self, member: Member, name: str | None) -> int | None:
+        """The window of the model that this engine would answer with, in tokens; None where that is not known."""
+        if not member.windows:
+            return None
+        model = self.model_at(member, name)
+        return None if model is None else member.windows.get(model)
+
+    def refuse_what_cannot_fit(self, name: str | None, least: int) -> None:
+        """Raises ContextTooLong where every engine that serves this name has a smaller window than the prompt's."""
+        serving = [member for member in self.members if self.rank(member, name) is not None]
+        windows = [window for member in serving if (window := self.window_at(member, name)) is not None]
+        if windows and len(windows) == len(serving) and least >= max(windows):
+            raise ContextTooLong(
+                f"`messages` have more than {least} tokens, and the model's context has {max(windows)}. Shorten them.",
+                param="messages",
+            )
 
     def card(self, model: str) -> Card:
         """What is known of a listed model: what the engines that list it tell, the smallest window of theirs."""

@@ -73,6 +73,8 @@ class Member:
         self.restarts = 0
         """How often it was started again, as it last said."""
         self.models: tuple[str, ...] = ()
+        self.windows: dict[str, int] = {}
+        """Tokens of prompt and answer together, of those of its models of which that is known."""
         self.claim: object | None = None
         """Whoever has it, or shall have it, alone: nobody else gets a seat."""
         self.taken_at = 0
@@ -110,6 +112,7 @@ class Member:
                 if health.up:
                     with suppress(EngineFailed):  # it may answer all the same
                         self.models = await self.engine.models()
+                        self.windows = {name: window for name in self.models if (window := self.card(name).window)}
         except TimeoutError:
             health = Health(up=False, reason="The engine does not respond.")
         self._believe(health)
@@ -165,7 +168,7 @@ class Member:
             answered=self.answered,
             failed=self.failed,
             handling=self.engine.handling if isinstance(self.engine, Probed) else None,
-            context_tokens=min((w for model in self.models if (w := self.card(model).window)), default=None),
+            context_tokens=min(self.windows.values(), default=None),
             draining=self.draining,
             priority=self.placement.priority,
         )

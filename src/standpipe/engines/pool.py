@@ -22,6 +22,7 @@ from standpipe.engines.member import Member, Seat
 from standpipe.engines.seats import Journey, Seats
 from standpipe.policy.poison import FEW, Poison
 from standpipe.policy.retry import ATTEMPTS, Budget, GiveUp, Verdict, decide, verdict
+from standpipe.policy.terms import fit
 
 _SETTLE = 0.2
 """Seconds after which an engine that has just died is seen to be dead."""
@@ -59,12 +60,19 @@ class Pool:
         self._budget = Budget()
         self._poison = Poison()
 
-    def journey(self, report: Report, fingerprint: bytes, model: str | None, *, embeds: bool = False) -> Journey:
-        """The way of an ask that is about to wait for its first seat. Raises Quarantined when engines died of it."""
+    def journey(
+        self, report: Report, fingerprint: bytes, model: str | None, *, embeds: bool = False, least: int = 0
+    ) -> Journey:
+        """The way of an ask that is about to wait for its first seat. `least` is a low estimate of its prompt's tokens.
+
+        Raises Quarantined when engines died of it, ContextTooLong when it fits into none.
+        """
         now = asyncio.get_running_loop().time()
         if self._poison.refuses(fingerprint, now):
             raise Quarantined(_POISONED)
-        journey = Journey(report, fingerprint=fingerprint, model=model, embeds=embeds)
+        if least:
+            self.fleet.refuse_what_cannot_fit(model, least)
+        journey = Journey(report, fingerprint=fingerprint, model=model, embeds=embeds, least=least)
         journey.suspect = self._poison.suspects(fingerprint, now)
         return journey
 
@@ -94,7 +102,10 @@ class Pool:
                 with seat:
                     model = self._name(journey, seat.member)
                     engine = seat.member.engine
-                    await attempt.run(engine, ask if model == ask.model else replace(ask, model=model))
+                    sent = ask if model == ask.model else replace(ask, model=model)
+                    if journey.least and (window := seat.member.windows.get(model or "")):
+                        sent = fit(sent, window, journey.least)
+                    await attempt.run(engine, sent)
             except Failure as failure:
                 await self._judge(failure, journey, seat, sent=attempt.opened and forget is None)
                 if attempt.opened and forget is not None:

@@ -34,12 +34,13 @@ class Journey:
         model: the name that was asked for.
         embeds: it wants vectors.
         patience: seconds that it may wait for seats, in all.
+        least: tokens of its prompt, a low estimate: it is given to no engine with a smaller window.
         fingerprint: a digest of the request, by which one that kills engines is known again; b"" for none.
     """
 
     __slots__ = (
-        "again", "complainer", "complaint", "died_at", "embeds", "empty", "fingerprint", "model", "patience", "report",
-        "seen", "since", "suspect", "worked",
+        "again", "complainer", "complaint", "died_at", "embeds", "empty", "fingerprint", "least", "model", "patience",
+        "report", "seen", "since", "suspect", "worked",
     )  # fmt: skip
 
     def __init__(
@@ -49,6 +50,7 @@ class Journey:
         model: str | None = None,
         embeds: bool = False,
         patience: float = inf,
+        least: int = 0,
         fingerprint: bytes = b"",
     ) -> None:
         self.report = report or Report()
@@ -56,6 +58,7 @@ class Journey:
         self.fingerprint = fingerprint
         self.model = model
         self.embeds = embeds
+        self.least = least
         self.seen: list[Member] = []
         """Engines that it was given to, in order."""
         self.worked = 0
@@ -127,7 +130,11 @@ class Seats:
         """How well this engine can do what is wanted, 0 for best; None when it cannot at all."""
         if journey.embeds and not isinstance(member.engine, Embedder):
             return None
-        return self.fleet.rank(member, journey.model, embeds=journey.embeds)
+        rank = self.fleet.rank(member, journey.model, embeds=journey.embeds)
+        if rank is None or not journey.least:
+            return rank
+        window = self.fleet.window_at(member, journey.model)
+        return None if window is not None and journey.least >= window else rank
 
     def can(self, member: Member, journey: Journey) -> bool:
         """Whether this engine can do what is wanted at all."""

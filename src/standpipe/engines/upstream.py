@@ -10,7 +10,9 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Sequence
-from typing import Any, ClassVar, Protocol
+from contextlib import suppress
+from math import inf
+from typing import ClassVar, Protocol
 
 import msgspec
 from msgspec import Struct
@@ -22,13 +24,14 @@ from standpipe.dialects.engine_output import shown_model
 from standpipe.dialects.ollama import to_engine as ollama_to_engine
 from standpipe.dialects.ollama.from_engine import Decoder as OllamaDecoder
 from standpipe.dialects.openai import embeddings as openai_embeddings
-from standpipe.dialects.openai.faults import failure_from, failure_in_stream, refused_fields
+from standpipe.dialects.openai.faults import answer_room, failure_from, failure_in_stream, refused_fields
 from standpipe.dialects.openai.from_engine import Decoder
 from standpipe.dialects.openai.to_engine import LLAMA, OPTIONAL, Extras, request_body
-from standpipe.engines.engine import Health, Sink
+from standpipe.engines.engine import Card, Health, Sink
 from standpipe.engines.guard.control_tokens import harmless_body
+from standpipe.engines.listing import listed, of_llama, of_ollama
 from standpipe.flow import Flow
-from standpipe.http_client.client import AnswerTooLarge, Client
+from standpipe.http_client.client import AnswerTooLarge, Client, Method
 from standpipe.http_client.transport import ConnectFailed, DeadlinePassed, Headers, HttpFault
 
 HEALTH_PATIENCE = 3.0
@@ -45,6 +48,9 @@ EMBEDDINGS_PATIENCE = 60.0
 Log = Callable[[str, str], None]
 """Takes a level (debug, info, warning) and a sentence for the operator."""
 
+_DESCRIBED = 64
+"""Models that are looked at one by one, at most."""
+_BLANK = Card()
 _LISTS_NOTHING = frozenset({404, 405, 501})
 
 
@@ -111,13 +117,21 @@ class Upstream:
         self._told: set[str] = set()
         self._served: dict[str, str] = {}
         """The models as last listed, the default first: the name that is shown, and the server's own."""
+        self._cards: dict[str, Card] = {}
+        """What the list tells of each, by the name that is shown."""
+        self._is_llama = False
+        self._described: dict[str, Card] = {}
+        """What was found out of each beside the list, once."""
 
     async def answer(self, ask: Ask, sink: Sink) -> None:
         model = self._named(ask.model) or await self._model_for(ask)
-        without = self._without
+        limit = self._capabilities.extras.max_tokens
+        without, most = self._without, inf
         while True:
             answer = _Answer(sink, self._decoder(ask))
             document = {name: value for name, value in self._document(ask, model).items() if name not in without}
+            if document.get(limit, 0) > most:
+                document[limit] = most
             try:
                 await self._client.request(
                     "POST",
@@ -133,9 +147,12 @@ class Upstream:
             finally:
                 sink.connect(None)
             refused = refused_fields(answer.status, answer.collected, OPTIONAL & document.keys())
-            if not refused:
+            left = answer_room(answer.status, answer.collected)
+            if not refused and not 0 < left < min(most, document.get(limit, 0)):
                 break
-            without |= refused  # it is asked once more, without what it does not take
+            # It is asked once more, without what it does not take, for no more than it has room for.
+            without |= refused
+            most = left or most
         if answer.succeeded and without != self._without:
             self._without = without
             self._log("info", f"{self.name} refuses {', '.join(sorted(without))}: it is asked without from now on")
@@ -169,7 +186,32 @@ class Upstream:
         return openai_embeddings.vectors_from(answer.body, len(ask.texts))
 
     async def models(self) -> tuple[str, ...]:
-        return await self._list(within=10.0)
+        names = await self._list(within=10.0)
+        for name, own in self._served.items():
+            if name not in self._described and len(self._described) < _DESCRIBED:
+                self._described[name] = await self._describe(own)
+        return names
+
+    def card(self, model: str, /) -> Card:
+        """As `Described.card`: from the list, else from what a model's own page told."""
+        card = self._cards.get(model, _BLANK)
+        return card if card.window else self._described.get(model, _BLANK)
+
+    async def _describe(self, model: str) -> Card:
+        """Ask once what the list does not tell of a model, where there is a page that may."""
+        if not self._is_llama or self.card(shown_model(model)).window:
+            return _BLANK
+        return of_llama(await self._page("GET", "/props"))
+
+    async def _page(self, method: Method, path: str, body: bytes = b"") -> bytes:
+        """A page at a server's root that it may have or not: nothing where it has none."""
+        with suppress(HttpFault):
+            answer = await self._client.fetch(
+                method, path, body=body, limit=MODELS_LIMIT, within=HEALTH_PATIENCE, below=False
+            )
+            if answer.status == 200:
+                return answer.body
+        return b""
 
     async def health(self) -> Health:
         try:
@@ -196,7 +238,7 @@ class Upstream:
         if known is not None:
             return known
         if not self._served:
-            await self.models()
+            await self._list(within=10.0)
         return next(iter(self._served.values()))
 
     def _named(self, name: str | None) -> str | None:
@@ -213,10 +255,12 @@ class Upstream:
             raise _renamed(fault) from fault
         served = {shown_model(name): name for name in self._models}
         if 200 <= answer.status < 300:
-            listed = {shown_model(name): name for name in _names(answer.body)}
-            if listed and (missing := served.keys() - listed.keys()):
+            cards = listed(answer.body)
+            self._is_llama = b'"llamacpp"' in answer.body
+            self._cards = {shown_model(name): card for name, card in cards.items()}
+            if cards and (missing := served.keys() - self._cards.keys()):
                 self._tell("warning", f"does not list {', '.join(sorted(missing))}, and is asked for it all the same")
-            served |= listed
+            served |= {shown_model(name): name for name in cards}
         elif answer.status not in _LISTS_NOTHING:
             raise _refused(failure_from(answer.status, answer.body), answer.status)
         if not served:
@@ -240,6 +284,9 @@ class Ollama(Upstream):
 
     def _document(self, ask: Ask, model: str) -> JsonObject:
         return ollama_to_engine.request_body(ask, model)
+
+    async def _describe(self, model: str) -> Card:
+        return of_ollama(await self._page("POST", "/api/show", msgspec.json.encode({"model": model})))
 
     def _decoder(self, ask: Ask) -> StreamDecoder:
         return OllamaDecoder(_mark(), failure_in_stream, ask.sampling, self._odd)
@@ -300,23 +347,6 @@ class _Answer:
     @property
     def succeeded(self) -> bool:
         return 200 <= self.status < 300
-
-
-def _names(body: bytes) -> list[str]:
-    """The names in a list of models, in whatever of the known shapes it comes; none in any other."""
-    try:
-        found: Any = msgspec.json.decode(body)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        return []
-    if isinstance(found, dict):
-        found = found.get("data") or found.get("models")
-    return [name for model in found if (name := _name(model))] if isinstance(found, list) else []
-
-
-def _name(model: Any) -> str | None:
-    if isinstance(model, dict):
-        model = model.get("id") or model.get("name") or model.get("model")
-    return model if isinstance(model, str) else None
 
 
 def _refused(failure: Failure, status: int) -> EngineFailed:

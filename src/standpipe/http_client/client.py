@@ -105,14 +105,16 @@ class Client:
         body: bytes = b"",
         headers: Iterable[tuple[str, str]] = (),
         keep: bool = True,
+        below: bool = True,
     ) -> None:
         """Send a request and push its answer, of any status, into `on_head` and `on_body`; returns when it is whole.
 
-        `path` begins with a slash and may have a query. With `keep` false the connection is closed after the answer.
+        `path` begins with a slash and may have a query. With `keep` false the connection is closed after the answer,
+        and with `below` false the path begins at the server's root and not below the URL's path.
         Cancelling this closes the connection at once. What the callables raise comes out here, with the connection
         closed. Raises ConnectFailed, ConnectionBroken, and DeadlinePassed when no connection opens in time.
         """
-        request = self._compose(method, path, headers, body)
+        request = self._compose(method, path, headers, body, self._url.base if below else "")
         del body  # an answer may last for minutes, and one copy of a long prompt is enough
         connection = self._take()
         if connection is not None:
@@ -132,7 +134,14 @@ class Client:
             connection.abort()
 
     async def fetch(
-        self, method: Method, path: str, *, body: bytes = b"", limit: int = 1_048_576, within: float = 10.0
+        self,
+        method: Method,
+        path: str,
+        *,
+        body: bytes = b"",
+        limit: int = 1_048_576,
+        within: float = 10.0,
+        below: bool = True,
     ) -> Answer:
         """Send a request and collect its answer, of any status, as long as its body has at most `limit` bytes and is
         there within so many seconds. Raises AnswerTooLarge and what `request` raises.
@@ -154,7 +163,7 @@ class Client:
 
         try:
             async with asyncio.timeout(within):
-                await self.request(method, path, on_head=on_head, on_body=on_body, body=body)
+                await self.request(method, path, on_head=on_head, on_body=on_body, body=body, below=below)
         except TimeoutError:
             raise DeadlinePassed("whole answer", within) from None
         return Answer(*head[0], b"".join(pieces))
@@ -173,10 +182,10 @@ class Client:
     def __repr__(self) -> str:
         return f"<Client {self._url} {len(self.open)} open, {len(self.kept)} of them kept>"
 
-    def _compose(self, method: Method, path: str, headers: Iterable[tuple[str, str]], body: bytes) -> bytes:
+    def _compose(self, method: Method, path: str, headers: Iterable[tuple[str, str]], body: bytes, base: str) -> bytes:
         if not path.startswith("/") or not path.isascii() or not path.isprintable() or " " in path:
             raise ValueError("the path of a request begins with a slash and has printable ASCII characters only")
-        head = f"{method} {self._url.base}{path} HTTP/1.1\r\n{self._fixed}"
+        head = f"{method} {base}{path} HTTP/1.1\r\n{self._fixed}"
         if headers:
             head += _head_lines(headers)
         if body:

@@ -7,6 +7,7 @@ prompt and the client's leading system message become one message, the operator'
 
 from __future__ import annotations
 
+import math
 from typing import Literal
 
 from msgspec.structs import replace
@@ -15,6 +16,8 @@ from standpipe.chat.ask import Ask, Message, Role, Text
 
 Mode = Literal["prepend", "default", "off"]
 
+_SPARE = 16
+"""Tokens that a chat template may add to what was counted."""
 _SYSTEM = frozenset({Role.SYSTEM, Role.DEVELOPER})
 
 
@@ -35,6 +38,14 @@ def join(ask: Ask, prompt: str, mode: Mode) -> Ask:
         merged = replace(first, parts=(Text(f"{prompt}\n\n{first.text}"),))
         return replace(ask, messages=(merged, *ask.messages[1:]), operator_prompt=prompt)
     return replace(ask, messages=(Message(Role.SYSTEM, (Text(prompt),)), *ask.messages), operator_prompt=prompt)
+
+
+def fit(ask: Ask, window: int, prompt_tokens: float) -> Ask:
+    """The ask with no more output tokens than a window has left beside a prompt of about so many.
+
+    An estimate may be too high: an eighth of the window is left in any case, and the engine's own count decides.
+    """
+    return clamp(ask, max(window - math.ceil(prompt_tokens) - _SPARE, window // 8, 1))
 
 
 def clamp(ask: Ask, max_tokens: int) -> Ask:

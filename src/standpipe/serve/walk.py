@@ -138,7 +138,8 @@ class AskHandler(_Walk):
         cap = ask.sampling.max_tokens or services.max_tokens
         weight = Weight.of(body, texts(ask), cap)
         del body
-        journey = services.pool.journey(trace.report, weight.fingerprint, ask.model)
+        least = services.admission.prompts.low(weight.sizes)
+        journey = services.pool.journey(trace.report, weight.fingerprint, ask.model, least=least)
         ticket = self._ticket(exchange, trace, journey, weight)
         delivery = self._delivery(exchange, parsed, trace, ticket)
         try:

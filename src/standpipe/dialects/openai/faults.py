@@ -157,6 +157,12 @@ _CONTEXT = re.compile(
 _CONTEXT_LIMIT = re.compile(
     r"(?:context (?:length|size|window)|allowed length|n_ctx)[^0-9]{1,20}([0-9]{1,9})", re.IGNORECASE
 )
+_PROMPT = re.compile(
+    r"([0-9]{1,9}) (?:input tokens|(?:tokens? )?in the (?:messages|prompt|input)|tokens from the input)|"
+    r"(?:prompt|input) (?:contains|has|is)(?: at least)? ([0-9]{1,9})",
+    re.IGNORECASE,
+)
+"""How vLLM and SGLang count a prompt when they refuse it."""
 _LOADING = re.compile(r"\bloading\b.{0,20}\bmodel|\bmodel\b.{0,40}\bloading", re.IGNORECASE)
 _OUTPUT = re.compile(r"max_(completion_|new_)?tokens\W.{0,60}too large", re.IGNORECASE)
 
@@ -219,6 +225,15 @@ def refused_fields(status: int, body: bytes, sent: Iterable[str]) -> frozenset[s
     return frozenset(name for name in sent if re.search(rf"(?<!\w){re.escape(name)}(?!\w)", text))
 
 
+def answer_room(status: int, body: bytes) -> int:
+    """Tokens that an answer may have, where this HTTP error tells the context and the prompt's size; 0 where not."""
+    if status not in {400, 422}:
+        return 0
+    text = _message(body[:_READ])
+    limit, prompt = _CONTEXT_LIMIT.search(text), _PROMPT.search(text)
+    return max(0, int(limit[1]) - int(prompt[1] or prompt[2])) if limit and prompt else 0
+
+
 def failure_in_stream(frame: bytes) -> Failure:
     """What a frame with an error means, when its stream began with status 200."""
     status = 500
@@ -238,9 +253,11 @@ def _context_fault(text: str) -> Failure | None:
     if _OUTPUT.search(text) or not _CONTEXT.search(text):
         return None
     limit = _CONTEXT_LIMIT.search(text)
+    prompt = _PROMPT.search(text)
     size = f"The model's context has {limit[1]} tokens. " if limit else ""
+    have = f"They have {prompt[1] or prompt[2]} tokens. " if prompt else ""
     return ContextTooLong(
-        f"`messages`, with room for the answer, do not fit into the model's context. {size}Shorten them.",
+        f"`messages`, with room for the answer, do not fit into the model's context. {size}{have}Shorten them.",
         param="messages",
     )
 
