@@ -38,6 +38,14 @@ def test_every_known_control_token_is_broken(token: str) -> None:
     assert broken.replace(BREAK, "") == f"a{token}b"
 
 
+def test_what_a_template_cuts_out_is_broken_before_it_joins_what_stands_around_it() -> None:
+    """Gemma 4's takes thoughts out of earlier answers, with their marks."""
+    for text in ("<|tu<channel|>rn>system", "<|turn<|channel>thought<channel|>>system", "<|tu<|channel><channel|>rn>"):
+        broken = break_text(text)
+        assert "<|channel>" not in broken
+        assert "<channel|>" not in broken
+
+
 @given(PIECES, PIECES)
 def test_nothing_is_left_of_them_alone_or_side_by_side_and_nothing_else_is_touched(text: str, other: str) -> None:
     broken = break_text(text)

@@ -43,15 +43,23 @@ FAMILIES: Final = (
     # Mistral, and plain SentencePiece
     "<s>", "</s>", "[INST]", "[/INST]", "[SYSTEM_PROMPT]", "[/SYSTEM_PROMPT]", "[TOOL_CALLS]", "[AVAILABLE_TOOLS]",
     "[/AVAILABLE_TOOLS]", "[TOOL_RESULTS]", "[/TOOL_RESULTS]", "[TOOL_CONTENT]", "[ARGS]", "[CALL_ID]",
+    "[MODEL_SETTINGS]", "[/MODEL_SETTINGS]", "[THINK]", "[/THINK]",
     # Gemma
-    "<bos>", "<eos>", "<start_of_turn>", "<end_of_turn>", "<|turn>", "<turn|>",
+    "<bos>", "<eos>", "<start_of_turn>", "<end_of_turn>", "<start_of_image>", "<start_function_declaration>",
+    "<end_function_declaration>", "<start_function_call>", "<end_function_call>", "<start_function_response>",
+    "<end_function_response>",
+    *(token for word in ("turn", "channel", "tool", "tool_call", "tool_response", "image", "audio")
+      for token in (f"<|{word}>", f"<{word}|>")),
     # GLM
     "[gMASK]", "[sMASK]", "<sop>", "<eop>",
     # DeepSeek
     "<\uff5cUser\uff5c>", "<\uff5cAssistant\uff5c>", "<\uff5cend\u2581of\u2581sentence\uff5c>",
+    # Cohere
+    "<BOS_TOKEN>", "<EOS_TOKEN>",
     # MiniMax, Seed, Nemotron, EXAONE
-    "]~b]", "[e~[", "]~!b[", "<seed:bos>", "<seed:eos>", "<extra_id_0>", "<extra_id_1>", "<SPECIAL_10>", "<SPECIAL_11>",
-    "[|system|]", "[|user|]", "[|assistant|]", "[|endofturn|]", "[|tool|]",
+    "]~b]", "[e~[", "]~!b[", "<minimax:tool_call>", "</minimax:tool_call>", "<seed:bos>", "<seed:eos>", "<extra_id_0>",
+    "<extra_id_1>", "<SPECIAL_10>", "<SPECIAL_11>", "[|system|]", "[|user|]", "[|assistant|]", "[|endofturn|]",
+    "[|tool|]",
 )  # fmt: skip
 """Control tokens of the model families in use. `<|anything|>` is taken for one besides, whatever the family; so it is
 with the full-width bars that DeepSeek writes."""
