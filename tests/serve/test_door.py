@@ -48,6 +48,8 @@ def test_kubelet_and_prometheus_reach_the_admin_listener_by_address(path, host):
         {"origin": ELSEWHERE},
         {"origin": "null"},
         {"origin": "http://127.0.0.1:3000"},  # another program's page on this machine
+        {"origin": "http://["},
+        {"origin": ""},
     ],
 )
 def test_no_web_page_reaches_the_admin_listener(path, headers, local):
@@ -56,7 +58,14 @@ def test_no_web_page_reaches_the_admin_listener(path, headers, local):
     assert not cors(reply)
 
 
-@pytest.mark.parametrize("headers", [{"sec-fetch-site": "none"}, {"sec-fetch-site": "same-origin"}])
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"sec-fetch-site": "none"},
+        {"sec-fetch-site": "same-origin"},
+        {"host": "localhost:8081", "origin": "http://localhost:8081"},
+    ],
+)
 def test_the_operator_may_look_with_a_browser(headers):
     assert asked("/metrics", headers, admin=True).status == 200
 

@@ -75,7 +75,7 @@ class Door:
             if origin is not None and not is_local(origin):
                 raise Forbidden("Web pages of other sites may not use this server unless its operator sets `hosts`.")
         elif headers.get(b"sec-fetch-site") in {"cross-site", "same-site"} or (
-            origin is not None and urlsplit(origin).netloc != host
+            origin is not None and origin.partition("://")[2] != host
         ):
             raise Forbidden("Web pages of other origins may not use the admin listener.")
 
