@@ -277,7 +277,9 @@ RESPONSES = Section(
 LEGACY = Section(
     path="POST /v1/completions",
     title="OpenAI Completions (legacy)",
-    about="The prompt is sent as a chat of one user message: the model answers it, it does not continue it.",
+    about="The model continues the prompt, without a chat template. Where an engine has no path for that, it answers "
+    "it like a user's message, and `x-standpipe-dropped` names `raw`. Control tokens in the prompt are text: a chat "
+    "template written by hand has no effect.",
     parse=parse(openai_completions.LEGACY),
     struct=openai_completions.Request,
     published=(

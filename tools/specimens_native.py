@@ -166,7 +166,12 @@ OLLAMA_GENERATE = Section(
     specimens=(
         {**_OLLAMA, "prompt": "Hello!", "system": "Be brief."},
         {"prompt": "Hello!", "think": "low", "format": "json", "options": {"stop": "END"}},
+        {"prompt": "Once upon", "raw": True},
     ),
-    notes=_OLLAMA_NOTES,
+    notes={
+        **_OLLAMA_NOTES,
+        "raw": "the prompt is continued without a chat template where the engine can; if not, `x-standpipe-dropped` "
+        "names `raw`. Control tokens in it are text",
+    },
     more=ollama.IGNORED,
 )

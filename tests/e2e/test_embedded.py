@@ -14,6 +14,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from standpipe.chat.ask import Ask, FormatKind, Message, OutputFormat, Role, Sampling, Text
 from standpipe.chat.errors import ContextTooLong, EngineFailed, Failure, InvalidAsk
@@ -154,6 +155,21 @@ def test_no_slot_reads_the_operators_prompt_again(scene):
         usage = into.answer.usage
         assert usage is not None
         assert usage.cached_tokens > 0.7 * usage.prompt_tokens
+
+
+def test_a_raw_prompt_is_continued_without_a_template(scene):
+    raw = Ask((Message(Role.USER, (Text("Once"),)),), sampling=Sampling(max_tokens=6, temperature=0), raw=True)
+    usage = answered(scene, raw).answer.usage
+    assert usage is not None
+    assert (usage.prompt_tokens, usage.completion_tokens) == (1, 6)
+    told = replace(raw.sampling, logprobs=True, top_logprobs=2, stop=("-in-",), tell_stop=True)
+    stopped = answered(scene, replace(raw, sampling=told)).answer
+    assert "-in-" not in stopped.text
+    assert all(len(token.top) == 2 for token in stopped.logprobs)
+    forged = "<|im_start|>"
+    usage = answered(scene, replace(raw, messages=(Message(Role.USER, (Text(forged),)),))).answer.usage
+    assert usage is not None
+    assert usage.prompt_tokens > 1
 
 
 @pytest.mark.parametrize("phase", ["reading", "writing"])

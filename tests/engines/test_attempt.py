@@ -72,8 +72,9 @@ def test_an_attempt_tells_where_it_is():
         report, spoken = Report(1, "a", "m"), list[float]()
         attempt = Attempt(Collected(), report, Silence(1.0, 1.0), lambda: spoken.append(now()))
         seen = [repr(attempt)]
-        for events in ([Started("m")], [TextDelta("hi")], [DONE]):
+        for events in ([Started("m", ("raw",))], [TextDelta("hi")], [DONE]):
             attempt.take(list(events))
+            assert report.dropped == ("raw",)
             seen.append(repr(attempt))
         assert [text.split(": ")[1] for text in seen] == ["silent>", "silent>", "opened>", "whole>"]
         assert spoken == [0.0]

@@ -126,6 +126,24 @@ def test_the_native_path_is_asked_in_the_native_format(run):
     assert (body["model"], body["stream"], body["think"]) == ("qwen3", True, False)
 
 
+def test_a_raw_prompt_goes_where_no_template_is(run):
+    asked = []
+    end = line(response="", done=True, done_reason="length", prompt_eval_count=1, eval_count=1)
+
+    async def script(peer):
+        first, _, body = await peer.request()
+        asked.append((first, json.loads(body)))
+        peer.send(STREAM + line(response=" there", done=False) + end + END)
+        await peer.gone()
+
+    sink = run(ask_once(script, Ask(ASK.messages, raw=True)))
+    ((first, body),) = asked
+    assert first == "POST /api/generate HTTP/1.1"
+    assert (body["prompt"], body["raw"]) == ("hi", True)
+    assert sink.answer.text == " there"
+    assert sink.answer.usage == Usage(1, 1)
+
+
 def test_calls_get_ids_that_differ_from_answer_to_answer(run):
     call = line(message={"role": "assistant", "content": "", "tool_calls": [{"function": {"name": "f"}}]})
 

@@ -20,6 +20,7 @@ from standpipe.chat.errors import (
     Unsupported,
 )
 from standpipe.chat.events import Finished, FinishReason, Started, TextDelta, Usage
+from standpipe.engines.engine import NeedsTemplate
 from standpipe.engines.upstream import LLAMA_CPP, Capabilities, Upstream
 from standpipe.http_client.client import Client
 from standpipe.http_client.transport import LINGER
@@ -147,6 +148,37 @@ def test_the_request_asks_for_a_stream_with_usage_and_extras(run):
     assert body["stream"] is True
     assert body["stream_options"] == {"include_usage": True}
     assert body["return_progress"] is True
+
+
+RAW = Ask(ASK.messages, raw=True)
+NO_RAW = {"error": {"message": "The model does not support Completions API", "type": "BadRequestError", "code": 400}}
+
+
+def test_a_raw_prompt_goes_where_no_template_is(run):
+    bodies = []
+    text = sse(model="real", choices=[{"index": 0, "text": " there", "finish_reason": None}])
+    end = sse(model="real", choices=[{"index": 0, "text": "", "finish_reason": "length"}])
+
+    async def script(peer):
+        first, _, body = await peer.request()
+        bodies.append((first, json.loads(body)))
+        peer.send(SSE + text + end + USAGE + DONE + END)
+        await peer.gone()
+
+    sink = run(ask_once(script, RAW))
+    assert [(first, body["prompt"]) for first, body in bodies] == [("POST /v1/completions HTTP/1.1", "hi")]
+    assert sink.events == [Started("real"), TextDelta(" there"), Finished(FinishReason.LENGTH, Usage(3, 2))]
+
+
+@pytest.mark.parametrize("answer", [plain(404, "not found"), plain(405, {}), plain(501, {}), plain(400, NO_RAW)])
+def test_an_engine_without_a_path_for_raw_prompts_says_so(run, answer):
+    with pytest.raises(NeedsTemplate):
+        run(ask_once(replies(answer), RAW))
+
+
+def test_a_fault_of_a_raw_prompt_is_one(run):
+    with pytest.raises(InvalidAsk):
+        run(ask_once(replies(plain(400, {"error": {"message": "prompt is empty"}})), RAW))
 
 
 @pytest.mark.parametrize(("reuse", "connections"), [(True, 1), (False, 2)])

@@ -4,8 +4,12 @@ import asyncio
 
 import pytest
 
+from standpipe.engines.engine import NeedsTemplate
+from standpipe.engines.guard.guarded import Guarded
 from standpipe.engines.scripted.script import Fault, FaultKind, Script
-from tests.serve.driver import scene
+from standpipe.engines.scripted.scripted import Scripted
+from tests.serve.driver import Tap, scene
+from tests.virtual import run
 
 PATHS = {
     "/api": {"messages": [{"role": "user", "content": "hello"}]},
@@ -164,3 +168,25 @@ def test_an_error_tells_the_id_beside_error_whatever_the_path(method, path, stat
         assert reply.json["request_id"] == reply.headers["x-request-id"]
 
     check()
+
+
+class Templating(Scripted):
+    """Continues no text."""
+
+    async def answer(self, ask, sink):
+        if ask.raw:
+            raise NeedsTemplate
+        await super().answer(ask, sink)
+
+
+@pytest.mark.parametrize("stream", [True, False])
+@pytest.mark.parametrize(("kind", "dropped"), [(Templating, "grammar, raw"), (Scripted, "grammar")])
+def test_a_raw_prompt_that_was_answered_like_a_question_is_told(kind, dropped, stream):
+    async def check():
+        async with Tap(engines=[Guarded(kind(Script(tokens=2)))]) as tap:
+            for path, body in (("/v1/completions", {}), ("/api/generate", {"raw": True})):
+                reply = await tap.send("POST", path, {"prompt": "x", "stream": stream, "grammar": "x", **body})
+                assert reply.status == 200
+                assert reply.headers["x-standpipe-dropped"] == dropped
+
+    run(check())

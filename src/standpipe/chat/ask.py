@@ -159,7 +159,8 @@ class Ask(Struct, frozen=True):
 
     `model` is the name as the client wrote it, or None. `tool_choice` None means the dialect's default (auto when
     there are tools). `parallel_tool_calls` and `effort` None mean: the engine's default. `operator_prompt` is what the
-    first message begins with that is the operator's and not the client's.
+    first message begins with that is the operator's and not the client's. `raw`: the client's one text is to be
+    continued as it stands, without a chat template, where an engine can; there are no tools and no format then.
     """
 
     messages: tuple[Message, ...]
@@ -171,6 +172,12 @@ class Ask(Struct, frozen=True):
     format: OutputFormat = OutputFormat()
     effort: Effort | None = None
     operator_prompt: str = ""
+    raw: bool = False
+
+    @property
+    def prompt(self) -> str:
+        """All that is to be continued, of an ask that is `raw`: the operator's prompt, where there is one, leads it."""
+        return "\n\n".join(message.text for message in self.messages)
 
     @property
     def callable_tools(self) -> tuple[Tool, ...]:

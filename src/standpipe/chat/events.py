@@ -80,9 +80,11 @@ class Waiting(Struct, frozen=True):
 
 
 class Started(Struct, frozen=True):
-    """The engine has begun to answer. `model` is the name it gives itself, None when it does not say."""
+    """The engine has begun to answer. `model` is the name it gives itself, None when it does not say. `dropped` names
+    what of the ask it had to do without."""
 
     model: str | None = None
+    dropped: tuple[str, ...] = ()
 
 
 class ReasoningDelta(Struct, frozen=True, gc=False):

@@ -28,15 +28,16 @@ class Report(Struct):
     """What the pool tells its caller about an ask while it works on it; it only ever grows truer.
 
     `attempts` counts the one that runs. `engine` and `model` are those of the latest attempt; `model` is the name that
-    the engine is asked for until it has said its own, and is settled before the sink gets its first event. `ahead` is
-    how many others go on before it does while it waits for another engine, and `waited` the seconds that it has waited
-    for one. `on_attempt` is called with the loop's time
+    the engine is asked for until it has said its own, and `dropped` what of the ask the engine does without: both are
+    settled before the sink gets its first event. `ahead` is how many others go on before it does while it waits for
+    another engine, and `waited` the seconds that it has waited for one. `on_attempt` is called with the loop's time
     when an attempt begins.
     """
 
     attempts: int = 0
     engine: str | None = None
     model: str | None = None
+    dropped: tuple[str, ...] = ()
     ahead: int | None = None
     waited: float = 0.0
     on_attempt: Callable[[float], None] | None = None
@@ -193,6 +194,7 @@ class Attempt:
         for event in events:
             if isinstance(event, Started):
                 self._report.model = event.model or self._report.model
+                self._report.dropped = event.dropped
                 held.append(Started(self._report.model))
             else:
                 held.append(event)

@@ -43,6 +43,10 @@ class Health(Struct, frozen=True):
     restarts: int = 0
 
 
+class NeedsTemplate(Exception):
+    """The engine takes no prompt without a chat template: a raw ask has to be asked as a chat."""
+
+
 class Engine(Protocol):
     """Whatever answers an ask."""
 
@@ -56,7 +60,8 @@ class Engine(Protocol):
         engine's connection closed or given back.
 
         Cancelling this stops the engine's work at once. Raises EngineFailed, EngineTimeout, or a client's fault
-        (InvalidAsk, Unsupported, UnknownModel) that the engine found.
+        (InvalidAsk, Unsupported, UnknownModel) that the engine found; NeedsTemplate, before any event, for a raw ask
+        (its guard sees to that).
         """
         ...
 

@@ -79,6 +79,6 @@ class _Renamed(SinkWrapper):
         self._model = model
 
     def take(self, events: list[Event]) -> None:
-        if events and type(events[0]) is Started:
-            events = [Started(self._model), *events[1:]]
+        if events and isinstance(began := events[0], Started):
+            events = [replace(began, model=self._model), *events[1:]]
         self._sink.take(events)

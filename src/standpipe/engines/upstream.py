@@ -24,10 +24,16 @@ from standpipe.dialects.engine_output import shown_model
 from standpipe.dialects.ollama import to_engine as ollama_to_engine
 from standpipe.dialects.ollama.from_engine import Decoder as OllamaDecoder
 from standpipe.dialects.openai import embeddings as openai_embeddings
-from standpipe.dialects.openai.faults import answer_room, failure_from, failure_in_stream, refused_fields
+from standpipe.dialects.openai.faults import (
+    answer_room,
+    failure_from,
+    failure_in_stream,
+    has_no_completions,
+    refused_fields,
+)
 from standpipe.dialects.openai.from_engine import Decoder
-from standpipe.dialects.openai.to_engine import LLAMA, OPTIONAL, Extras, request_body
-from standpipe.engines.engine import Card, Health, Sink
+from standpipe.dialects.openai.to_engine import LLAMA, OPTIONAL, Extras, completion_body, request_body
+from standpipe.engines.engine import Card, Health, NeedsTemplate, Sink
 from standpipe.engines.guard.control_tokens import harmless_body
 from standpipe.engines.listing import listed, of_llama, of_ollama
 from standpipe.flow import Flow
@@ -89,6 +95,7 @@ class Upstream:
     """
 
     CHAT: ClassVar[str] = "/chat/completions"
+    RAW: ClassVar[str] = "/completions"
     MODELS: ClassVar[str] = "/models"
     EMBEDDINGS: ClassVar[str] = "/embeddings"
 
@@ -135,7 +142,7 @@ class Upstream:
             try:
                 await self._client.request(
                     "POST",
-                    self.CHAT,
+                    self.RAW if ask.raw else self.CHAT,
                     on_head=answer.head,
                     on_body=answer.body,
                     body=harmless_body(document, ask.operator_prompt),
@@ -146,6 +153,8 @@ class Upstream:
                     raise _renamed(fault) from fault
             finally:
                 sink.connect(None)
+            if ask.raw and not answer.succeeded and has_no_completions(answer.status, answer.collected):
+                raise NeedsTemplate
             refused = refused_fields(answer.status, answer.collected, OPTIONAL & document.keys())
             left = answer_room(answer.status, answer.collected)
             if not refused and not 0 < left < min(most, document.get(limit, 0)):
@@ -227,7 +236,8 @@ class Upstream:
         return f"<{type(self).__name__} {self.name} {self.slots} slots, {self._client!r}>"
 
     def _document(self, ask: Ask, model: str) -> JsonObject:
-        return request_body(ask, model, extras=self._capabilities.extras)
+        write = completion_body if ask.raw else request_body
+        return write(ask, model, extras=self._capabilities.extras)
 
     def _decoder(self, ask: Ask) -> StreamDecoder:
         return Decoder(_mark(), ask.sampling, self._odd)
@@ -279,11 +289,12 @@ class Ollama(Upstream):
     """
 
     CHAT: ClassVar[str] = "/api/chat"
+    RAW: ClassVar[str] = "/api/generate"
     MODELS: ClassVar[str] = "/api/tags"
     EMBEDDINGS: ClassVar[str] = "/v1/embeddings"
 
     def _document(self, ask: Ask, model: str) -> JsonObject:
-        return ollama_to_engine.request_body(ask, model)
+        return ollama_to_engine.raw_body(ask, model) if ask.raw else ollama_to_engine.request_body(ask, model)
 
     async def _describe(self, model: str) -> Card:
         return of_ollama(await self._page("POST", "/api/show", msgspec.json.encode({"model": model})))

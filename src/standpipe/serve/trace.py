@@ -139,8 +139,8 @@ def answer_headers(trace: Trace, limits: Sequence[Header], now: float) -> list[H
         (b"x-standpipe-attempts", b"%d" % trace.report.attempts),
         *limits,
     ]
-    if trace.dropped:
-        found.append((b"x-standpipe-dropped", ", ".join(trace.dropped).encode("ascii", "replace")))
+    if dropped := (*trace.dropped, *trace.report.dropped):
+        found.append((b"x-standpipe-dropped", ", ".join(dropped).encode("ascii", "replace")))
     return found
 
 

@@ -221,7 +221,8 @@ def test_a_fault_of_a_chat_names_its_field(sent, param, kind):
         ({"prompt": ["a"]}, "prompt", InvalidAsk),
         ({"suffix": "}"}, "suffix", Unsupported),
         ({"template": "{{ .Prompt }}"}, "template", Unsupported),
-        ({"raw": True}, "raw", Unsupported),
+        ({"raw": True, "system": "Be brief."}, "system", Unsupported),
+        ({"raw": True, "format": "json"}, "format", Unsupported),
         ({"context": [1, 2]}, "context", Unsupported),
         ({"images": ["aGk="]}, "images", Unsupported),
         ({"options": {"top_k": "40"}}, "options.top_k", InvalidAsk),
@@ -232,6 +233,15 @@ def test_a_fault_of_a_question_names_its_field(sent, param, kind):
         generate(**sent)
     assert caught.value.param == param
     assert param in caught.value.message
+
+
+def test_a_raw_prompt_is_to_be_continued_and_nothing_is_thought_of_in_it():
+    asked = generate(prompt="Once upon", raw=True, think=True)
+    assert asked.ask.raw
+    assert asked.ask.prompt == "Once upon"
+    assert asked.ask.effort is None
+    assert asked.dropped == ("think",)
+    assert not generate(prompt=None, raw=True).ask.messages
 
 
 def test_what_clients_send_empty_is_not_set():

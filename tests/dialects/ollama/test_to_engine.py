@@ -24,7 +24,7 @@ from standpipe.chat.ask import (
 )
 from standpipe.chat.errors import Unsupported
 from standpipe.dialects.ollama.request import CHAT
-from standpipe.dialects.ollama.to_engine import request_body
+from standpipe.dialects.ollama.to_engine import raw_body, request_body
 from tests import golden
 from tests.streams import TEXT
 
@@ -101,6 +101,21 @@ def test_a_whole_ask_is_written_as_its_transcript():
 )
 def test_only_gpt_oss_has_levels_of_thinking(effort, model, think):
     assert body(Ask((user(),), effort=effort), model)["think"] == think
+
+
+def test_a_raw_prompt_is_written_as_it_stands():
+    asked = Ask((user(),), sampling=Sampling(max_tokens=9, stop=("\n",), logprobs=True), raw=True)
+    assert raw_body(asked, "llama3.2") == {
+        "model": "llama3.2",
+        "prompt": "Hello!",
+        "raw": True,
+        "stream": True,
+        "truncate": False,
+        "shift": False,
+        "options": {"num_predict": 9, "stop": ["\n"]},
+        "logprobs": True,
+        "top_logprobs": 0,
+    }
 
 
 def test_json_is_a_word_and_a_schema_is_itself():

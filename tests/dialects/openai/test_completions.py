@@ -48,8 +48,9 @@ def test_it_is_a_dialect():
 
 
 @pytest.mark.parametrize("prompt", ["Once upon", ["Once upon"]])
-def test_a_prompt_is_a_chat_of_one_message(prompt):
+def test_a_prompt_is_one_raw_message(prompt):
     parsed = parse(prompt=prompt)
+    assert parsed.ask.raw
     assert parsed.ask.messages == (Message(Role.USER, (Text("Once upon"),)),)
     assert parsed.ask.sampling == Sampling()
     assert not parsed.stream

@@ -161,6 +161,23 @@ def test_other_choices_are_not_ours():
     assert decoded(said(content="One"), other, STOP, DONE)[1:] == [TextDelta("One"), Finished(FinishReason.STOP)]
 
 
+def test_completions_tell_log_probabilities_in_their_own_way():
+    told = {
+        "tokens": ["Once", " upon"],
+        "token_logprobs": [None, -0.5],
+        "top_logprobs": [None, {" a": -2.0, " upon": -0.5, " in": -1.0}],
+        "text_offset": [0, 4],
+    }
+    said_raw = frame(choices=[{"text": " upon", "logprobs": told, "finish_reason": None}])
+    end = frame(choices=[{"text": "", "logprobs": None, "finish_reason": "length"}])
+    found = decoded(said_raw, end, DONE, sampling=Sampling(logprobs=True, top_logprobs=2))
+    rivals = (TokenLogprob(" upon", -0.5), TokenLogprob(" in", -1.0))
+    assert found[1:] == [
+        TextDelta(" upon", (TokenLogprob(" upon", -0.5, None, rivals),)),
+        Finished(FinishReason.LENGTH),
+    ]
+
+
 def test_log_probabilities_of_another_shape_are_dropped():
     strange = frame(choices=[{"delta": {"content": "Hi"}, "logprobs": {"content": [{"token": 5}]}}])
     assert decoded(strange, STOP, DONE)[1] == TextDelta("Hi")

@@ -20,7 +20,7 @@ from standpipe.chat.ask import (
     ToolMode,
     ToolResult,
 )
-from standpipe.dialects.openai.to_engine import LLAMA, VLLM, Extras, request_body
+from standpipe.dialects.openai.to_engine import LLAMA, VLLM, Extras, completion_body, request_body
 from tests import golden
 
 PLAIN = Extras()
@@ -83,6 +83,38 @@ WHOLE = Ask(
 def test_a_whole_ask_is_written_as_its_transcript(name, extras):
     encoded = msgspec.json.encode(request_body(WHOLE, "gpt-oss:20b", extras=extras))
     golden.check(f"openai_upstream/request.{name}.json", msgspec.json.format(encoded, indent=2) + b"\n")
+
+
+RAW = Ask(
+    (Message(Role.SYSTEM, (Text("We speak of taps."),)), Message(Role.USER, (Text("Once upon"),))),
+    operator_prompt="We speak of taps.",
+    sampling=Sampling(temperature=0.5, top_k=3, max_tokens=9, stop=("\n",), logprobs=True, top_logprobs=2),
+    raw=True,
+)
+
+
+@pytest.mark.parametrize(
+    ("extras", "more"),
+    [
+        (PLAIN, {}),
+        (VLLM, {"top_k": 3}),
+        (LLAMA, {"top_k": 3, "return_progress": True}),
+        (Extras(max_tokens="max_completion_tokens"), {}),
+    ],
+)
+def test_a_raw_prompt_is_written_as_it_stands_behind_the_operators(extras, more):
+    sent = msgspec.json.encode(completion_body(RAW, "m", extras=extras))
+    assert msgspec.json.decode(sent) == {
+        "model": "m",
+        "prompt": "We speak of taps.\n\nOnce upon",
+        "stream": True,
+        "stream_options": {"include_usage": True},
+        "temperature": 0.5,
+        "max_tokens": 9,
+        "stop": ["\n"],
+        "logprobs": 2,
+        **more,
+    }
 
 
 def test_no_limit_is_never_spelled_as_a_number():

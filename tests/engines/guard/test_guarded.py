@@ -4,6 +4,7 @@ import pytest
 
 from standpipe.chat.ask import Ask, Message, Role, Text
 from standpipe.chat.errors import InvalidAsk
+from standpipe.engines.engine import NeedsTemplate
 from standpipe.engines.guard.control_tokens import BREAK, Handling
 from standpipe.engines.guard.forced_calls import Constrained
 from standpipe.engines.guard.guarded import Guarded, speaks_harmony
@@ -38,6 +39,31 @@ def test_leaked_harmony_is_repaired_where_a_gpt_oss_answers_and_nowhere_else():
 )
 def test_gpt_oss_is_known_by_its_name(name, speaks):
     assert speaks_harmony(name) is speaks
+
+
+class Templating(Scripted):
+    """Continues no text."""
+
+    async def answer(self, ask, sink):
+        if ask.raw:
+            raise NeedsTemplate
+        await super().answer(ask, sink)
+
+
+def test_a_raw_text_is_answered_like_a_question_where_nothing_continues_it_and_that_is_told():
+    async def scene():
+        await Guarded(Templating(Script(text="Hi."))).answer(ask("x", raw=True), sink := Collected())
+        return sink
+
+    sink = run(scene())
+    assert sink.answer.text == "Hi."
+    assert sink.events[0].dropped == ("raw",)
+
+
+def test_a_text_that_is_continued_is_not_read_as_harmony():
+    said = "analysis<|channel|>final<|message|>Hi."
+    found = answer(Scripted(Script(text=said)), ask("x", model="gpt-oss:20b", raw=True))
+    assert (found.reasoning, found.text) == ("", said)
 
 
 class Counting(Scripted):

@@ -167,6 +167,10 @@ def ollama_generate(text: str) -> dict[str, Any]:
     return {"model": "m", "prompt": text, "system": text, "format": schema(text)}
 
 
+def ollama_raw(text: str) -> dict[str, Any]:
+    return {"model": "m", "prompt": text, "raw": True}
+
+
 REQUESTS: dict[str, tuple[Callable[[bytes], Any], Callable[[str], dict[str, Any]]]] = {
     "chat": (COMPLETIONS.parse, chat),
     "api": (API.parse, chat),
@@ -175,6 +179,7 @@ REQUESTS: dict[str, tuple[Callable[[bytes], Any], Callable[[str], dict[str, Any]
     "anthropic": (MESSAGES.parse, messages),
     "ollama chat": (CHAT.parse, ollama_chat),
     "ollama generate": (GENERATE.parse, ollama_generate),
+    "ollama raw": (GENERATE.parse, ollama_raw),
 }
 ENGINES: dict[str, Callable[[Any], Any]] = {
     "openai": lambda wire: Constrained(Guarded(Upstream("e", wire, slots=1, models=("m",), capabilities=PLAIN))),
@@ -243,7 +248,8 @@ def test_the_operators_prompt_leaves_as_it_is(dialect: str, engine: str) -> None
     parse, request = REQUESTS[dialect]
     asked = join(parse(json.dumps(request("<s>")).encode()).ask, "Be <|im_start|> kind.", "prepend")
     for document in sent(engine, asked):
-        assert document["messages"][0]["content"].startswith("Be <|im_start|> kind.")
+        text = document["prompt"] if asked.raw else document["messages"][0]["content"]
+        assert text.startswith("Be <|im_start|> kind.")
         assert "<s>" not in json.dumps(document)
 
 

@@ -1,9 +1,10 @@
 """Ollama's native format as we offer it: a chat at `/api/chat`, and one question at `/api/generate`.
 
 The dialect, and how its requests become asks. Both paths stream unless told otherwise. Of `options`, only those count
-that say how to sample: the others would load a model anew. Thinking is told unless the client forbade it. A request
-that asks nothing is how clients load a model, or unload it with `keep_alive` 0, which says nothing else here; its
-answer says that it is done. Calls need have no ids, so that a result finds its call by the tool's name or by its place.
+that say how to sample: the others would load a model anew. Thinking is told unless the client forbade it. A `raw`
+prompt is continued without a template, where an engine can. A request that asks nothing is how clients load a model, or
+unload it with `keep_alive` 0, which says nothing else here; its answer says that it is done. Calls need have no ids, so
+that a result finds its call by the tool's name or by its place.
 """
 
 from __future__ import annotations
@@ -11,6 +12,8 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Final, Generic, TypeVar
+
+from msgspec.structs import replace
 
 from standpipe.chat.ask import (
     Ask,
@@ -40,7 +43,6 @@ IGNORED = frozenset({"shift", "truncate"})
 REFUSED = {
     "context": "`context` is not supported: use /api/chat for a conversation.",
     "images": "Images are not supported: `images` must be empty.",
-    "raw": "`raw` is not supported: the model's template is always used.",
     "suffix": "`suffix` is not supported: text cannot be inserted between a prefix and a suffix.",
     "template": "`template` is not supported: the model's own template is always used.",
 }
@@ -129,9 +131,20 @@ def _generate(request: wire.GenerateRequest) -> tuple[Ask, tuple[str, ...]]:
         if getattr(request, name):
             raise Unsupported(message, param=name)
     messages = [Message(Role.USER, (Text(request.prompt),))] if request.prompt else []
+    if request.raw:
+        return _raw(request, tuple(messages))
     if request.system and messages:
         messages.insert(0, Message(Role.SYSTEM, (Text(request.system),)))
     return _ask(request, tuple(messages), ()), ()
+
+
+def _raw(request: wire.GenerateRequest, messages: tuple[Message, ...]) -> tuple[Ask, tuple[str, ...]]:
+    """A text to be continued. Nobody can say what to think of in it; what else Ollama refuses beside it, so do we."""
+    for name in ("system", "format"):
+        if getattr(request, name):
+            raise Unsupported(f"`{name}` is not supported together with `raw`: put it into `prompt`.", param=name)
+    ask = replace(_ask(request, messages, ()), effort=None, raw=bool(messages))
+    return ask, () if request.think is None else ("think",)
 
 
 CHAT = Ollama("ollama_chat", wire.ChatRequest, _chat, CHAT_SHAPE)

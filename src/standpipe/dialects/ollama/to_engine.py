@@ -1,4 +1,5 @@
-"""The other direction: an ask to the body of a native Ollama's `/api/chat`. What comes back is `from_engine`'s.
+"""The other direction: an ask to the body of a native Ollama's `/api/chat`, or of its `/api/generate` for a raw prompt.
+What comes back is `from_engine`'s.
 
 The body is built from scratch, so nothing that a client wrote reaches the engine but through the vocabulary. What does
 not fit into the model's context is refused: by itself Ollama would drop the beginning of a conversation, and tell
@@ -55,6 +56,13 @@ def request_body(ask: Ask, model: str) -> JsonObject:
         body["logprobs"] = True
         body["top_logprobs"] = sampling.top_logprobs or 0
     return body
+
+
+def raw_body(ask: Ask, model: str) -> JsonObject:
+    """The body of POST /api/generate without the model's template. Raises Unsupported."""
+    body = request_body(ask, model)
+    del body["messages"]
+    return body | {"prompt": ask.prompt, "raw": True}
 
 
 def _think(effort: Effort, model: str) -> bool | str:

@@ -92,7 +92,7 @@ class ChatRequest(Request):
 
 
 class GenerateRequest(Request):
-    """Fields but the first two are read to be refused."""
+    """Those without an effect are read to be refused."""
 
     prompt: str | None = None
     system: str | None = None

@@ -1,11 +1,10 @@
 """OpenAI's legacy Completions as we offer them: one prompt as text, one answer.
 
-The engines behind are chat engines. A prompt is sent to them as a chat of one user message, under the engine's own chat
-template: so a model answers the prompt, it does not continue it word by word as a base model would. What only raw
-continuation could give is refused (`suffix`, `echo`, token lists), and so are several answers at once. Without
-`max_tokens` there is no limit but the operator's: the 16 tokens that OpenAI once chose would be spent before a
-reasoning model has said a word. Reasoning has no place in this format; it is left out of the text and counted in the
-usage.
+The prompt is raw: the model continues it word by word, without a chat template, wherever an engine has a path for that;
+where it has none, the prompt is a chat of one user message, and the answer's header says so. `suffix`, `echo` and token
+lists are refused, and so are several answers at once. Without `max_tokens` there is no limit but the operator's: the 16
+tokens that OpenAI once chose would be spent before a reasoning model has said a word, where it is asked as in a chat.
+Reasoning has no place in this format; it is left out of the text and counted in the usage.
 """
 
 from __future__ import annotations
@@ -105,7 +104,7 @@ LEGACY = OpenAICompletions()
 
 
 def _ask(request: Request) -> Ask:
-    """The chat that stands for this completion. Raises InvalidAsk or Unsupported."""
+    """The text to be continued, as a chat of one message. Raises InvalidAsk or Unsupported."""
     if request.echo:
         raise Unsupported("`echo` must be false: the prompt is not repeated.", param="echo")
     if request.suffix:
@@ -122,6 +121,7 @@ def _ask(request: Request) -> Ask:
             logprobs=request.logprobs is not None,
             top_logprobs=request.logprobs,
         ),
+        raw=True,
     )
 
 

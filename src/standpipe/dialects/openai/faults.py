@@ -210,6 +210,14 @@ def failure_from(status: int, body: bytes, retry_after: str | None = None) -> Fa
     )
 
 
+_NO_RAW = re.compile(r"support.{0,20}\bcompletions\b", re.IGNORECASE)
+
+
+def has_no_completions(status: int, body: bytes) -> bool:
+    """Whether this HTTP error says that the path for completions is not there, or not for this model."""
+    return status in {404, 405, 501} or (status == 400 and _NO_RAW.search(_message(body[:_READ])) is not None)
+
+
 _REFUSES = re.compile(
     r"unrecogni|unknown|unsupported|unexpected|not (permitted|supported|allowed|recognized|valid)|extra|forbid|invalid"
     r"|does not support",

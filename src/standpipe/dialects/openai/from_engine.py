@@ -15,6 +15,8 @@ reason.
 
 from __future__ import annotations
 
+from itertools import zip_longest
+from operator import itemgetter
 from typing import Any
 
 import msgspec
@@ -55,6 +57,14 @@ class _TopLogprob(Struct):
 class _Logprobs(Struct):
     content: tuple[_TopLogprob, ...] | None = None
     refusal: tuple[_TopLogprob, ...] | None = None
+
+
+class _LegacyLogprobs(Struct):
+    """Those of completions, whose first token has none."""
+
+    tokens: list[str]
+    token_logprobs: list[float | None]
+    top_logprobs: list[dict[str, float] | None] | None = None
 
 
 class Decoder:
@@ -300,17 +310,32 @@ class Decoder:
 
     def _tokens(self, logprobs: Any, kind: str) -> tuple[TokenLogprob, ...]:
         """Log-probabilities, with as many rivals as were asked for. In any shape but OpenAI's they are left out."""
+        most = self._sampling.top_logprobs or 0
         try:
+            if isinstance(logprobs, dict) and "tokens" in logprobs:
+                return _from_legacy(msgspec.convert(logprobs, _LegacyLogprobs), most)
             found = getattr(msgspec.convert(logprobs, _Logprobs), kind)
         except msgspec.ValidationError:
             self._odd("logprobs")
             return ()
-        most = self._sampling.top_logprobs or 0
         return tuple(_ours(token, tuple(map(_ours, (token.top_logprobs or ())[:most]))) for token in found or ())
 
 
 def _ours(token: _TopLogprob, rivals: tuple[TokenLogprob, ...] = ()) -> TokenLogprob:
     return TokenLogprob(token.token, token.logprob, token.bytes, rivals)
+
+
+def _from_legacy(found: _LegacyLogprobs, most: int) -> tuple[TokenLogprob, ...]:
+    tokens = zip_longest(found.tokens, found.token_logprobs, found.top_logprobs or ())
+    return tuple(
+        TokenLogprob(token, logprob, None, tuple(TokenLogprob(*rival) for rival in _best(rivals or {}, most)))
+        for token, logprob, rivals in tokens
+        if token is not None and logprob is not None
+    )
+
+
+def _best(rivals: dict[str, float], most: int) -> list[tuple[str, float]]:
+    return sorted(rivals.items(), key=itemgetter(1), reverse=True)[:most]
 
 
 def _seconds(told: Timings | None) -> chat.Timings | None:

@@ -87,6 +87,18 @@ def request_body(ask: Ask, model: str, *, extras: Extras) -> JsonObject:
     return body
 
 
+def completion_body(ask: Ask, model: str, *, extras: Extras) -> JsonObject:
+    """The body of POST /completions: the prompt as it stands, behind the operator's if there is one."""
+    sampling = ask.sampling
+    body: JsonObject = {"model": model, "prompt": ask.prompt, "stream": True, "stream_options": _WITH_USAGE}
+    body |= _sampling(sampling, extras) | extras.fields
+    if extras.max_tokens in body:
+        body["max_tokens"] = body.pop(extras.max_tokens)  # by this name everywhere
+    if sampling.logprobs:
+        body["logprobs"] = body.pop("top_logprobs")
+    return body
+
+
 def _messages(message: Message, extras: Extras) -> list[JsonObject]:
     """One message of ours is one of theirs, except that each tool result is a message of its own."""
     named: JsonObject = {} if message.name is None else {"name": message.name}

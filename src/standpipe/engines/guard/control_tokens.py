@@ -101,13 +101,16 @@ _ESCAPE: Final = re.compile(r"\\(?:u([0-9a-fA-F]{4})|/)")
 def harmless_body(document: JsonObject, operator_prompt: str = "") -> HarmlessBody:
     """The JSON of a request to an engine, whose strings are all as the engine will read them.
 
-    `operator_prompt` is what the first message begins with that is the operator's own: it is left as it is.
+    `operator_prompt` is what the first message, or the raw prompt, begins with that is the operator's own: it is left
+    as it is.
     """
     harmless = {key: value if key in _NOT_RENDERED else _harmless(value) for key, value in document.items()}
     if operator_prompt:
-        content = document["messages"][0]["content"]
+        raw = "messages" not in document
+        content = document["prompt"] if raw else document["messages"][0]["content"]
         if content.startswith(operator_prompt):
-            harmless["messages"][0]["content"] = break_text(content, len(operator_prompt))
+            place, key = (harmless, "prompt") if raw else (harmless["messages"][0], "content")
+            place[key] = break_text(content, len(operator_prompt))
     return HarmlessBody(msgspec.json.encode(harmless))
 
 

@@ -28,7 +28,7 @@ from standpipe.dialects.harmony.prompt import prepare, raw_request
 from standpipe.dialects.harmony.raw import HarmonyReader
 from standpipe.dialects.openai.to_engine import request_body
 from standpipe.dialects.schema_grammar import add_schema
-from standpipe.engines.engine import Engine, EngineWrapper, Sink, SinkWrapper
+from standpipe.engines.engine import Engine, EngineWrapper, NeedsTemplate, Sink, SinkWrapper
 from standpipe.engines.guard.control_tokens import Handling, judge, probe_texts
 from standpipe.engines.upstream import StreamDecoder, Upstream
 from standpipe.flow import Flow
@@ -55,10 +55,19 @@ class Guarded(EngineWrapper):
 
     def answer(self, ask: Ask, sink: Sink) -> Coroutine[Any, Any, None]:
         """As `Engine.answer`. Not a coroutine itself: one that waits inside another costs every answer memory."""
+        if ask.raw:
+            return self._continue(ask, sink)
         if self._reads_harmony and speaks_harmony(ask.model):
             repaired = _TurnSink(HarmonyFilter(ask, secrets.token_hex(4)), sink)
             return self._engine.answer(prepare(ask, reasoning_as_text=False), repaired)
         return self._engine.answer(ask, sink)
+
+    async def _continue(self, ask: Ask, sink: Sink) -> None:
+        """Have a text continued as it stands; answered like a question where the engine knows nothing else."""
+        try:
+            await self._engine.answer(ask, sink)
+        except NeedsTemplate:
+            await self.answer(replace(ask, raw=False), _Templated(sink))
 
     async def probe(self) -> Handling:
         """Find out what the engine does with a control token. Costs it three short prompts."""
@@ -108,18 +117,25 @@ class HarmonyUpstream(Upstream):
     """llama.cpp with gpt-oss, its own parsing switched off: Harmony comes as it was written, and is read by us."""
 
     def _document(self, ask: Ask, model: str) -> JsonObject:
+        if ask.raw:
+            return super()._document(ask, model)
         raw = raw_request(ask)
         extras = self._capabilities.extras
         return request_body(raw.ask, model, extras=replace(extras, fields=extras.fields | raw.fields))
 
     def _decoder(self, ask: Ask) -> StreamDecoder:
+        if ask.raw:
+            return super()._decoder(ask)
         # Of the raw text nothing is the answer yet: the reader finds stop strings in what it makes of it.
         return super()._decoder(replace(ask, sampling=replace(ask.sampling, stop=(), tell_stop=False)))
 
     async def answer(self, ask: Ask, sink: Sink) -> None:
+        if ask.raw:  # a continued text has no turns
+            return await super().answer(ask, sink)
         reader = HarmonyReader(ask, secrets.token_hex(4))
         with suppress(_TurnOver):  # by its own words; the engine has been stopped
             await super().answer(ask, _TurnSink(reader, sink))
+        return None
 
 
 class _TurnReader(Protocol):
@@ -156,6 +172,13 @@ class _TurnSink(SinkWrapper):
         if turn is not None and turn.fault is not None and not self._spoke:
             out = [event for event in out if isinstance(event, Started | Finished)]
         self._sink.take(out)
+
+
+class _Templated(SinkWrapper):
+    """Tells that the prompt went through a chat template."""
+
+    def take(self, events: list[Event]) -> None:
+        self._sink.take([replace(e, dropped=("raw",)) if isinstance(e, Started) else e for e in events])
 
 
 class _PromptTokens:
