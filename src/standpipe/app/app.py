@@ -160,7 +160,8 @@ class App:
 
     def _notice(self, change: Change, engine: EngineStatistics) -> None:
         tell = self._log.info if change in {Change.UP, Change.TRUSTED} else self._log.warning
-        tell(change.value, engine=engine.name, **({"reason": engine.reason} if engine.reason else {}))
+        reason = engine.fault if change is Change.EJECTED else engine.reason
+        tell(change.value, engine=engine.name, **({"reason": reason} if reason else {}))
 
     def _tell_default(self, change: DefaultChange) -> None:
         if change.unlisted:
@@ -186,6 +187,7 @@ class App:
         return Now(
             queue=self.line.statistics(),
             engines=self.board.engines(),
+            counts=self.board.engine_counts(),
             proxy_warnings=len(self._alarm.warnings),
             log_lines_dropped=self._log.dropped,
             edge=None if self.edge is None else self.edge(),

@@ -206,15 +206,9 @@ class Fleet:
     async def _watch(self, member: Member, notice: Notice) -> None:
         loop = asyncio.get_running_loop()
         up = trusted = True
-        while True:
-            await asyncio.sleep(_TICK)
-            due = member.looked_at + (_TICK if member.standing.suspected(loop.time()) else REFRESH)
-            if loop.time() >= due:
-                was = member.up, member.models
-                await member.refresh()
-                if (member.up, member.models) != was:
-                    self._relist()
-                    self.on_change()
+
+        def tell() -> None:
+            nonlocal up, trusted
             if up != member.up:
                 up = member.up
                 notice(Change.UP if up else Change.DOWN, member.statistics(loop.time()))
@@ -222,6 +216,18 @@ class Fleet:
             if trusted != (state is BreakerState.CLOSED) and state in {BreakerState.CLOSED, BreakerState.OPEN}:
                 trusted = state is BreakerState.CLOSED
                 notice(Change.TRUSTED if trusted else Change.EJECTED, member.statistics(loop.time()))
+
+        while True:
+            await asyncio.sleep(_TICK)
+            tell()  # what asks have found out
+            due = member.looked_at + (_TICK if member.standing.suspected(loop.time()) else REFRESH)
+            if loop.time() >= due:
+                was = member.up, member.models
+                await member.refresh()
+                if (member.up, member.models) != was:
+                    self._relist()
+                    self.on_change()
+                tell()
 
     async def _probe(self, member: Member, notice: Notice) -> None:
         if await member.probe() is Handling.READS_ANYWAY:

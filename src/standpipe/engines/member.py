@@ -7,6 +7,7 @@ and must not know other engines, nor who asks.
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import Callable
 from contextlib import suppress
 from math import inf
@@ -34,8 +35,10 @@ _AT_ONCE = 1.0
 class EngineStatistics(Struct, frozen=True):
     """One engine at one instant.
 
-    `attempts`, `answered` and `failed` count attempts since the start, `failures` those in a row that its breaker
-    counts. `retry_in` is the seconds until it is asked again, where it is left alone for some.
+    `attempts`, `answered` and `failed` count attempts since the start, `outcomes` those that are over by how they
+    ended. `fault` is what failed last, in a public sentence. `failures` are those in a row that its breaker counts,
+    `retry_in` the seconds until it is asked again, where it is left alone for some, `first_token` the usual seconds to
+    one.
     """
 
     name: str
@@ -50,6 +53,9 @@ class EngineStatistics(Struct, frozen=True):
     attempts: int
     answered: int
     failed: int
+    outcomes: dict[str, int]
+    fault: str | None
+    first_token: float | None
     handling: Handling | None
     """What it does with control tokens, where that was probed."""
     context_tokens: int | None
@@ -81,6 +87,8 @@ class Member:
         """When it was last given an ask: the pool's count of seats."""
         self.looked_at = -inf
         self.attempts = self.answered = self.failed = 0
+        self.outcomes: Counter[str] = Counter()
+        self.fault: str | None = None
         self._probing: asyncio.Future[Handling] | None = None
         self._broke_at, self._broke_with = -inf, 0
 
@@ -167,6 +175,9 @@ class Member:
             attempts=self.attempts,
             answered=self.answered,
             failed=self.failed,
+            outcomes=dict(self.outcomes),
+            fault=self.fault,
+            first_token=standing.latency,
             handling=self.engine.handling if isinstance(self.engine, Probed) else None,
             context_tokens=min(self.windows.values(), default=None),
             draining=self.draining,
@@ -214,16 +225,21 @@ class Seat:
         member, standing, now = self.member, self.member.standing, self._loop.time()
         if error is None:
             member.answered += 1
+            member.outcomes["answered"] += 1
             standing.answered(now)
         elif isinstance(error, Failure):
             found = verdict(error)
             member.failed += found is not Verdict.ASK
+            member.outcomes[found] += 1
+            if found is not Verdict.ASK:
+                member.fault = error.message
             if isinstance(error, EngineBroke):
                 self.company = member.company(now)
             if found is Verdict.DOWN:
                 member.reason = error.message
             standing.failed(found, now, probe=self._probe, retry_after=error.retry_after)
         else:
+            member.outcomes["left"] += 1
             standing.left(probe=self._probe, spoken=self.spoken)
         self.release()
 

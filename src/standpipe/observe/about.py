@@ -24,7 +24,8 @@ WARNINGS = {
 
 
 class EngineState(Struct, frozen=True):
-    """One engine. `control_tokens` is what it does with those in clients' text, None where that is not known."""
+    """One engine. `control_tokens` is what it does with those in clients' text, None where that is not known;
+    `reason` why it is down. A draining one gets nothing new."""
 
     name: str
     up: bool
@@ -32,6 +33,20 @@ class EngineState(Struct, frozen=True):
     busy: int
     models: tuple[str, ...]
     control_tokens: str | None = None
+    context_tokens: int | None = None
+    reason: str | None = None
+    draining: bool = False
+
+
+class EngineCounts(Struct, frozen=True):
+    """What was counted of one engine since the start: attempts, and by how they ended. `first_token` is the usual
+    seconds to one, `held_off` the seconds for which it is still left alone."""
+
+    name: str
+    attempts: int
+    outcomes: dict[str, int]
+    first_token: float | None
+    held_off: float
 
 
 class RateLimit(Struct, frozen=True):

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from msgspec import Struct
 
 from standpipe.edge.server import EdgeStatistics
-from standpipe.observe.about import EngineState
+from standpipe.observe.about import EngineCounts, EngineState
 from standpipe.observe.hooks import Record
 from standpipe.policy.line import LineStatistics
 
@@ -37,6 +37,7 @@ class Now(Struct, frozen=True):
     proxy_warnings: int
     log_lines_dropped: int
     edge: EdgeStatistics | None
+    counts: tuple[EngineCounts, ...] = ()
 
 
 class Histogram:
@@ -98,6 +99,7 @@ class Metrics:
         yield _histogram("first_token_seconds", "Time until the first token", self._first_token)
         yield from _queue(now.queue)
         yield from _engines(now.engines)
+        yield from _counts(now.counts)
         yield _gauge("proxy_warnings", "Signs of a misconfigured proxy (see the log)", now.proxy_warnings)
         yield _counter("log_lines_dropped", "Log lines that could not be written", (), [((), now.log_lines_dropped)])
         if now.edge is not None:
@@ -118,6 +120,17 @@ def _engines(engines: tuple[EngineState, ...]) -> Iterator[Family]:
     yield _gauge("engine_up", "Whether an engine is up", {engine.name: engine.up for engine in engines})
     yield _gauge("engine_slots", "Slots of an engine", {engine.name: engine.slots for engine in engines})
     yield _gauge("engine_busy_slots", "Slots in use", {engine.name: engine.busy for engine in engines})
+
+
+def _counts(counts: tuple[EngineCounts, ...]) -> Iterator[Family]:
+    attempts = (((engine.name,), engine.attempts) for engine in counts)
+    outcomes = (((engine.name, kind), count) for engine in counts for kind, count in engine.outcomes.items())
+    first = {engine.name: engine.first_token for engine in counts if engine.first_token is not None}
+    held = {engine.name: max(0.0, engine.held_off) for engine in counts}
+    yield _counter("engine_attempts", "Attempts at an engine", ("engine",), attempts)
+    yield _counter("engine_outcomes", "Attempts that are over, by how they ended", ("engine", "outcome"), outcomes)
+    yield _gauge("engine_first_token_seconds", "Usual time until an engine's first token", first)
+    yield _gauge("engine_held_off_seconds", "Time for which an engine is still left alone", held)
 
 
 def _edge(edge: EdgeStatistics) -> Iterator[Family]:

@@ -22,6 +22,7 @@ from standpipe.observe.about import (
     WARNINGS,
     About,
     ClientLoad,
+    EngineCounts,
     EngineState,
     OperatorStatus,
     Queue,
@@ -96,7 +97,24 @@ class StatusBoard:
     def engines(self) -> tuple[EngineState, ...]:
         """Every engine as it is now."""
         return tuple(
-            EngineState(engine.name, engine.up, engine.slots, engine.busy, engine.models, engine.handling)
+            EngineState(
+                engine.name,
+                engine.up,
+                engine.slots,
+                engine.busy,
+                engine.models,
+                engine.handling,
+                engine.context_tokens,
+                None if engine.up else engine.reason,
+                engine.draining,
+            )
+            for engine in self._fleet.statistics().engines
+        )
+
+    def engine_counts(self) -> tuple[EngineCounts, ...]:
+        """What was counted of every engine."""
+        return tuple(
+            EngineCounts(engine.name, engine.attempts, engine.outcomes, engine.first_token, engine.retry_in)
             for engine in self._fleet.statistics().engines
         )
 
@@ -188,7 +206,7 @@ def places(status: Status) -> dict[str, str]:
     )
     engines = "".join(
         f'<li><span class="dot" data-{_up(engine)}></span> <span>{html.escape(engine.name)}</span> '
-        f"<small>{engine.busy} of {engine.slots} slots busy</small></li>"
+        f"<small>{engine.busy} of {engine.slots} slots busy{html.escape(_note(engine))}</small></li>"
         for engine in status.engines
     )
     return {
@@ -214,7 +232,7 @@ def to_markdown(status: Status) -> str:
             *(f"| {row.label} | {numbers[row.key]} |" for row in ROWS),
             "",
             *(
-                f"- {engine.name}: {_up(engine)}, {engine.busy} of {engine.slots} slots busy"
+                f"- {engine.name}: {_up(engine)}, {engine.busy} of {engine.slots} slots busy{_note(engine)}"
                 for engine in status.engines
             ),
             "",
@@ -226,6 +244,10 @@ def to_markdown(status: Status) -> str:
 
 def _headline(status: Status) -> str:
     return f"{status.name} is {'up' if status.status == 'ok' else 'down'}"
+
+
+def _note(engine: EngineState) -> str:
+    return f". {engine.reason}" if engine.reason else ", draining" if engine.draining else ""
 
 
 def _up(engine: EngineState) -> str:
