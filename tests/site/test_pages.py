@@ -266,6 +266,7 @@ def test_a_page_is_made_anew_when_a_fact_changes_and_only_then():
             again = await tap.send("GET", "/")
             assert first.headers["etag"] == again.headers["etag"]
             tap.app.fleet.members[0].models = ("two",)
+            tap.app.fleet._relist()
             changed = await tap.send("GET", "/")
             assert "two" in changed.body.decode()
             assert changed.headers["etag"] != first.headers["etag"]
