@@ -407,6 +407,7 @@ def test_the_context_is_told_as_the_least_of_the_engines_that_say_theirs():
         async with Tap(Script(tokens=1)) as tap:
             before = (await tap.send("GET", "/api")).json["limits"]
             tap.app.fleet.members[0].engine.card = lambda _: Card(window=4096)
+            await tap.app.fleet.members[0].refresh()
             after = (await tap.send("GET", "/api")).json["limits"]
             return before, after
 
