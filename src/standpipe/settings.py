@@ -66,9 +66,7 @@ class Settings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
         str,
         _meta("the default model, by the name an engine gives it; empty prefers a gpt-oss, else the first that chats"),
     ] = ""
-    strict_models: Annotated[
-        bool, _meta("refuse names of models that no engine lists (404), instead of answering with the default model")
-    ] = False
+    strict_models: Annotated[bool, _meta("answer 404 to unknown model names, instead of the default model")] = False
     fallback: Annotated[
         tuple[str, ...],
         _meta(
@@ -196,9 +194,7 @@ class Settings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
         ),
     ] = ()
 
-    shares: Annotated[
-        bool, _meta("offer POST /api/share, by which people behind one router are fair to each other")
-    ] = False
+    shares: Annotated[bool, _meta("offer POST /api/share, so people behind one router get fair shares")] = False
 
     name: Annotated[str, _meta("name of this server, shown on its pages", max_length=80)] = "Standpipe"
     public_url: Annotated[
@@ -223,9 +219,7 @@ class Settings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
         tuple[str, ...],
         _meta("sites that may show the pages in a frame: none, self, * or https://..., as in CSP's frame-ancestors"),
     ] = ("none",)
-    contact: Annotated[
-        str, _meta("contact for privacy questions: a mail address, a link or a sentence", max_length=300)
-    ] = ""
+    contact: Annotated[str, _meta("contact for privacy questions: address, link or sentence", max_length=300)] = ""
     privacy: Annotated[str, _meta("the operator's text on the privacy page, in Markdown", max_length=10_000)] = ""
     log_format: Annotated[
         Literal["auto", "human", "json"], _meta("auto: human-readable on a terminal, JSON lines otherwise")

@@ -254,17 +254,18 @@ def test_the_reason_of_a_failure_reaches_the_browser_every_time(visit, serving):
         const reader = answer.body.getReader();
         let text = '';
         try {
-          for (let part; !(part = await reader.read()).done; ) text += new TextDecoder().decode(part.value);
-          return 'ended as if it were whole';
+          for (let part; !(part = await reader.read()).done; ) {
+            text += new TextDecoder().decode(part.value);
+            if (text.includes('"error"')) return void reader.cancel(); // its end comes only after a moment
+          }
         } catch {
-          return text.includes('"error"') ? null : `lost: ${text}`;
+          // broken off
         }
+        return `lost: ${text}`;
       };
       const found = [];
-      for (let round = 0; round < 20; round += 1) {
-        found.push(...(await Promise.all([one(), one(), one(), one(), one()])));
-      }
-      return found.filter((lost) => lost !== null);
+      for (let round = 0; round < 4; round += 1) found.push(await one()); // a fifth failure would open the breaker
+      return found.filter((lost) => lost !== undefined);
     }""")
     assert lost == []
 
