@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import re
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -225,6 +226,41 @@ def test_a_pattern_that_no_grammar_can_say_is_left_out_or_refused() -> None:
         assert caught.value.param == "schema.pattern"
     assert fits({"type": "string", "pattern": "^a+$"}, "aa", strict=True)
     assert not fits({"type": "string", "pattern": "^a+$"}, "ab", strict=True)
+
+
+KEYWORDS = [
+    "type", "properties", "required", "additionalProperties", "items", "minItems", "maxItems", "minLength", "maxLength",
+    "minimum", "exclusiveMaximum", "enum", "const", "anyOf", "oneOf", "allOf", "$ref", "$defs", "pattern", "format",
+]  # fmt: skip
+ANYTHING = st.recursive(
+    st.none() | st.booleans() | st.integers(-3, 9) | st.floats() | st.sampled_from(["", "a", "#", "#/$defs/a", "^a$"]),
+    lambda inner: st.lists(inner, max_size=2) | st.dictionaries(st.sampled_from(["a", *KEYWORDS]), inner, max_size=4),
+    max_leaves=12,
+)
+
+
+@given(st.dictionaries(st.sampled_from(KEYWORDS), ANYTHING, max_size=5), st.booleans())
+@settings(max_examples=500)
+def test_whatever_stands_at_a_keyword_is_a_grammar_or_a_refusal(schema: dict[str, Any], strict: bool) -> None:
+    with suppress(Unsupported):
+        parse(grammar(schema, strict=strict))
+
+
+@pytest.mark.parametrize(
+    "schema",
+    [
+        {"$ref": []},
+        {"$ref": {}},
+        {"properties": {"a": STRING}, "required": 5},
+        {"properties": {"a": STRING}, "required": [[]]},
+        {"type": "array", "maxItems": True},
+        {"type": "string", "minLength": None, "maxLength": 5},
+    ],
+)
+def test_a_keyword_with_a_value_of_a_wrong_type_is_no_bug(schema: dict[str, Any]) -> None:
+    for strict in (False, True):
+        with suppress(Unsupported):
+            parse(grammar(schema, strict=strict))
 
 
 def test_no_control_token_is_asked_for_and_the_value_is_the_same() -> None:

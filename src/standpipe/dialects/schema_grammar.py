@@ -100,19 +100,19 @@ class _SchemaReader:
                 raise self._unsupported(f"`{key}` is not supported here", f"{param}.{key}")
 
     def _reference(self, reference: Any, param: str) -> str:
+        if not isinstance(reference, str) or not reference.startswith("#"):
+            raise self._unsupported("only references within the schema are supported", param)
         if reference in self._entering:
             raise self._unsupported("it refers only to itself", param)
         if reference in self._references:
             return self._references[reference]
         target: Any = self._root
-        path = str(reference).removeprefix("#").split("/")[1:]
+        path = reference.split("/")[1:]
         for step in path:
             key = step.replace("~1", "/").replace("~0", "~")
             if not isinstance(target, dict) or key not in target:
                 raise self._unsupported(f"there is no `{reference}` in this schema", param)
             target = target[key]
-        if not str(reference).startswith("#"):
-            raise self._unsupported("only references within the schema are supported", param)
         name = self._references[reference] = self._grammar.reserve()
         self._entering.add(reference)
         self._grammar.define(name, self.rule(target, ".".join([self._param, *path])))
@@ -186,9 +186,9 @@ class _SchemaReader:
 
     def _times(self, schema: Mapping[str, Any], least: str, most: str, param: str) -> str | None:
         """`{m,n}` for these two bounds; None without any, or with ones too large to write out."""
-        low, high = schema.get(least, 0), schema.get(most)
+        low, high = schema.get(least) or 0, schema.get(most)
         for key, bound in ((least, low), (most, high)):
-            if bound is not None and (not isinstance(bound, int) or not 0 <= bound <= _MOST_REPEATS):
+            if bound is not None and (type(bound) is not int or not 0 <= bound <= _MOST_REPEATS):
                 if self._strict:
                     raise self._unsupported(f"it must be 0 to {_MOST_REPEATS}", f"{param}.{key}")
                 return None
@@ -199,10 +199,10 @@ class _SchemaReader:
     def _number(self, kind: str, schema: Mapping[str, Any], param: str) -> str:
         keys = ("minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum")
         self._check_keys(schema, (*keys, *_OTHER_TYPES["number"]), param)
-        bounds = {key: schema[key] for key in keys if key in schema}
+        bounds = {key: schema[key] for key in keys if schema.get(key) is not None}
         if not bounds:
             return self._grammar.use(kind)
-        whole = all(isinstance(bound, int) and abs(bound) < 10**15 for bound in bounds.values())
+        whole = all(type(bound) is int and abs(bound) < 10**15 for bound in bounds.values())
         if kind == "integer" and whole:
             low = max((bounds[k] + (k != "minimum") for k in keys[::2] if k in bounds), default=None)
             high = min((bounds[k] - (k != "maximum") for k in keys[1::2] if k in bounds), default=None)
@@ -231,8 +231,12 @@ class _SchemaReader:
         extra = schema.get("additionalProperties", not properties)
         if not isinstance(properties, dict):
             raise self._unsupported("it must be an object", f"{param}.properties")
-        required = schema.get("required", ())
-        unknown = [key for key in required if key not in properties]
+        required = schema.get("required") or []
+        if not isinstance(required, list):
+            if self._strict:
+                raise self._unsupported("it must be a list of names", f"{param}.required")
+            required = []  # once, a property said so of itself
+        unknown = [key for key in required if not isinstance(key, str) or key not in properties]
         if unknown and self._strict:
             raise self._unsupported(f"`{unknown[0]}` is not in `properties`", f"{param}.required")
         if not properties:
