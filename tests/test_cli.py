@@ -3,8 +3,8 @@
 import pytest
 
 from standpipe import __version__
-from standpipe.cli import main
-from standpipe.settings import fields, template
+from standpipe.cli import main, template
+from standpipe.settings import fields
 
 
 def said(capsys, *words):

@@ -8,14 +8,17 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+import textwrap
 from collections.abc import Sequence
 from functools import partial
 from itertools import groupby
 from pathlib import Path
 from typing import NoReturn
 
+import msgspec
+
 from standpipe import __version__
-from standpipe.settings import Field, Settings, SettingsError, fields, load, template
+from standpipe.settings import Field, Settings, SettingsError, fields, load
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -130,6 +133,33 @@ def _init(arguments: argparse.Namespace) -> int:
         return 1
     print(f"{arguments.file} shows every setting. Start with: standpipe serve --config {arguments.file}")
     return 0
+
+
+def template() -> str:
+    """A TOML file that sets nothing and shows everything: each setting with its help and its default."""
+    lines = ["# Settings of Standpipe. What is commented out has its default; remove the `#` in front to change it."]
+    group = ""
+    for field in fields():
+        if field.group != group:
+            group = field.group
+            lines += ["", f"# {group} ".ljust(100, "-")]
+        unit = f" ({field.unit})" if field.unit else ""
+        lines += [
+            "",
+            *textwrap.wrap(f"{field.help}{unit}; {field.allowed}", 98, initial_indent="# ", subsequent_indent="# "),
+        ]
+        lines.append(f"#{field.name} = {msgspec.json.encode(field.default).decode()}")
+    lines += ["", *_ENGINE_SAMPLE.splitlines()]
+    return "\n".join([*lines, ""])
+
+
+_ENGINE_SAMPLE = """\
+# An engine as a table, instead of a line of `engine`; see docs/engines.md. Tables stand at the end of the file.
+# [[engine]]
+# url = "http://gpu-a:8000/v1"
+# name = "gpu-a"
+# key_file = "/etc/standpipe/gpu-a.key"
+# models = { "gpt-oss:latest" = "openai/gpt-oss-20b" }"""
 
 
 def _models(arguments: argparse.Namespace) -> int:
