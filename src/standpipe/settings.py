@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import difflib
 import re
-import textwrap
 import tomllib
 from collections.abc import Iterable, Mapping
 from functools import cache
@@ -89,6 +88,16 @@ class Settings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
             title="auto, or an integer from 0 to 4096",
         ),
     ] = "0"
+    affinity_slack: Annotated[
+        float,
+        _meta(
+            "by how much more of its slots an engine may be busy than the least busy one, and still get the next "
+            "request of a conversation that it answered last and need not read again; 0: conversations have no engine "
+            "of their own",
+            ge=0,
+            le=1,
+        ),
+    ] = 0.25
     context: Annotated[
         int, _meta("embedded engine: context of one slot; 0 chooses by memory", "tokens", ge=0, le=1_048_576)
     ] = 0
@@ -246,7 +255,7 @@ _GROUPS = {
 
 STARTS = frozenset({
     "host", "port", "unix_socket", "admin_host", "admin_port", "tls_cert", "tls_key", "reuse_port",
-    "engine", "model", "api_key", "slots", "context", "threads", "cache_dir",
+    "engine", "model", "api_key", "slots", "affinity_slack", "context", "threads", "cache_dir",
     "keep_responses", "first_token_timeout", "stall_timeout", "proxy_protocol", "shares", "log_format",
 })  # fmt: skip
 """Settings that count at a start. All others may change while we run (SIGHUP)."""
@@ -364,33 +373,6 @@ _SERVICE_LINK = re.compile(r"STANDPIPE_\w*(SERVICE_(HOST|PORT)|PORT_\d+_(TCP|UDP
 def _meant(name: str, known: Iterable[str]) -> str:
     similar = difflib.get_close_matches(name, known, n=1, cutoff=0.8)
     return f": did you mean {similar[0]}?" if similar else ""
-
-
-def template() -> str:
-    """A TOML file that sets nothing and shows everything: each setting with its help and its default."""
-    lines = ["# Settings of Standpipe. What is commented out has its default; remove the `#` in front to change it."]
-    group = ""
-    for field in fields():
-        if field.group != group:
-            group = field.group
-            lines += ["", f"# {group} ".ljust(100, "-")]
-        unit = f" ({field.unit})" if field.unit else ""
-        lines += [
-            "",
-            *textwrap.wrap(f"{field.help}{unit}; {field.allowed}", 98, initial_indent="# ", subsequent_indent="# "),
-        ]
-        lines.append(f"#{field.name} = {msgspec.json.encode(field.default).decode()}")
-    lines += ["", *_ENGINE_SAMPLE.splitlines()]
-    return "\n".join([*lines, ""])
-
-
-_ENGINE_SAMPLE = """\
-# An engine as a table, instead of a line of `engine`; see docs/engines.md. Tables stand at the end of the file.
-# [[engine]]
-# url = "http://gpu-a:8000/v1"
-# name = "gpu-a"
-# key_file = "/etc/standpipe/gpu-a.key"
-# models = { "gpt-oss:latest" = "openai/gpt-oss-20b" }"""
 
 
 def _read(file: Path, known: Mapping[str, Field]) -> dict[str, Any]:

@@ -69,9 +69,10 @@ def word(ask: Ask) -> str:
 async def sent(pool: Pool, said: str) -> Report:
     """An ask with this word, and what became of it."""
     report = Report()
-    journey = pool.journey(report, said.encode(), None)
+    ask = Ask((Message(Role.USER, (Text(said),)),))
+    journey = pool.journey(report, said.encode(), ask)
     journey.patience = 60.0
-    await pool.answer(Ask((Message(Role.USER, (Text(said),)),)), Collected(), journey)
+    await pool.answer(ask, Collected(), journey)
     return report
 
 

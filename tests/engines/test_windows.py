@@ -170,7 +170,7 @@ def engine(window, name="e"):
 async def sent(pool, least, max_tokens=2048):
     """The limit that the engine was asked for, and which one it was."""
     report = Report()
-    await pool.answer(asked(max_tokens), Collected(), pool.journey(report, b"", "m", least=least))
+    await pool.answer(asked(max_tokens), Collected(), pool.journey(report, b"", asked(max_tokens), least=least))
     puppet = next(m.engine._engine for m in pool.fleet.members if m.engine.name == report.engine)
     return report.engine, puppet.asked[-1].sampling.max_tokens
 

@@ -81,6 +81,7 @@ class App:
             first_token_timeout=settings.first_token_timeout,
             stall_timeout=settings.stall_timeout,
             attempts=attempts,
+            affinity_slack=settings.affinity_slack,
         )
         self._alarm = Alarm()
         self.line = Line(_rules(settings), min(self.fleet.slots, settings.streams))

@@ -189,16 +189,23 @@ class Seat:
     """One slot of one engine, taken for one attempt. The attempt is made in its `with`; unused, it is released.
 
     `changed` is called when there may be more room than before. `claim` is whoever has the engine alone until it
-    begins to answer.
+    begins to answer; `spoke` is given the time when it does.
     """
 
-    __slots__ = ("_changed", "_claim", "_loop", "_probe", "_since", "_taken", "company", "member", "spoken")
+    __slots__ = ("_changed", "_claim", "_loop", "_probe", "_since", "_spoke", "_taken", "company", "member", "spoken")
 
-    def __init__(self, member: Member, changed: Callable[[], None], claim: object | None = None) -> None:
+    def __init__(
+        self,
+        member: Member,
+        changed: Callable[[], None],
+        claim: object | None = None,
+        spoke: Callable[[float], None] | None = None,
+    ) -> None:
         self._loop = asyncio.get_running_loop()
         self._since = self._loop.time()
         self._changed = changed
         self._claim = claim
+        self._spoke = spoke
         self._taken = True
         self.member = member
         self.spoken = False
@@ -217,6 +224,8 @@ class Seat:
         """The engine says its first word; `timed`: what that took compares with others'."""
         now = self._loop.time()
         self.spoken = True
+        if self._spoke is not None:
+            self._spoke(now)
         more = self.member.standing.spoke(now, now - self._since if timed else None)
         if self._unclaim() or more:
             self._changed()

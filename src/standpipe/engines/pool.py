@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import secrets
 from collections.abc import Callable
 
 from msgspec.structs import replace
@@ -20,6 +21,7 @@ from standpipe.engines.engine import Embedder, Sink
 from standpipe.engines.fleet import Fleet
 from standpipe.engines.member import Member, Seat
 from standpipe.engines.seats import Journey, Seats
+from standpipe.policy.affinity import prefixes
 from standpipe.policy.poison import FEW, Poison
 from standpipe.policy.retry import ATTEMPTS, Budget, GiveUp, Verdict, decide, verdict
 from standpipe.policy.terms import fit
@@ -38,6 +40,8 @@ class Pool:
         first_token_timeout: seconds until an engine must have said something.
         stall_timeout: seconds that it may be silent after that.
         attempts: most attempts in which an engine works on one ask, the first included.
+        affinity_slack: by how much more of its slots an engine may be busy than the least busy, and still go on with a
+            conversation that it answered last; 0 where conversations have no engine of their own.
         chance: gives random numbers in 0..1, for the jitter of retries.
     """
 
@@ -48,10 +52,11 @@ class Pool:
         first_token_timeout: float = 120.0,
         stall_timeout: float = 60.0,
         attempts: int = ATTEMPTS,
+        affinity_slack: float = 0.0,
         chance: Callable[[], float] = random.random,
     ) -> None:
         self.fleet = fleet
-        self.seats = Seats(fleet)
+        self.seats = Seats(fleet, affinity_slack)
         self.retries = 0
         """Attempts that were made because an engine had failed at its work."""
         self._silence = Silence(first_token_timeout, stall_timeout)
@@ -59,10 +64,10 @@ class Pool:
         self._chance = chance
         self._budget = Budget()
         self._poison = Poison()
+        self._key = secrets.token_bytes(32)
+        """By which conversations are known again in this process, and nowhere else."""
 
-    def journey(
-        self, report: Report, fingerprint: bytes, model: str | None, *, embeds: bool = False, least: int = 0
-    ) -> Journey:
+    def journey(self, report: Report, fingerprint: bytes, ask: Ask | EmbedAsk, *, least: int = 0) -> Journey:
         """The way of an ask that is about to wait for its first seat. `least` is a low estimate of its prompt's tokens.
 
         Raises Quarantined when engines died of it, ContextTooLong when it fits into none.
@@ -71,8 +76,15 @@ class Pool:
         if self._poison.refuses(fingerprint, now):
             raise Quarantined(_POISONED)
         if least:
-            self.fleet.refuse_what_cannot_fit(model, least)
-        journey = Journey(report, fingerprint=fingerprint, model=model, embeds=embeds, least=least)
+            self.fleet.refuse_what_cannot_fit(ask.model, least)
+        journey = Journey(
+            report,
+            model=ask.model,
+            embeds=isinstance(ask, EmbedAsk),
+            least=least,
+            fingerprint=fingerprint,
+            prefixes=prefixes(ask, self._key) if self.seats.prefers and isinstance(ask, Ask) else (),
+        )
         journey.suspect = self._poison.suspects(fingerprint, now)
         return journey
 

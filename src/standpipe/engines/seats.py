@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from functools import partial
 from math import inf
 
 from standpipe.chat.errors import Failure, NoEngine
@@ -17,6 +18,7 @@ from standpipe.engines.attempt import Report
 from standpipe.engines.engine import Embedder
 from standpipe.engines.fleet import REFRESH, Fleet
 from standpipe.engines.member import Member, Seat
+from standpipe.policy.affinity import Affinity
 from standpipe.policy.retry import Again, Others
 from standpipe.policy.standing import Option, choose
 
@@ -36,11 +38,12 @@ class Journey:
         patience: seconds that it may wait for seats, in all.
         least: tokens of its prompt, a low estimate: it is given to no engine with a smaller window.
         fingerprint: a digest of the request, by which one that kills engines is known again; b"" for none.
+        prefixes: digests of its conversation's beginnings (`policy.affinity`); () where they don't matter.
     """
 
     __slots__ = (
         "again", "complainer", "complaint", "died_at", "embeds", "empty", "fingerprint", "least", "model", "patience",
-        "report", "seen", "since", "suspect", "worked",
+        "prefixes", "report", "seen", "since", "suspect", "worked",
     )  # fmt: skip
 
     def __init__(
@@ -52,10 +55,12 @@ class Journey:
         patience: float = inf,
         least: int = 0,
         fingerprint: bytes = b"",
+        prefixes: tuple[bytes, ...] = (),
     ) -> None:
         self.report = report or Report()
         self.patience = patience
         self.fingerprint = fingerprint
+        self.prefixes = prefixes
         self.model = model
         self.embeds = embeds
         self.least = least
@@ -78,10 +83,12 @@ class Journey:
 
 
 class Seats:
-    """The seats of a fleet."""
+    """The seats of a fleet. A conversation stays at its engine while that is dearer than others by at most `slack`."""
 
-    def __init__(self, fleet: Fleet) -> None:
+    def __init__(self, fleet: Fleet, slack: float = 0.0) -> None:
         self.fleet = fleet
+        self._slack = slack
+        self._affinity: Affinity[Member] = Affinity()
         self._members = fleet.members
         self._taken = 0
         self._waiting: dict[Journey, asyncio.Future[Seat]] = {}
@@ -109,8 +116,15 @@ class Seats:
         if len(members) == 1 and not journey.seen:
             found = 0 if members[0].room(now) and self.can(members[0], journey) else None
         else:
-            found = choose(self._options(journey, now))
-        return None if found is None else self._seat(members[found])
+            home = self._affinity.home(journey.prefixes, now)
+            at = None if home is None or home not in members else members.index(home)
+            found = choose(self._options(journey, now), at, self._slack)
+        return None if found is None else self._seat(members[found], journey)
+
+    @property
+    def prefers(self) -> bool:
+        """Whether it matters where a conversation was answered last."""
+        return self._slack > 0 and len(self._members) > 1
 
     def _options(self, journey: Journey, now: float) -> list[Option | None]:
         members, seen = self._members, journey.seen
@@ -140,10 +154,11 @@ class Seats:
         """Whether this engine can do what is wanted at all."""
         return self._rank(member, journey) is not None
 
-    def _seat(self, member: Member, claim: Journey | None = None) -> Seat:
+    def _seat(self, member: Member, journey: Journey, *, alone: bool = False) -> Seat:
         self._taken += 1
         member.taken_at = self._taken
-        return Seat(member, self.changed, claim)
+        spoke = partial(self._affinity.answered, journey.prefixes, member) if journey.prefixes else None
+        return Seat(member, self.changed, journey if alone else None, spoke)
 
     def others(self, journey: Journey, now: float) -> Others:
         """The engines that have not seen this ask."""
@@ -197,7 +212,7 @@ class Seats:
         if self._waiting:
             for journey, future in list(self._waiting.items()):
                 if journey.suspect and (member := self._alone(journey, now)) is not None:
-                    self._give(journey, future, self._seat(member, journey))
+                    self._give(journey, future, self._seat(member, journey, alone=True))
             for ahead, journey in enumerate(self._waiting):
                 journey.report.ahead = ahead
         self.arm(now)

@@ -217,17 +217,19 @@ class Option(Struct, frozen=True):
     taken_at: int
 
 
-def choose(options: Sequence[Option | None]) -> int | None:
+def choose(options: Sequence[Option | None], home: int | None = None, slack: float = 0.0) -> int | None:
     """The index of the engine that gets the ask; None when there is none. Engines without room are None.
 
-    In this order: seen it less often, serves the wanted model, is no spare, is cheapest, has been idle longest.
+    In this order: seen it less often, serves the wanted model, is no spare, is cheapest, has been idle longest. `home`
+    (`affinity`) comes before others that are cheaper by up to `slack`.
     """
     best: int | None = None
     least: tuple[int, int, int, float, int] | None = None
     for i, option in enumerate(options):
         if option is None:
             continue
-        rank = (option.seen, option.rank, option.priority, option.cost, option.taken_at)
+        cost, since = (option.cost - slack, -1) if i == home else (option.cost, option.taken_at)
+        rank = (option.seen, option.rank, option.priority, cost, since)
         if least is None or rank < least:
             best, least = i, rank
     return best

@@ -139,7 +139,7 @@ class AskHandler(_Walk):
         weight = Weight.of(body, texts(ask), cap)
         del body
         least = services.admission.prompts.low(weight.sizes)
-        journey = services.pool.journey(trace.report, weight.fingerprint, ask.model, least=least)
+        journey = services.pool.journey(trace.report, weight.fingerprint, ask, least=least)
         ticket = self._ticket(exchange, trace, journey, weight)
         delivery = self._delivery(exchange, parsed, trace, ticket)
         try:
@@ -195,7 +195,7 @@ class Embeddings(_Walk):
         trace.dropped = parsed.dropped
         trace.report.model = pool.fleet.resolve(parsed.ask.model)
         weight = Weight.of(body, parsed.ask.texts, 1)  # so much to read, next to nothing to write
-        journey = pool.journey(trace.report, weight.fingerprint, parsed.ask.model, embeds=True)
+        journey = pool.journey(trace.report, weight.fingerprint, parsed.ask)
         with self._ticket(exchange, trace, journey, weight) as ticket:
             seat = await ticket.granted()
             vectors = await pool.embed(parsed.ask, journey, seat=seat)

@@ -258,8 +258,8 @@ def test_an_ask_that_kills_its_child_gets_two_of_them_and_the_next_asks_are_answ
                 watching = group.create_task(pool.fleet.watch(lambda *_: None))
                 for kind in (EngineBroke, Quarantined, Quarantined):  # the first dies in mid-answer
                     with pytest.raises(kind):
-                        await pool.answer(ask("die"), Collected(), pool.journey(Report(), b"poison", None))
-                await pool.answer(ask("hello"), sink := Collected(), pool.journey(Report(), b"good", None))
+                        await pool.answer(ask("die"), Collected(), pool.journey(Report(), b"poison", ask("die")))
+                await pool.answer(ask("hello"), sink := Collected(), pool.journey(Report(), b"good", ask("hello")))
                 watching.cancel()
             pool.seats.close()
             return sink.answer.text, engine.restarts
