@@ -100,7 +100,7 @@ async def watched(pool: Pool) -> AsyncIterator[list[tuple[Change, str]]]:
 
 def room(pool: Pool) -> int:
     """How many more asks would find a seat now."""
-    return pool.seats.usable(now())[1]
+    return pool.seats.usable(now(), pool.fleet.members)[1]
 
 
 def now() -> float:

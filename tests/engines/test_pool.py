@@ -152,7 +152,7 @@ def test_an_ask_without_a_seat_gets_the_next_one_that_is_free():
                 group.create_task(pool.answer(ask(), Collected(), Journey(report)))
             await asyncio.sleep(0.5)
             assert [report.ahead for report in reports] == [None, 0, 1]
-            assert pool.seats.usable(now()) == (3, 0)
+            assert pool.seats.usable(now(), pool.fleet.members) == (3, 0)
         assert now() == pytest.approx(3.0)
 
     run(scene())
@@ -565,7 +565,11 @@ def test_a_client_that_leaves_frees_its_slot_at_once(query, leaves_at):
         with pytest.raises(asyncio.CancelledError):
             await task
         assert now() == leaves_at
-        assert (pool.fleet.statistics().busy, pool.seats.usable(leaves_at + 600)[0], engine.busy) == (
+        assert (
+            pool.fleet.statistics().busy,
+            pool.seats.usable(leaves_at + 600, pool.fleet.members)[0],
+            engine.busy,
+        ) == (
             0,
             "refuse" not in query,
             0,

@@ -122,7 +122,7 @@ class App:
         self.fleet.strict, self.fleet.fallbacks = settings.strict_models, fallbacks
         self._log.set_level(settings.log_level)
         self.admission.rate, self.admission.wait_limit = _rate(settings), settings.wait_limit
-        self.line.rules = _rules(settings)
+        self.admission.lines.set_rules(_rules(settings))
         self.admission.most = settings.streams
         self.guard.routes, self.guard.door = self._routes(settings), self._door(settings)
         self.guard.page = pages.fail
@@ -186,7 +186,7 @@ class App:
 
     def _now(self) -> Now:
         return Now(
-            queue=self.line.statistics(),
+            queue=self.admission.statistics(),
             engines=self.board.engines(),
             counts=self.board.engine_counts(),
             proxy_warnings=len(self._alarm.warnings),

@@ -9,7 +9,7 @@ itself. `policy.standing` decides which engine is asked; this must not know atte
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import partial
 from math import inf
 
@@ -99,13 +99,18 @@ class Seats:
         """Whether anybody waits for a first seat: a suspect lets them go first."""
         fleet.on_change = self.changed
 
-    def usable(self, now: float) -> tuple[int, int]:
-        """How many asks may run now, with those that run and those that wait here; and how many seats are free."""
+    def usable(self, now: float, members: Iterable[Member]) -> tuple[int, int]:
+        """How many asks may run now, with those that run there and all that wait here; and how many seats are free."""
         busy, room = len(self._waiting), 0
-        for member in self._members:
+        for member in members:
             busy += member.busy
             room += member.room(now)
         return busy + room, room
+
+    def able(self, journey: Journey) -> tuple[Member, ...]:
+        """The engines that can do what is wanted."""
+        members = self._members
+        return members if len(members) == 1 else tuple(member for member in members if self.can(member, journey))
 
     def take(self, journey: Journey) -> Seat | None:
         """A seat at the engine that is to be asked next, taken; None when there is none for this ask now."""

@@ -2,6 +2,7 @@
 
     walk.py           the walk of one ask, for chat and for embeddings: begin here
     admission.py      the shell around rate limit and queue: a ticket holds an ask's instant, place and slot
+    lines.py          one fair line for each set of engines that may take an ask
     stream.py         how an answer's events reach the client: streamed with heartbeats, or whole
     trace.py          what is learned of one ask: the headers that every answer carries, and its record
     door.py           which hosts and origins are let in

@@ -27,6 +27,7 @@ from standpipe.policy.identity import ClientKey
 from standpipe.policy.line import Line, LineStatistics, QueuedAsk, Stage
 from standpipe.policy.overload import Slots
 from standpipe.policy.pace import MICROSECONDS, Rate, Refuse, Wait
+from standpipe.serve.lines import Lines
 from standpipe.serve.trace import TokenMeter, Trace
 from standpipe.store.paces import Paces
 
@@ -112,7 +113,7 @@ class Admission:
         auto: Slots | None = None,
         most: int = 4096,
     ) -> None:
-        self.line = line
+        self.lines = Lines(line, seats)
         self.seats = seats
         self.paces = paces
         self.rate = rate
@@ -172,15 +173,22 @@ class Admission:
         """Grant what can be granted, and wake up again when the next instant comes. Call it when anything changed."""
         now = asyncio.get_running_loop().time()
         waiting, seats = self._waiting, self.seats
-        found = self.most if self.auto is None else self.auto.value
-        usable, room = seats.usable(now)
-        self.line.slots = max(1, min(usable, found, self.most))
-        for shed in self.line.shed(now):
-            waiting.pop(shed).refuse(WaitTooLong(_OVERLOADED))
-        while waiting and room and (place := self.line.next(now)) is not None:
-            waiting.pop(place).grant()
-            room -= 1
-        due = self.line.eligible_after(now) if waiting else None
+        most = self.most if self.auto is None else min(self.auto.value, self.most)
+        spare = most - self.lines.running
+        due: float | None = None
+        for line, members in self.lines.in_turn():
+            usable, room = seats.usable(now, members)
+            line.slots = max(1, min(usable, most))
+            room = min(room, spare)
+            for shed in line.shed(now):
+                waiting.pop(shed).refuse(WaitTooLong(_OVERLOADED))
+            while waiting and room > 0 and (place := line.next(now)) is not None:
+                waiting.pop(place).grant()
+                room -= 1
+                spare -= 1
+                self.lines.had_its_turn(members)
+            if waiting and (instant := line.eligible_after(now)) is not None:
+                due = instant if due is None else min(due, instant)
         if self._timer is not None:
             if due == self._timer.when():
                 return
@@ -199,10 +207,10 @@ class Admission:
             self._timer = None
 
     def statistics(self) -> LineStatistics:
-        return self.line.statistics()
+        return self.lines.statistics()
 
     def __repr__(self) -> str:
-        return f"<Admission {self.line}>"
+        return f"<Admission {self.statistics()}>"
 
 
 def _too_fast(rate: Rate, retry_after: int) -> PaceExceeded:
@@ -226,6 +234,7 @@ class Ticket:
         "_admission",
         "_client",
         "_granted",
+        "_line",
         "_place",
         "_preferences",
         "_seat",
@@ -269,7 +278,7 @@ class Ticket:
             raise admission.shutting_down()
         now = asyncio.get_running_loop().time()
         eligible_at = self._reserve(now)
-        line = admission.line
+        line = self._line = admission.lines.of(self.journey)
         place = line.join(
             self._client,
             now=now,
@@ -314,7 +323,7 @@ class Ticket:
         away = fleet.away(now)
         if away is not None and away > self._longest_wait:
             raise self._in_vain(now)
-        forecast = self._admission.line.forecast(place, now)
+        forecast = self._line.forecast(place, now)
         wait = max(place.eligible_at - now, (fleet.opens_in(now) or 0.0) + (forecast.wait or 0.0))
         if wait > self._longest_wait:
             raise WaitTooLong(
@@ -372,14 +381,14 @@ class Ticket:
             ahead = self._trace.report.ahead
             return Waiting(None if ahead is None else ahead + 1)
         now = asyncio.get_running_loop().time()
-        forecast, opens_in = self._admission.line.forecast(place, now), self._admission.seats.fleet.opens_in(now)
+        forecast, opens_in = self._line.forecast(place, now), self._admission.seats.fleet.opens_in(now)
         eta = None if forecast.wait is None or opens_in is None else opens_in + forecast.wait
         return Waiting(forecast.position, eta)
 
     def _charge(self, tokens: int, now: float) -> None:
         """Output tokens have passed."""
         assert self._place is not None
-        self._admission.line.charge(self._place, tokens, now)
+        self._line.charge(self._place, tokens, now)
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -400,19 +409,19 @@ class Ticket:
         self._trace.step("settled", now, tokens=tokens, counted=usage is not None, failed=failed)
         if usage is not None:
             admission.prompts.learn(self._weight.sizes, usage.prompt_tokens)
-            admission.line.settle(
+            self._line.settle(
                 place,
                 prompt_tokens=usage.prompt_tokens,
                 completion_tokens=max(usage.completion_tokens, tokens),
                 cached_tokens=usage.cached_tokens or 0,
             )
         elif failed and not tokens:
-            admission.line.settle(place, prompt_tokens=0, completion_tokens=0)
+            self._line.settle(place, prompt_tokens=0, completion_tokens=0)
         if admission.auto is not None and place.granted_at is not None:
             if failed:
                 admission.auto.refused(now)
             elif place.first_token_at is not None:
-                running = admission.line.statistics().running
+                running = admission.lines.running
                 seconds = place.first_token_at - place.granted_at
                 admission.auto.first_token(usage.prompt_tokens if usage else 0, seconds, running, now)
 
@@ -426,9 +435,9 @@ class Ticket:
             now = asyncio.get_running_loop().time()
             if place.stage is Stage.RUNNING:
                 ran = True
-                admission.line.release(place, now)
+                self._line.release(place, now)
             elif place.stage is Stage.WAITING:
-                admission.line.leave(place, now)
+                self._line.leave(place, now)
             admission.forget(place)
         if self._until is not None and not ran and admission.rate is not None:
             admission.paces.cancel(self._client, self._until, admission.rate)

@@ -100,8 +100,7 @@ class Limits:
         return OwnRateLimit(rate.interval / MICROSECONDS, free_in / MICROSECONDS, peek.remaining)
 
     def _requests(self, client: ClientKey, now: float) -> Iterator[OwnRequest]:
-        line = self._admission.line
-        for place in line.asks(client):
+        for line, place in self._admission.lines.asks(client):
             forecast = line.forecast(place, now)
             eta = None if forecast.wait is None else round(forecast.wait, 3)
             yield OwnRequest(forecast.position, eta, round(now - place.joined_at, 3))

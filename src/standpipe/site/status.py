@@ -90,7 +90,7 @@ class StatusBoard:
 
     def _sample(self) -> None:
         loop = asyncio.get_running_loop()
-        line = self._admission.line.statistics()
+        line = self._admission.statistics()
         self._history.sample(loop.time(), waiting=line.waiting, running=line.running, slots=line.slots)
         self._timer = loop.call_later(_SAMPLE, self._sample)
 
@@ -120,7 +120,7 @@ class StatusBoard:
 
     def about(self) -> About:
         """What GET /api says."""
-        health, line, settings = self._fleet.health(), self._admission.line.statistics(), self.settings
+        health, line, settings = self._fleet.health(), self._admission.statistics(), self.settings
         contexts = [engine.context_tokens for engine in self._fleet.statistics().engines if engine.context_tokens]
         return About(
             status="ok" if health.up else "down",
@@ -144,7 +144,7 @@ class StatusBoard:
         """The status, and who is in the queue, by the daily hashes of the log."""
         now = asyncio.get_running_loop().time()
         clients = {client: [0, 0, tokens] for client, tokens in self._history.clients(now).items()}
-        for address, waiting, running in self._admission.line.clients():
+        for address, waiting, running in self._admission.lines.clients():
             load = clients.setdefault(self._hash_client(address), [0, 0, 0.0])
             load[0] += waiting
             load[1] += running

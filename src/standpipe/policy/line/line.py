@@ -84,6 +84,11 @@ class Line:
         self.order.resize(self._caps, rules.largest)
 
     @property
+    def running(self) -> int:
+        """Asks that hold a slot."""
+        return self.order.running
+
+    @property
     def slots(self) -> int:
         """How many asks may run. May be set at any time; what runs is never stopped."""
         return self._caps.slots

@@ -1,0 +1,84 @@
+"""Lines: one fair line for each set of engines that may take an ask, so that nobody waits for engines of other models.
+
+Where every engine serves every model, there is one line. Asks for a model that only some serve, or prompts that fit
+only some, wait in a line of their own: they are fair to each other, and two lines that share an engine take turns.
+Must not know tickets, nor who grants.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+
+from msgspec.structs import replace
+
+from standpipe.engines.member import Member
+from standpipe.engines.seats import Journey, Seats
+from standpipe.policy.identity import ClientKey
+from standpipe.policy.line import Line, LineStatistics, QueuedAsk, Rules
+
+
+class Lines:
+    """All lines of a server."""
+
+    def __init__(self, first: Line, seats: Seats) -> None:
+        """`first` is the line for asks that any engine may take."""
+        self._first = first
+        self._seats = seats
+        self._by_engines: dict[tuple[Member, ...], Line] = {seats.fleet.members: first}
+
+    def of(self, journey: Journey) -> Line:
+        """The line in which an ask waits."""
+        able = self._seats.able(journey)
+        line = self._by_engines.get(able)
+        if line is None:
+            line = self._first
+            if able:
+                line = self._by_engines[able] = Line(line.rules, 1)
+        return line
+
+    def in_turn(self) -> Iterator[tuple[Line, tuple[Member, ...]]]:
+        """Each line and its engines, first who was granted something longest ago."""
+        return ((line, members) for members, line in tuple(self._by_engines.items()))
+
+    def had_its_turn(self, members: tuple[Member, ...]) -> None:
+        """The line of these engines was granted something: others come first now."""
+        if len(self._by_engines) > 1:
+            self._by_engines[members] = self._by_engines.pop(members)
+
+    def set_rules(self, rules: Rules) -> None:
+        """As `Line.rules`, for each: limits count in each line by itself."""
+        for line in self._by_engines.values():
+            line.rules = rules
+
+    @property
+    def running(self) -> int:
+        """Asks that hold a slot."""
+        return sum(line.running for line in self._by_engines.values())
+
+    def asks(self, client: ClientKey) -> list[tuple[Line, QueuedAsk]]:
+        """The waiting places of a client's address."""
+        return [(line, place) for line in self._by_engines.values() for place in line.asks(client)]
+
+    def clients(self) -> tuple[tuple[str, int, int], ...]:
+        """As `Line.clients`."""
+        return tuple(client for line in self._by_engines.values() for client in line.clients())
+
+    def statistics(self) -> LineStatistics:
+        """As `Line.statistics`, of all together."""
+        total = self._first.statistics()
+        others = [line.statistics() for line in self._by_engines.values() if line is not self._first]
+        for other in others:
+            sums = {
+                name: getattr(total, name) + getattr(other, name)
+                for name in ("running", "waiting", "early", "bytes", "clients", "kept", "granted", "shed")
+            }
+            refused = dict(Counter(total.refused) + Counter(other.refused))
+            total = replace(
+                total,
+                slots=max(total.slots, other.slots),
+                refused=refused,
+                measured=total.measured or other.measured,
+                **sums,
+            )
+        return total
