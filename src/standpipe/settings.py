@@ -102,6 +102,16 @@ class Settings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
         int, _meta("embedded engine: context of one slot; 0 chooses by memory", "tokens", ge=0, le=1_048_576)
     ] = 0
     threads: Annotated[int, _meta("embedded engine: threads; 0 means one per core", ge=0, le=512)] = 0
+    gpu_layers: Annotated[
+        int, _meta("embedded engine: layers on a GPU; -1: as many as fit, if there is one", ge=-1, le=1000)
+    ] = -1
+    flash_attention: Annotated[
+        Literal["auto", "on", "off"], _meta("embedded engine: flash attention; auto: where the hardware gains by it")
+    ] = "auto"
+    cache_type: Annotated[
+        Literal["f32", "f16", "bf16", "q8_0", "q5_1", "q5_0", "q4_1", "q4_0"],
+        _meta("embedded engine: numbers in the KV cache; q8_0 takes half of f16's memory"),
+    ] = "f16"
     cache_dir: Annotated[str, _meta("where downloaded models are kept; empty means the user's cache folder")] = ""
     system_prompt: Annotated[str, _meta("the operator's system prompt; treat it as public", max_length=32_768)] = ""
     system_prompt_mode: Annotated[
@@ -256,6 +266,7 @@ _GROUPS = {
 STARTS = frozenset({
     "host", "port", "unix_socket", "admin_host", "admin_port", "tls_cert", "tls_key", "reuse_port",
     "engine", "model", "api_key", "slots", "affinity_slack", "context", "threads", "cache_dir",
+    "gpu_layers", "flash_attention", "cache_type",
     "keep_responses", "first_token_timeout", "stall_timeout", "proxy_protocol", "shares", "log_format",
 })  # fmt: skip
 """Settings that count at a start. All others may change while we run (SIGHUP)."""

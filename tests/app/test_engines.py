@@ -135,8 +135,8 @@ def test_without_one_the_starter_is_used_and_said(monkeypatch, tags):
         async def close(self) -> None:
             pass
 
-    async def start(target, *_):
-        assert target == ""
+    async def start(target, *_, share):
+        assert (target, share) == ("", 1)
         return Starter(), "the starter"
 
     monkeypatch.setattr(embedded, "start", start)

@@ -9,6 +9,7 @@ import select
 import signal
 import urllib.request
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from importlib.util import find_spec
 from pathlib import Path
@@ -23,6 +24,7 @@ from standpipe.engines.llama.life import Options
 from standpipe.engines.llama.llama import Llama, LlamaFailed
 from standpipe.models import catalog, download
 from standpipe.models.catalog import ModelUnavailable
+from standpipe.models.fit import measure
 from tests.dialects.test_schema_cost import EDGE
 from tests.e2e.conftest import Server
 from tests.virtual import Collected
@@ -258,3 +260,40 @@ def test_served_for_real_and_gone_with_its_server(starter):
         os.close(watched)
     finally:
         server.close()
+
+
+def test_two_in_one_server_share_its_cores_and_nothing_else(starter):
+    server = Server("--engine", "embedded", "--engine", "embedded", "--slots", "1", "--context", "1024")
+    try:
+        first, second = children(server.process.pid)
+        assert sockets(first).isdisjoint(sockets(second))
+        body = {"messages": [{"role": "user", "content": "Hello!"}], "stream": False, "max_tokens": 40}
+        with ThreadPoolExecutor() as clients:
+            both = [clients.submit(answer_of, server, "/api", body) for _ in range(2)]
+            assert all(answer.result()["model"] == "smollm2:135m" for answer in both)
+        with urllib.request.urlopen(f"{server.url}/api/status", timeout=PATIENT) as response:
+            assert [engine["name"] for engine in json.load(response)["engines"]] == ["embedded", "embedded 2"]
+        server.process.terminate()
+        banner, _ = server.process.communicate(timeout=PATIENT)
+        cores = max(1, measure().cores // 2)
+        assert banner.count(f"1 slot of 1024 tokens, {cores} thread") == 2
+    finally:
+        server.close()
+
+
+def sockets(pid: int) -> set[str]:
+    """Folders of sockets that a process has bound."""
+    inodes = {
+        link.removeprefix("socket:[").removesuffix("]")
+        for file in Path(f"/proc/{pid}/fd").iterdir()
+        if (link := str(file.readlink())).startswith("socket:")
+    }
+    rows = [line.split() for line in Path("/proc/net/unix").read_text().splitlines()]
+    return {row[7] for row in rows if len(row) > 7 and row[6] in inodes}
+
+
+def answer_of(server: Server, path: str, body: dict[str, object]) -> dict[str, object]:
+    request = urllib.request.Request(server.url + path, json.dumps(body).encode())
+    with urllib.request.urlopen(request, timeout=PATIENT) as response:
+        found: dict[str, object] = json.load(response)
+        return found

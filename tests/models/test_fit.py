@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from standpipe.models import catalog, fit
 from standpipe.models.catalog import ModelUnavailable, Shape
-from standpipe.models.fit import Machine, measure, plan
+from standpipe.models.fit import Machine, measure, need, plan
 
 GB = 10**9
 STARTER = catalog.STARTER.shape
@@ -35,6 +35,12 @@ def test_slots_shrink_before_context_does():
     assert (plan("big", BIG, tight).slots, plan("big", BIG, tight).context) == (1, 8192)
     tighter = Machine(cores=2, memory=fit.need(BIG, 1, 8192) - 1)
     assert plan("big", BIG, tighter).context == 4096
+
+
+def test_a_cache_of_smaller_numbers_takes_less():
+    tight = Machine(cores=8, memory=int(need(BIG, 4, 8192, "q8_0")))
+    assert plan("big", BIG, tight).slots < 4
+    assert plan("big", BIG, tight, cache_type="q8_0").slots == 4
 
 
 def test_a_model_that_cannot_fit_is_refused_with_both_numbers():

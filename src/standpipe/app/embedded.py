@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TypeVar, cast
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from standpipe.engines.engine import Engine
 from standpipe.engines.guard.forced_calls import Constrained
@@ -36,25 +37,33 @@ class _Weights(Struct, frozen=True):
     entry: catalog.CatalogModel | None = None
 
 
-async def start(target: str, slots: int, settings: Settings, progress: Progress, log: Log) -> tuple[Engine, str]:
+async def start(
+    target: str, slots: int, settings: Settings, progress: Progress, log: Log, *, share: int = 1
+) -> tuple[Engine, str]:
     """Find, bring and load a model of the catalog, or a file. Gives the engine and what it is, in words.
 
+    `share` is how many such engines divide the processor's cores among them; memory is what those before have left.
     What cannot fit is refused before it is fetched. Raises ModelUnavailable, LlamaFailed.
     """
     weights = await _in_background(_find, target)
+    machine = fit.measure()
     plan = fit.plan(
         weights.title,
         weights.shape,
-        fit.measure(),
+        replace(machine, cores=max(1, machine.cores // share)),
         slots=slots or None,
         context=settings.context or None,
         threads=settings.threads or None,
+        cache_type=settings.cache_type,
     )
     path = await _in_background(_bring, weights, settings.cache_dir, progress)
     options = Options(
         slots=plan.slots,
         context=plan.context,
         threads=plan.threads,
+        gpu_layers=None if settings.gpu_layers < 0 else settings.gpu_layers,
+        flash_attention=settings.flash_attention,
+        cache_type=settings.cache_type,
         max_tokens=settings.max_tokens,
         system_prompt=settings.system_prompt if settings.system_prompt_mode != "off" else "",
         harmony=weights.harmony,

@@ -90,9 +90,10 @@ async def open_engines(settings: Settings, progress: Progress, say: Say) -> Open
     engines: list[Engine] = []
     reasons: list[str] = []
     names: set[str] = set()
+    embedded = sum(one.named.kind is Kind.EMBEDDED for one in wanted)
     for one in wanted:
         try:
-            engine, reason = await _open(one, settings, progress, say)
+            engine, reason = await _open(one, settings, progress, say, share=embedded)
         except ValueError as error:
             raise SettingsError(f"{one.which}: {error}") from error
         if engine.name in names:
@@ -169,7 +170,7 @@ def _wanted_slots(settings: Settings) -> int:
     return 0 if settings.slots == "auto" else int(settings.slots)
 
 
-async def _open(one: _Wanted, settings: Settings, progress: Progress, say: Say) -> tuple[Engine, str]:
+async def _open(one: _Wanted, settings: Settings, progress: Progress, say: Say, *, share: int) -> tuple[Engine, str]:
     """Raises ValueError, too."""
     slots = one.slots or _wanted_slots(settings)
     named = one.named
@@ -186,7 +187,7 @@ async def _open(one: _Wanted, settings: Settings, progress: Progress, say: Say) 
             native = ", a native Ollama" if named.kind is Kind.OLLAMA else ""
             reason = f"{server.name}{native}, {engine.slots} requests at a time"
         case Kind.EMBEDDED:
-            engine, reason = await _embedded(named.target, slots, settings, progress, say)
+            engine, reason = await _embedded(named.target, slots, settings, progress, say, share=share)
     return (engine if one.table is None else Placed(engine, _placement(one.table, settings), one.table.name)), reason
 
 
@@ -236,10 +237,12 @@ def _placement(table: EngineTable, settings: Settings) -> Placement:
     )
 
 
-async def _embedded(target: str, slots: int, settings: Settings, progress: Progress, say: Say) -> tuple[Engine, str]:
+async def _embedded(
+    target: str, slots: int, settings: Settings, progress: Progress, say: Say, *, share: int = 1
+) -> tuple[Engine, str]:
     from standpipe.app import embedded  # noqa: PLC0415 - only who embeds needs llama.cpp and the catalog
 
-    return await embedded.start(target, slots, settings, progress, say)
+    return await embedded.start(target, slots, settings, progress, say, share=share)
 
 
 async def _found(settings: Settings, progress: Progress, say: Say) -> Opened:

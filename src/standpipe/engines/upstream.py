@@ -14,7 +14,6 @@ from contextlib import suppress
 from math import inf
 from typing import ClassVar, Protocol
 
-import msgspec
 from msgspec import Struct
 
 from standpipe.chat.ask import Ask, EmbedAsk, JsonObject, Vectors
@@ -212,11 +211,16 @@ class Upstream:
             return _BLANK
         return of_llama(await self._page("GET", "/props"))
 
-    async def _page(self, method: Method, path: str, body: bytes = b"") -> bytes:
+    async def _page(self, method: Method, path: str, document: JsonObject | None = None) -> bytes:
         """A page at a server's root that it may have or not: nothing where it has none."""
         with suppress(HttpFault):
             answer = await self._client.fetch(
-                method, path, body=body, limit=MODELS_LIMIT, within=HEALTH_PATIENCE, below=False
+                method,
+                path,
+                body=harmless_body(document) if document else b"",
+                limit=MODELS_LIMIT,
+                within=HEALTH_PATIENCE,
+                below=False,
             )
             if answer.status == 200:
                 return answer.body
@@ -297,7 +301,7 @@ class Ollama(Upstream):
         return ollama_to_engine.raw_body(ask, model) if ask.raw else ollama_to_engine.request_body(ask, model)
 
     async def _describe(self, model: str) -> Card:
-        return of_ollama(await self._page("POST", "/api/show", msgspec.json.encode({"model": model})))
+        return of_ollama(await self._page("POST", "/api/show", {"model": model}))
 
     def _decoder(self, ask: Ask) -> StreamDecoder:
         return OllamaDecoder(_mark(), failure_in_stream, ask.sampling, self._odd)

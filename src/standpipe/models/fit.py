@@ -45,9 +45,14 @@ class Plan(Struct, frozen=True):
     bytes: int
 
 
-def need(shape: Shape, slots: int, context: int) -> int:
+CACHE_BITS: Final = {"f32": 32, "f16": 16, "bf16": 16, "q8_0": 8.5, "q5_1": 6, "q5_0": 5.5, "q4_1": 5, "q4_0": 4.5}
+"""Bits of one number in a KV cache of each type."""
+
+
+def need(shape: Shape, slots: int, context: int, cache_type: str = "f16") -> int:
     """Bytes that a model takes with this many slots of that many tokens."""
-    return int((shape.bytes + shape.kv_bytes * slots * context) * OVERHEAD)
+    cache = shape.kv_bytes * slots * context * CACHE_BITS[cache_type] / CACHE_BITS["f16"]
+    return int((shape.bytes + cache) * OVERHEAD)
 
 
 def plan(
@@ -58,19 +63,21 @@ def plan(
     slots: int | None = None,
     context: int | None = None,
     threads: int | None = None,
+    cache_type: str = "f16",
 ) -> Plan:
     """Choose what was not wished for. Raises ModelUnavailable, with both numbers, when the model cannot fit.
 
     `title` is what a refusal calls the model. `slots`, `context` (tokens of each slot) and `threads` are wishes.
+    `cache_type` is one of `CACHE_BITS`.
     """
     trained = shape.context or CONTEXT
     if context is not None and context > trained:
         raise ModelUnavailable(f"{title} was trained for {trained} tokens of context; {context} is more than that.")
     for try_slots, try_context in _choices(slots, context, min(CONTEXT, max(trained // 4, LEAST_CONTEXT))):
-        size = need(shape, try_slots, min(try_context, trained))
+        size = need(shape, try_slots, min(try_context, trained), cache_type)
         if size <= machine.memory:
             return Plan(try_slots, min(try_context, trained), threads or _threads(shape, machine), size)
-    least = need(shape, slots or 1, context or min(LEAST_CONTEXT, trained))
+    least = need(shape, slots or 1, context or min(LEAST_CONTEXT, trained), cache_type)
     raise ModelUnavailable(
         f"{title} needs {gigabytes(least)} of memory ({slots or 1} x {context or min(LEAST_CONTEXT, trained)} tokens "
         f"of context), and {gigabytes(machine.memory)} is available. Free some memory, choose a smaller model, or use "

@@ -5,7 +5,7 @@
 In FOLDER stands what it does: `script` has a line for each of its lives, further lives do as the last line says. It
 appends what it is asked to `asked`, and what it was told to `told`.
 
-    serve           be ready, answer
+    serve           be ready, answer; with a name behind it, on a GPU of that name
     exit N          end with that code instead of getting ready
     signal NAME     die of that signal instead of getting ready
     junk            print something that is no address
@@ -131,5 +131,6 @@ if __name__ == "__main__":
         server = PortServer((TOLD["address"], 0), Handler)
         address = "http://{}:{}".format(*server.socket.getsockname())
     threading.Thread(target=lambda: (sys.stdin.read(), os._exit(0)), daemon=True).start()
-    print(json.dumps({"address": address}), flush=True)
+    gpus = [detail] if detail and MODE == "serve" else []
+    print(json.dumps({"address": address, "gpus": gpus}), flush=True)
     server.serve_forever()

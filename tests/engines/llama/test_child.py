@@ -21,6 +21,16 @@ class Box:
     def plain(self):
         return {k: v.plain() if isinstance(v, Box) else sorted(v) if isinstance(v, set) else v
                 for k, v in self.__dict__.items()}
+class Named:
+    def __class_getitem__(cls, name):
+        return name
+llama_flash_attn_type = ggml_type = Named
+class Kind:
+    def __init__(self, name):
+        self.name = name
+def get_device_info():
+    names = {"CPU": "GGML_BACKEND_DEVICE_TYPE_CPU", "Big": "GGML_BACKEND_DEVICE_TYPE_GPU"}
+    return [{"description": name, "type": Kind(names[name])} for name in os.environ.get("DEVICES", "CPU").split()]
 class CommonParams(Box):
     pass
 class Server:
@@ -74,7 +84,10 @@ def serving(child, folder, **over):
 
 
 def test_it_says_where_it_serves_what_it_was_told_to(child, environment):
-    assert json.loads(serving(child, environment)) == {"address": f"unix://{environment}/engine.sock"}
+    assert json.loads(serving(child, environment)) == {
+        "address": f"unix://{environment}/engine.sock",
+        "gpus": [],
+    }
     given = json.loads((environment / "params").read_text())
     assert given["model"]["path"] == "/models/m.gguf"
     assert given["model_alias"] == ["tiny:1"]
@@ -84,6 +97,34 @@ def test_it_says_where_it_serves_what_it_was_told_to(child, environment):
     assert given["cache_ram_mib"] == 64
     assert given["n_threads_http"] > 3 + 8
     assert "api_keys" not in given
+
+
+@pytest.mark.parametrize(
+    ("devices", "gpu_layers", "gpus", "layers", "fitted"),
+    [
+        ("CPU", None, [], 0, False),
+        ("CPU Big", None, ["Big"], -1, True),
+        ("CPU Big Big", 20, ["Big", "Big"], 20, False),
+        ("CPU Big", 0, [], 0, False),
+    ],
+)
+def test_layers_go_where_a_gpu_is(environment, monkeypatch, devices, gpu_layers, gpus, layers, fitted):
+    monkeypatch.setenv("DEVICES", devices)
+    pipe = subprocess.PIPE
+    with subprocess.Popen(COMMAND, stdin=pipe, stdout=pipe, stderr=pipe, bufsize=0) as child:
+        ready = json.loads(serving(child, environment, gpu_layers=gpu_layers))
+        child.kill()
+    assert ready["gpus"] == gpus
+    given = json.loads((environment / "params").read_text())
+    assert (given["n_gpu_layers"], given["fit_params"]) == (layers, fitted)
+    assert not {"flash_attn_type", "cache_type_k", "cache_type_v"} & given.keys()
+
+
+def test_flash_attention_and_the_cache_are_as_the_operator_says(child, environment):
+    serving(child, environment, flash_attention="off", cache_type="q8_0")
+    given = json.loads((environment / "params").read_text())
+    assert given["flash_attn_type"] == "LLAMA_FLASH_ATTN_TYPE_DISABLED"
+    assert given["cache_type_k"] == given["cache_type_v"] == "GGML_TYPE_Q8_0"
 
 
 def test_a_key_is_passed_on(child, environment):

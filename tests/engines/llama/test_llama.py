@@ -469,6 +469,18 @@ def test_a_line_for_people(house):
 
     assert line(98_362_432, slots=4, context=2048, threads=2) == "tiny:1, 4 slots of 2048 tokens, 2 threads, 98 MB"
     assert line(12_109_566_560, slots=1, context=8192, threads=1) == "tiny:1, 1 slot of 8192 tokens, 1 thread, 12.1 GB"
+    told = line(98_362_432, slots=1, context=9, threads=1, flash_attention="on", cache_type="q8_0")
+    assert told.endswith(", flash attention on, a KV cache in q8_0")
+
+
+def test_layers_on_a_gpu_are_told(run, house):
+    async def scene(**options):
+        async with house.engine("serve Big", **options) as engine:
+            return engine.describe()
+
+    assert run(scene(gpu_layers=20)).endswith(", 20 layers on Big")
+    assert run(scene()).endswith(", all that fits on Big")
+    assert house.told()[0]["gpu_layers"] == 20
 
 
 def test_the_size_of_a_split_model_is_that_of_all_its_parts(tmp_path):

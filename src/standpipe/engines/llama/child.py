@@ -15,7 +15,7 @@ import os
 import signal
 import sys
 import threading
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 import msgspec
 from msgspec import Struct
@@ -25,7 +25,8 @@ _SET_PARENT_DEATH_SIGNAL: Final = 1
 
 
 class Settings(Struct, frozen=True):
-    """What the child is told. `context` is in tokens and for all slots together, `cache` in MiB.
+    """What the child is told. `context` is in tokens and for all slots together, `cache` in MiB. `gpu_layers` None
+    means: as many as fit onto a GPU, if there is one.
 
     `address` is the path of a UNIX socket, or a host on which the system chooses a port; then `key` guards it. What a
     slot has read can be saved into `folder`, and put back from there.
@@ -43,14 +44,19 @@ class Settings(Struct, frozen=True):
     batch: int
     predict: int
     cache: int
+    gpu_layers: int | None = None
+    flash_attention: Literal["auto", "on", "off"] = "auto"
+    cache_type: str = "f16"
     raw: bool = False
     """Whether the model's text is handed over as it is, its own markup included."""
 
 
 class Ready(Struct, frozen=True):
-    """What the child prints when it serves. `address` is `unix:///path` or `http://127.0.0.1:port`."""
+    """What the child prints when it serves. `address` is `unix:///path` or `http://127.0.0.1:port`, `gpus` are the
+    names of those that compute."""
 
     address: str
+    gpus: tuple[str, ...] = ()
 
 
 def main() -> None:
@@ -66,8 +72,8 @@ def main() -> None:
     if os.getppid() != settings.parent:
         return  # it died before we asked to be told
     threading.Thread(target=_end_with_parent, daemon=True).start()
-    server = _serve(settings)
-    print(msgspec.json.encode(Ready(server.listening_address)).decode(), flush=True)  # noqa: T201  # it is the protocol
+    server, gpus = _serve(settings)
+    print(msgspec.json.encode(Ready(server.listening_address, gpus)).decode(), flush=True)  # noqa: T201  # it is the protocol
     while True:
         signal.pause()
 
@@ -86,8 +92,11 @@ def _end_with_parent() -> None:
     os._exit(0)
 
 
-def _serve(settings: Settings) -> Any:
-    """Load the model and listen; returns when both are done. Raises RuntimeError, its reason on standard error."""
+def _serve(settings: Settings) -> tuple[Any, tuple[str, ...]]:
+    """Load the model and listen; returns when both are done, with the names of the GPUs that compute.
+
+    Raises RuntimeError, its reason on standard error.
+    """
     # Threads that wait for each other spin by default. Where they have not all cores to themselves, as beside a busy
     # gateway, that costs most of the speed (a factor of ten was seen); asleep they lose next to nothing.
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
@@ -118,14 +127,31 @@ def _serve(settings: Settings) -> Any:
     params.endpoint_metrics = True
     params.ui = False
     params.cors_origins = "http://localhost"  # its default lets any web page in
-    params.fit_params = False
+    gpus = () if settings.gpu_layers == 0 else _gpus(xllamacpp)
+    # llama.cpp counts what fits onto a GPU; without one there is nothing to count.
+    params.fit_params = bool(gpus) and settings.gpu_layers is None
+    params.n_gpu_layers = (-1 if gpus else 0) if settings.gpu_layers is None else settings.gpu_layers
+    if settings.flash_attention != "auto":
+        enabled = "ENABLED" if settings.flash_attention == "on" else "DISABLED"
+        params.flash_attn_type = xllamacpp.llama_flash_attn_type[f"LLAMA_FLASH_ATTN_TYPE_{enabled}"]
+    if settings.cache_type != "f16":
+        kind = xllamacpp.ggml_type[f"GGML_TYPE_{settings.cache_type.upper()}"]
+        params.cache_type_k = params.cache_type_v = kind
     params.warmup = True
     params.verbosity = 2
-    params.n_gpu_layers = 0
     params.use_jinja = True
     params.force_pure_content_parser = settings.raw
     params.prefill_assistant = not settings.raw
-    return xllamacpp.Server(params)
+    return xllamacpp.Server(params), gpus
+
+
+def _gpus(xllamacpp: Any) -> tuple[str, ...]:
+    """The GPUs that llama.cpp finds, by the names of their makers; none in a build for processors alone."""
+    return tuple(
+        device["description"]
+        for device in xllamacpp.get_device_info()
+        if device["type"].name.endswith(("_GPU", "_IGPU"))
+    )
 
 
 if __name__ == "__main__":

@@ -59,7 +59,8 @@ _LOCK: Final = "lock"
 
 
 class Options(Struct, frozen=True, kw_only=True):
-    """How a model is loaded. `context` is in tokens and for each slot, `cache` in MiB.
+    """How a model is loaded. `context` is in tokens and for each slot, `cache` in MiB. `gpu_layers` None means as many
+    as fit onto a GPU, if there is one; `cache_type` is the type of numbers in the KV cache, as llama.cpp calls it.
 
     A caller who leaves is noticed after `batch` tokens of prompt at the latest; None chooses by the model's size.
     `max_tokens` bounds every answer; None means half the context. `system_prompt` is read into every slot before the
@@ -71,6 +72,9 @@ class Options(Struct, frozen=True, kw_only=True):
     threads: int
     batch: int | None = None
     cache: int = 256
+    gpu_layers: int | None = None
+    flash_attention: Literal["auto", "on", "off"] = "auto"
+    cache_type: str = "f16"
     max_tokens: int | None = None
     system_prompt: str = ""
     harmony: bool = False
@@ -129,6 +133,7 @@ class Life(Struct, frozen=True):
     timeouts: Timeouts
     log: Log
     folder: Path
+    gpus: tuple[str, ...] = ()
 
     async def warm(self) -> None:
         """Have every slot know the operator's prompt: one reads it and the others, like those of later lives, are
@@ -248,6 +253,9 @@ async def launch(
         batch=options.batch or (_LARGE_BATCH if model.bytes >= _LARGE else _BATCH),
         predict=options.most_tokens,
         cache=options.cache,
+        gpu_layers=options.gpu_layers,
+        flash_attention=options.flash_attention,
+        cache_type=options.cache_type,
         raw=options.harmony,
     )
     serving = False
@@ -267,7 +275,8 @@ async def launch(
     except OSError as error:
         raise ChildFailed(f"it could not be run ({error.strerror})", None, ()) from error
     try:
-        address = msgspec.json.decode(child.said, type=Ready).address.replace("unix://", "http+unix://")
+        ready = msgspec.json.decode(child.said, type=Ready)
+        address = ready.address.replace("unix://", "http+unix://")
         asks = Client(address + (":/v1" if private else "/v1"), key=settings.key)
         control = Client(address, key=settings.key)
     except (msgspec.DecodeError, ValueError) as error:
@@ -276,7 +285,7 @@ async def launch(
     serving = True
     kind = HarmonyUpstream if options.harmony else GrammarUpstream
     upstream = kind(name, asks, slots=options.slots, models=(model.alias,), capabilities=LLAMA_CPP)
-    return Life(child, model, upstream, control, options, timeouts, log, folder)
+    return Life(child, model, upstream, control, options, timeouts, log, folder, ready.gpus)
 
 
 def _computes(before: float | None, now: float | None, seconds: float) -> bool:

@@ -210,7 +210,15 @@ class Llama:
         slots = f"{options.slots} slot{'s' * (options.slots != 1)} of {options.context} tokens"
         threads = f"{options.threads} thread{'s' * (options.threads != 1)}"
         weight = f"{size / 1e9:.1f} GB" if size >= 1e9 else f"{size / 1e6:.0f} MB"
-        return f"{self._model.alias}, {slots}, {threads}, {weight}"
+        told = [self._model.alias, slots, threads, weight]
+        if self._life is not None and self._life.gpus:
+            layers = "all that fits" if options.gpu_layers is None else f"{options.gpu_layers} layers"
+            told.append(f"{layers} on {' and '.join(self._life.gpus)}")
+        if options.flash_attention != "auto":
+            told.append(f"flash attention {options.flash_attention}")
+        if options.cache_type != "f16":
+            told.append(f"a KV cache in {options.cache_type}")
+        return ", ".join(told)
 
     @property
     def pid(self) -> int | None:
