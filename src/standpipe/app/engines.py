@@ -188,7 +188,10 @@ async def _open(one: _Wanted, settings: Settings, progress: Progress, say: Say, 
             reason = f"{server.name}{native}, {engine.slots} requests at a time"
         case Kind.EMBEDDED:
             engine, reason = await _embedded(named.target, slots, settings, progress, say, share=share)
-    return (engine if one.table is None else Placed(engine, _placement(one.table, settings), one.table.name)), reason
+    if one.table is None:
+        return engine, reason
+    placed = Placed(engine, _placement(one.table, settings), one.table.name)
+    return placed, reason if one.over_http or not one.table.name else f"{one.table.name}, {reason}"
 
 
 def _server(one: _Wanted, slots: int, settings: Settings, say: Say) -> Upstream:
