@@ -6,6 +6,7 @@ import pytest
 from msgspec.structs import replace
 
 from standpipe.app.reload import reload
+from standpipe.engine_tables import EngineTable
 from standpipe.engines.scripted.script import Script
 from standpipe.settings import STARTS, Settings, SettingsError
 from tests.serve.driver import Reply, scene
@@ -52,6 +53,24 @@ async def test_what_can_change_changes_at_once_and_is_told(tap):
     assert "Fountain" in (await tap.send("GET", "/")).body.decode()
     assert (await tap.ask(stream=False)).headers["x-ratelimit-reset-requests"] == "2s"
     assert server.configured[0][0].connections == 9999
+
+
+def test_an_engine_drains_and_comes_back_without_a_restart():
+    def tables(*, drain, slots=4):
+        return EngineTable(url="scripted:", drain=drain, slots=slots), "scripted:"
+
+    @scene(Script(tokens=1, name="a"), Script(tokens=1, name="b"), engine=tables(drain=False), pace_interval=0)
+    async def check(tap):
+        members = tap.app.fleet.members
+        for drain in (True, False):
+            (line,) = hang_up(tap, engine=tables(drain=drain), pace_interval=0)
+            assert line["changed"] == "engine"
+            assert [member.draining for member in members] == [drain, False]
+        told = hang_up(tap, engine=tables(drain=True, slots=5), pace_interval=0)
+        assert told[-1]["settings"] == "engine"
+        assert not members[0].draining
+
+    check()
 
 
 @scene(Script(tokens=20, rate=10, slots=1), pace_interval=0)

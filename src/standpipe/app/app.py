@@ -14,6 +14,7 @@ from standpipe.dialects.openai import completions as openai_completions
 from standpipe.dialects.openai import request as openai_chat
 from standpipe.dialects.openai.responses import request as openai_responses
 from standpipe.edge.server import EdgeStatistics
+from standpipe.engine_tables import EngineTable
 from standpipe.engines.engine import Engine
 from standpipe.engines.fleet import Change, DefaultChange, Fleet
 from standpipe.engines.member import EngineStatistics
@@ -117,6 +118,8 @@ class App:
         fallbacks = _fallbacks(settings)
         pages = Pages(settings, self._address, self.fleet, self.board)
         # From here on nothing can fail.
+        for member, one in zip(self.fleet.members, settings.engine, strict=False):
+            member.draining = isinstance(one, EngineTable) and one.drain
         self.settings = self.board.settings = settings
         self._identities, self.pages = identities, pages
         self.fleet.strict, self.fleet.fallbacks = settings.strict_models, fallbacks

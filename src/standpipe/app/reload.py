@@ -16,6 +16,7 @@ from standpipe.app.doubts import doubts
 from standpipe.edge.config import EdgeConfig
 from standpipe.edge.listen import ListenError
 from standpipe.edge.server import Server
+from standpipe.engine_tables import EngineTable
 from standpipe.observe.log import Logger
 from standpipe.policy.identity import Trust
 from standpipe.settings import STARTS, Settings, SettingsError
@@ -34,6 +35,10 @@ def reload(read: Callable[[], Settings], app: App, server: Server, log: Logger) 
         log.warning("TLS certificate not reloaded: the former one stays", reason=str(error))
 
 
+def _undrained(settings: Settings) -> list[str | EngineTable]:
+    return [replace(one, drain=False) if isinstance(one, EngineTable) else one for one in settings.engine]
+
+
 def _reload_settings(wanted: Settings, app: App, server: Server, log: Logger) -> None:
     former = app.settings
     changed: dict[str, Any] = {
@@ -42,6 +47,8 @@ def _reload_settings(wanted: Settings, app: App, server: Server, log: Logger) ->
         if getattr(wanted, name) != getattr(former, name)
     }
     live = {name: value for name, value in changed.items() if name not in STARTS}
+    if "engine" in changed and _undrained(wanted) == _undrained(former):
+        live["engine"] = wanted.engine  # the same engines, of which others drain
     waiting = changed.keys() - live.keys()
     settings = replace(former, **live)
     app.apply(settings)
