@@ -175,6 +175,7 @@ class Settings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     stall_timeout: Annotated[
         Seconds, _meta("longest silence of an engine in the middle of an answer", "s", gt=0, le=86_400)
     ] = 60.0
+    continue_streams: Annotated[bool, _meta("have another engine go on with a stream whose engine died")] = True
     grace: Annotated[
         Seconds, _meta("how long running streams may finish after SIGTERM or Ctrl-C", "s", ge=0, le=86_400)
     ] = 30.0
@@ -266,8 +267,8 @@ _GROUPS = {
 STARTS = frozenset({
     "host", "port", "unix_socket", "admin_host", "admin_port", "tls_cert", "tls_key", "reuse_port",
     "engine", "model", "api_key", "slots", "affinity_slack", "context", "threads", "cache_dir",
-    "gpu_layers", "flash_attention", "cache_type",
-    "keep_responses", "first_token_timeout", "stall_timeout", "proxy_protocol", "shares", "log_format",
+    "gpu_layers", "flash_attention", "cache_type", "keep_responses", "first_token_timeout", "stall_timeout",
+    "continue_streams", "proxy_protocol", "shares", "log_format",
 })  # fmt: skip
 """Settings that count at a start. All others may change while we run (SIGHUP)."""
 

@@ -3,9 +3,9 @@
     python -m tests.chaos.engine PORT
 
 Its words are known beforehand, so that whoever reads them can tell a word that is lost, doubled or another answer's: an
-ask for `TAG 40` is answered with `TAG.0 TAG.1 ... TAG.39`, a chunk each. Where the last message is the assistant's own,
-the answer goes on behind it, as engines do that can continue a turn. `POST /mode` changes how it behaves from now on,
-`GET /counts` tells what it has seen; both answer whatever the mode is.
+ask for `TAG 40` is answered with `TAG.0 TAG.1 ... TAG.39`, a chunk each. Told to continue the final message, it goes on
+behind it, as a vLLM does. `POST /mode` changes how it behaves from now on, `GET /counts` tells what it has seen; both
+answer whatever the mode is.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ import msgspec
 from msgspec import Struct
 
 MODEL = "chaos"
+_LISTED = msgspec.json.encode({"object": "list", "data": [{"id": MODEL, "object": "model", "owned_by": "vllm"}]})
 
 
 class Mode(Struct):
@@ -35,7 +36,7 @@ class Mode(Struct):
     """reset, close (a half chunk), garbage (a frame that is no JSON), silence"""
     body: str = '{"error":{"message":"chaos","type":"chaos"}}'
     continues: bool = True
-    """Whether an unfinished turn of the assistant is gone on with."""
+    """Whether it goes on with an unfinished turn of the assistant where it is told to, as a vLLM does."""
 
 
 class Counts(Struct):
@@ -93,7 +94,7 @@ class Engine:
         if self.mode.status in {401, 403, 503}:
             await _whole(writer, self.mode.status, self.mode.body.encode())
         else:
-            await _whole(writer, 200, b'{"object":"list","data":[{"id":"%b","object":"model"}]}' % MODEL.encode())
+            await _whole(writer, 200, _LISTED)
 
     async def _answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, ask: dict[str, Any]) -> bool:
         counts, mode = self.counts, self.mode
@@ -145,7 +146,7 @@ def _wanted(ask: dict[str, Any], *, continues: bool) -> tuple[str, int, int]:
     """The tag, how many words, and with which to begin."""
     messages = ask["messages"]
     said = ""
-    if messages[-1]["role"] == "assistant" and continues:
+    if continues and ask.get("continue_final_message") and not ask.get("add_generation_prompt", True):
         said = messages[-1]["content"]
         messages = messages[:-1]
     content = messages[-1]["content"]

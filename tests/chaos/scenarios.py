@@ -126,8 +126,9 @@ SCENARIOS: Mapping[str, Disturbance] = {
     "mixed": _mixed,
 }
 
-MAY_BE_CUT = {"killed", "restarted", "stopped", "dies in the middle", "half chunks", "mixed"}
-"""Scenarios in which an answer that has begun may end with an error, where it cannot be continued."""
+MAY_BE_CUT = {"mixed"}
+"""Scenarios in which an answer that has begun may end with an error: each engine that goes on with it may fail as well.
+"""
 
 
 async def play(name: str, seconds: float, *flags: str, clients: int = 50, seed: int = 1) -> Verdict:

@@ -83,6 +83,7 @@ class App:
             stall_timeout=settings.stall_timeout,
             attempts=attempts,
             affinity_slack=settings.affinity_slack,
+            continues=settings.continue_streams,
         )
         self._alarm = Alarm()
         self.line = Line(_rules(settings), min(self.fleet.slots, settings.streams))

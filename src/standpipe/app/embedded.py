@@ -73,7 +73,9 @@ async def start(
     able: Engine = Guarded(engine, reads_harmony=False)
     if not weights.harmony:
         # A template that never mentions tools tells the model nothing of them.
-        able = Constrained(able, ignores_tools="tools" not in await engine.template())
+        template = await engine.template()
+        engine.tells_reasoning = "reasoning_content" in template
+        able = Constrained(able, ignores_tools="tools" not in template)
     note = f" ({weights.note})" if weights.note else ""
     return able, f"embedded llama.cpp with {weights.title}: {engine.describe()}{note}"
 

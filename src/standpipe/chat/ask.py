@@ -154,13 +154,28 @@ class Sampling(Struct, frozen=True):
     top_logprobs: int | None = None
 
 
+class Beginning(Struct, frozen=True):
+    """What a model has said of its turn already, for an engine that is to go on behind it. Where there is text, its
+    reasoning is whole."""
+
+    reasoning: str = ""
+    text: str = ""
+
+    @property
+    def message(self) -> Message:
+        """The same as the last message of a conversation."""
+        thought = (Reasoning(self.reasoning),) if self.reasoning else ()
+        return Message(Role.ASSISTANT, (*thought, Text(self.text)))
+
+
 class Ask(Struct, frozen=True):
     """Everything a model needs to answer once. Without messages, nothing is asked of it.
 
     `model` is the name as the client wrote it, or None. `tool_choice` None means the dialect's default (auto when
     there are tools). `parallel_tool_calls` and `effort` None mean: the engine's default. `operator_prompt` is what the
     first message begins with that is the operator's and not the client's. `raw`: the client's one text is to be
-    continued as it stands, without a chat template, where an engine can; there are no tools and no format then.
+    continued as it stands, without a chat template, where an engine can; there are no tools and no format then. `begun`
+    is set where another engine has begun to answer.
     """
 
     messages: tuple[Message, ...]
@@ -173,6 +188,7 @@ class Ask(Struct, frozen=True):
     effort: Effort | None = None
     operator_prompt: str = ""
     raw: bool = False
+    begun: Beginning | None = None
 
     @property
     def prompt(self) -> str:

@@ -8,6 +8,7 @@
     placed.py     an engine as its operator's table places it: public names, share, rank, patience
     member.py     one engine of the fleet, its slots, and a seat on one of them
     attempt.py    one engine's answer on its way to the sink: held back until it says something, watched for silence
+    continuation.py  what was sent of an answer whose engine died, and how another one goes on with it
     upstream.py   servers over HTTP: any OpenAI-compatible one, and a native Ollama
     listing.py    what servers tell of their models
     guard/        what stands before an engine: strangers' words made harmless, constrained answers

@@ -30,8 +30,8 @@ class Report(Struct):
     `attempts` counts the one that runs. `engine` and `model` are those of the latest attempt; `model` is the name that
     the engine is asked for until it has said its own, and `dropped` what of the ask the engine does without: both are
     settled before the sink gets its first event. `ahead` is how many others go on before it does while it waits for
-    another engine, and `waited` the seconds that it has waited for one. `on_attempt` is called with the loop's time
-    when an attempt begins.
+    another engine, and `waited` the seconds that it has waited for one. `continued` counts how often its stream went on
+    after its engine had died. `on_attempt` is called with the loop's time when an attempt begins.
     """
 
     attempts: int = 0
@@ -40,6 +40,7 @@ class Report(Struct):
     dropped: tuple[str, ...] = ()
     ahead: int | None = None
     waited: float = 0.0
+    continued: int = 0
     on_attempt: Callable[[float], None] | None = None
 
 
@@ -142,7 +143,8 @@ class Attempt:
         Raises EngineTimeout when the engine is silent for too long, NoAnswer when its model only reasoned, and whatever
         the engine or the sink raises.
         """
-        self._owes_answer = not ask.sampling.stop  # a stop string may be the first thing that a model says
+        # A stop string may be the first thing that a model says; and an answer that has begun is one.
+        self._owes_answer = not ask.sampling.stop and (ask.begun is None or not ask.begun.text)
         try:
             with self._watch:
                 await engine.answer(ask, self)

@@ -13,7 +13,7 @@ from typing import Any, Protocol, runtime_checkable
 
 from msgspec import Struct
 
-from standpipe.chat.ask import Ask, EmbedAsk, Vectors
+from standpipe.chat.ask import Ask, Beginning, EmbedAsk, Vectors
 from standpipe.chat.events import Event
 from standpipe.engines.guard.control_tokens import Handling
 from standpipe.flow import Flow
@@ -112,6 +112,15 @@ class Described(Protocol):
 
 
 @runtime_checkable
+class Continuer(Protocol):
+    """An engine that can go on with what another one has begun to say."""
+
+    def continues(self, ask: Ask, begun: Beginning) -> bool:
+        """Whether it goes on with this answer to this ask, as far as is known."""
+        ...
+
+
+@runtime_checkable
 class Probed(Protocol):
     """An engine behind a guard that can measure what the engine does with control tokens in a client's text."""
 
@@ -127,7 +136,7 @@ class Probed(Protocol):
 
 class EngineWrapper:
     """Stands before an engine and passes on all but the asking. It embeds if the engine does, and only then has an
-    `embed`."""
+    `embed`; so it is with `continues`."""
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
@@ -135,6 +144,8 @@ class EngineWrapper:
         self.slots = engine.slots
         if isinstance(engine, Embedder):
             self.embed = engine.embed
+        if isinstance(engine, Continuer):
+            self.continues = engine.continues
 
     def card(self, model: str, /) -> Card:
         return self._engine.card(model) if isinstance(self._engine, Described) else _BLANK

@@ -16,8 +16,9 @@ from typing import Self
 
 from msgspec import Struct
 
+from standpipe.chat.ask import Ask, Beginning
 from standpipe.chat.errors import EngineBroke, EngineFailed, Failure
-from standpipe.engines.engine import Card, Described, Engine, Health, Probed
+from standpipe.engines.engine import Card, Continuer, Described, Engine, Health, Probed
 from standpipe.engines.guard.control_tokens import Handling
 from standpipe.engines.placed import Placed, Placement
 from standpipe.policy.breaker import BreakerState
@@ -72,6 +73,7 @@ class Member:
         self.placement = engine.placement if isinstance(engine, Placed) else Placement()
         self.draining = self.placement.drain
         """It is given nothing new; what runs there goes on."""
+        self._continuer = engine if isinstance(engine, Continuer) else None
         self.busy = 0
         self.standing = Standing()
         self.reason: str | None = None
@@ -95,6 +97,10 @@ class Member:
     @property
     def up(self) -> bool:
         return self.standing.down_since is None
+
+    def continues(self, ask: Ask, begun: Beginning) -> bool:
+        """Whether it goes on with what another engine has begun to say."""
+        return self._continuer is not None and self._continuer.continues(ask, begun)
 
     def room(self, now: float) -> int:
         """How many more asks it may be given now."""

@@ -12,10 +12,10 @@ from typing import Any
 from msgspec import Struct
 from msgspec.structs import replace
 
-from standpipe.chat.ask import Ask, EmbedAsk, Vectors
+from standpipe.chat.ask import Ask, Beginning, EmbedAsk, Vectors
 from standpipe.chat.events import Event, Started
 from standpipe.engines.attempt import Silence
-from standpipe.engines.engine import Card, Embedder, Engine, ProbedWrapper, Sink, SinkWrapper
+from standpipe.engines.engine import Card, Continuer, Embedder, Engine, ProbedWrapper, Sink, SinkWrapper
 
 
 class Placement(Struct, frozen=True, kw_only=True):
@@ -46,6 +46,8 @@ class Placed(ProbedWrapper):
         self._translates = any(public != own for public, own in placement.models.items())
         if self._translates and isinstance(engine, Embedder):
             self.embed = self._embed
+        if self._translates and isinstance(engine, Continuer):
+            self.continues = self._continues
 
     async def models(self) -> tuple[str, ...]:
         return tuple(self.placement.models) or await self._engine.models()
@@ -57,6 +59,11 @@ class Placed(ProbedWrapper):
             return self._engine.answer(ask, sink)
         own = self.placement.models.get(public, public)
         return self._engine.answer(replace(ask, model=own), _Renamed(sink, public))
+
+    def _continues(self, ask: Ask, begun: Beginning) -> bool:
+        assert isinstance(self._engine, Continuer)
+        model = ask.model and self.placement.models.get(ask.model, ask.model)
+        return self._engine.continues(replace(ask, model=model), begun)
 
     async def _embed(self, ask: EmbedAsk) -> Vectors:
         assert isinstance(self._engine, Embedder)

@@ -1,7 +1,8 @@
 """The pool: several engines as one. It makes attempts, and goes on elsewhere when one fails.
 
-Four parts each decide one thing, and the pool puts them together: `Seats` which engine is asked, `policy.retry` what
-follows a failed attempt, `policy.poison` which asks kill engines, `Attempt` whether the client has been sent anything.
+Five parts each decide one thing, and the pool puts them together: `Seats` which engine is asked, `policy.retry` what
+follows a failed attempt, `policy.poison` which asks kill engines, `Attempt` whether the client has been sent anything,
+`Continued` what another engine is given of an answer that broke off.
 An ask comes with its first seat and gets others as it goes on. The pool must not know clients, the line or any format.
 """
 
@@ -14,9 +15,10 @@ from collections.abc import Callable
 
 from msgspec.structs import replace
 
-from standpipe.chat.ask import Ask, EmbedAsk, Vectors
-from standpipe.chat.errors import ContextTooLong, EngineBroke, Failure, Quarantined, TooLarge, Unsupported
+from standpipe.chat.ask import Ask, Beginning, EmbedAsk, Vectors
+from standpipe.chat.errors import ContextTooLong, EngineBroke, Failure, NoEngine, Quarantined, TooLarge, Unsupported
 from standpipe.engines.attempt import Attempt, Report, Silence
+from standpipe.engines.continuation import Continued, StoppedAtSeam, has_no_seam
 from standpipe.engines.engine import Embedder, Sink
 from standpipe.engines.fleet import Fleet
 from standpipe.engines.member import Member, Seat
@@ -29,6 +31,7 @@ from standpipe.policy.terms import fit
 _SETTLE = 0.2
 """Seconds after which an engine that has just died is seen to be dead."""
 _LACKING = (ContextTooLong, TooLarge, Unsupported)
+_BEGINNINGS = (Beginning(text="x"), Beginning(reasoning="x"))
 _POISONED = "This request has crashed the engine twice, so it is not tried again."
 
 
@@ -42,6 +45,7 @@ class Pool:
         attempts: most attempts in which an engine works on one ask, the first included.
         affinity_slack: by how much more of its slots an engine may be busy than the least busy, and still go on with a
             conversation that it answered last; 0 where conversations have no engine of their own.
+        continues: whether an answer that broke off after the client was sent some of it goes on at another engine.
         chance: gives random numbers in 0..1, for the jitter of retries.
     """
 
@@ -53,6 +57,7 @@ class Pool:
         stall_timeout: float = 60.0,
         attempts: int = ATTEMPTS,
         affinity_slack: float = 0.0,
+        continues: bool = True,
         chance: Callable[[], float] = random.random,
     ) -> None:
         self.fleet = fleet
@@ -61,6 +66,7 @@ class Pool:
         """Attempts that were made because an engine had failed at its work."""
         self._silence = Silence(first_token_timeout, stall_timeout)
         self._attempts = attempts
+        self._continues = continues
         self._chance = chance
         self._budget = Budget()
         self._poison = Poison()
@@ -100,31 +106,43 @@ class Pool:
         """Answer one ask, as `Engine.answer`, by whichever engine can. `seat` is the one it comes with.
 
         `forget` makes the sink forget what it took, where the client has not seen it: then an engine that fails in
-        mid-answer can be followed by another attempt, too.
+        mid-answer can be followed by another attempt, too. Without it, such an attempt goes on where the other one
+        broke off, at an engine that can.
 
         Cancelling this stops the engine's work at once, and frees its slot as soon as the engine has let go. Raises
         the failure that is told to the client, or NoEngine when there was no seat in time.
         """
         journey = journey or Journey(model=ask.model)
+        stream = Continued(ask, sink, journey.report) if forget is None and self._can_go_on(ask) else None
         while True:
-            seat = seat or await self.seats.seated(journey)
+            seat = seat or await self._seated(journey)
             silence = seat.member.placement.silence or self._silence
-            attempt = Attempt(sink, journey.report, silence, seat.speaks)
+            attempt = Attempt(stream or sink, journey.report, silence, seat.speaks)
             try:
                 with seat:
                     model = self._name(journey, seat.member)
                     engine = seat.member.engine
                     sent = ask if model == ask.model else replace(ask, model=model)
                     if journey.least and (window := seat.member.windows.get(model or "")):
-                        sent = fit(sent, window, journey.least)
+                        sent = fit(sent, window, journey.least + (0 if stream is None else stream.tokens))
                     await attempt.run(engine, sent)
+            except StoppedAtSeam:
+                return
             except Failure as failure:
-                await self._judge(failure, journey, seat, sent=attempt.opened and forget is None)
+                begun = None
+                if stream is not None and (attempt.opened or journey.broke is not None):
+                    begun = self._broke_off(failure, journey, replace(ask, model=model), stream)
+                seen = attempt.opened and forget is None and begun is None
+                await self._judge(failure, journey, seat, sent=seen)
                 if attempt.opened and forget is not None:
                     forget()
+                if stream is not None and begun is not None:
+                    if (following := stream.go_on(begun)) is None:
+                        return
+                    ask = following
                 seat = None
                 continue
-            if attempt.empty and not journey.empty and len(journey.seen) + 1 < self._attempts:
+            if attempt.empty and not (journey.empty or journey.fits) and len(journey.seen) + 1 < self._attempts:
                 journey.empty = True
                 journey.seen.append(seat.member)
                 if (seat := self.seats.take(journey)) is not None:
@@ -133,6 +151,31 @@ class Pool:
             attempt.release()
             self._praise(journey)
             return
+
+    def _can_go_on(self, ask: Ask) -> bool:
+        """Whether an answer to this ask may be gone on with at all."""
+        if not self._continues or has_no_seam(ask):
+            return False
+        return any(member.continues(ask, begun) for member in self.fleet.members for begun in _BEGINNINGS)
+
+    def _broke_off(self, failure: Failure, journey: Journey, ask: Ask, stream: Continued) -> Beginning | None:
+        """The client has been sent some of an answer of this ask, as it was put to the engine, which ends here. Gives
+        what another engine is to go on with."""
+        if journey.broke is None:
+            if verdict(failure) not in {Verdict.DOWN, Verdict.BUSY, Verdict.ERROR, Verdict.FAULT}:
+                return None
+            journey.broke = failure
+        if (begun := stream.begun) is None:
+            return None
+        model_at = self.fleet.model_at  # no other model: the client has been told who answers
+        journey.fits = lambda m: model_at(m, journey.model) == ask.model and m.continues(ask, begun)
+        return begun if any(map(journey.fits, self.fleet.members)) else None
+
+    async def _seated(self, journey: Journey) -> Seat:
+        try:
+            return await self.seats.seated(journey)
+        except NoEngine as none:
+            raise journey.broke or none from none
 
     async def embed(self, ask: EmbedAsk, journey: Journey | None = None, *, seat: Seat | None = None) -> Vectors:
         """Turn texts into vectors, by whichever engine can.
@@ -180,6 +223,8 @@ class Pool:
             await self._autopsy(failure, journey, seat)
         if found is Verdict.ASK and journey.complaint is None:
             journey.complaint, journey.complainer = failure, seat.member
+        if found is Verdict.ASK and journey.broke is not None:
+            found = Verdict.REFUSED  # the ask was well: this engine does not go on with an answer
         now = asyncio.get_running_loop().time()
         others = self.seats.others(journey, now)
         decision = decide(
@@ -193,7 +238,7 @@ class Pool:
         )
         self.seats.arm(now)
         if isinstance(decision, GiveUp):
-            raise journey.complaint or failure
+            raise journey.broke or journey.complaint or failure
         journey.again = decision
         if found in {Verdict.EMPTY, Verdict.ERROR, Verdict.FAULT}:
             self._spend()

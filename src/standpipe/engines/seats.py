@@ -42,8 +42,8 @@ class Journey:
     """
 
     __slots__ = (
-        "again", "complainer", "complaint", "died_at", "embeds", "empty", "fingerprint", "least", "model", "patience",
-        "prefixes", "report", "seen", "since", "suspect", "worked",
+        "again", "broke", "complainer", "complaint", "died_at", "embeds", "empty", "fingerprint", "fits", "least",
+        "model", "patience", "prefixes", "report", "seen", "since", "suspect", "worked",
     )  # fmt: skip
 
     def __init__(
@@ -78,6 +78,10 @@ class Journey:
         self.suspect = False
         """An engine may have died of it: it goes last, and alone."""
         self.died_at: Member | None = None
+        self.broke: Failure | None = None
+        """Why its answer broke off, where the client has been sent some of it."""
+        self.fits: Callable[[Member], bool] | None = None
+        """Whether an engine can go on with that answer."""
         self.since = 0.0
         """When it began to wait for a seat."""
 
@@ -148,6 +152,8 @@ class Seats:
     def _rank(self, member: Member, journey: Journey) -> int | None:
         """How well this engine can do what is wanted, 0 for best; None when it cannot at all."""
         if journey.embeds and not isinstance(member.engine, Embedder):
+            return None
+        if journey.fits is not None and not journey.fits(member):
             return None
         rank = self.fleet.rank(member, journey.model, embeds=journey.embeds)
         if rank is None or not journey.least:

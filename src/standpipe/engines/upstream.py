@@ -16,12 +16,13 @@ from typing import ClassVar, Protocol
 
 from msgspec import Struct
 
-from standpipe.chat.ask import Ask, EmbedAsk, JsonObject, Vectors
+from standpipe.chat.ask import Ask, Beginning, EmbedAsk, JsonObject, Vectors
 from standpipe.chat.errors import EngineBroke, EngineDown, EngineFailed, EngineTimeout, Failure
 from standpipe.chat.events import Event
 from standpipe.dialects.engine_output import shown_model
 from standpipe.dialects.ollama import to_engine as ollama_to_engine
 from standpipe.dialects.ollama.from_engine import Decoder as OllamaDecoder
+from standpipe.dialects.ollama.wire import is_gpt_oss
 from standpipe.dialects.openai import embeddings as openai_embeddings
 from standpipe.dialects.openai.faults import (
     answer_room,
@@ -57,6 +58,8 @@ _DESCRIBED = 64
 """Models that are looked at one by one, at most."""
 _BLANK = Card()
 _LISTS_NOTHING = frozenset({404, 405, 501})
+_CONTINUERS = (b'"vllm"', b'"sglang"', b'"llamacpp"')
+"""What servers that go on with a turn call themselves, as the owner of their models."""
 
 
 class Capabilities(Struct, frozen=True, kw_only=True):
@@ -128,6 +131,12 @@ class Upstream:
         self._is_llama = False
         self._described: dict[str, Card] = {}
         """What was found out of each beside the list, once."""
+        self._goes_on = False
+        """It is a server that goes on with a turn that has begun."""
+
+    def continues(self, ask: Ask, begun: Beginning) -> bool:
+        """As `Continuer`. What was thought before gets lost in many a template, and gpt-oss is written anew."""
+        return self._goes_on and not begun.reasoning and not is_gpt_oss(ask.model or "")
 
     async def answer(self, ask: Ask, sink: Sink) -> None:
         model = self._named(ask.model) or await self._model_for(ask)
@@ -139,9 +148,10 @@ class Upstream:
             if document.get(limit, 0) > most:
                 document[limit] = most
             try:
+                path, document = await self._placed(ask, document)
                 await self._client.request(
                     "POST",
-                    self.RAW if ask.raw else self.CHAT,
+                    path,
                     on_head=answer.head,
                     on_body=answer.body,
                     body=harmless_body(document, ask.operator_prompt),
@@ -243,6 +253,10 @@ class Upstream:
         write = completion_body if ask.raw else request_body
         return write(ask, model, extras=self._capabilities.extras)
 
+    async def _placed(self, ask: Ask, document: JsonObject) -> tuple[str, JsonObject]:
+        """Where a document is sent, and as what."""
+        return self.RAW if ask.raw else self.CHAT, document
+
     def _decoder(self, ask: Ask) -> StreamDecoder:
         return Decoder(_mark(), ask.sampling, self._odd)
 
@@ -271,6 +285,7 @@ class Upstream:
         if 200 <= answer.status < 300:
             cards = listed(answer.body)
             self._is_llama = b'"llamacpp"' in answer.body
+            self._goes_on = any(owner in answer.body for owner in _CONTINUERS)
             self._cards = {shown_model(name): card for name, card in cards.items()}
             if cards and (missing := served.keys() - self._cards.keys()):
                 self._tell("warning", f"does not list {', '.join(sorted(missing))}, and is asked for it all the same")
@@ -296,6 +311,10 @@ class Ollama(Upstream):
     RAW: ClassVar[str] = "/api/generate"
     MODELS: ClassVar[str] = "/api/tags"
     EMBEDDINGS: ClassVar[str] = "/v1/embeddings"
+
+    def continues(self, ask: Ask, begun: Beginning) -> bool:
+        """As `Continuer`. Any but a gpt-oss takes reasoning without an answer for done."""
+        return bool(begun.text) or is_gpt_oss(ask.model or "")
 
     def _document(self, ask: Ask, model: str) -> JsonObject:
         return ollama_to_engine.raw_body(ask, model) if ask.raw else ollama_to_engine.request_body(ask, model)

@@ -32,6 +32,8 @@ class Record(Struct, frozen=True):
     prompt_tokens: int | None
     completion_tokens: int | None
     attempts: int
+    continued: int = 0
+    """How often the stream went on at another engine, after the client had been sent some of the answer."""
 
 
 Hook = Callable[[Record], None]

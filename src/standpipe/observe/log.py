@@ -210,6 +210,8 @@ class RequestLog:
             "tokens": record.completion_tokens,
             "attempts": record.attempts,
         }
+        if record.continued:
+            line["continued"] = record.continued
         if record.engine is not None:
             line["engine"] = record.engine
         if record.failure is not None:

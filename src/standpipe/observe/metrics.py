@@ -62,7 +62,7 @@ class Metrics:
         """By dialect and status."""
         self._failures: Counter[str] = Counter()
         """By kind."""
-        self._prompt_tokens = self._completion_tokens = self._retries = 0
+        self._prompt_tokens = self._completion_tokens = self._retries = self._continued = 0
         self._waited = Histogram()
         self._first_token = Histogram()
 
@@ -77,6 +77,7 @@ class Metrics:
             self._failures[record.failure] += 1
         if record.attempts > 1:
             self._retries += record.attempts - 1
+        self._continued += record.continued
 
     def page(self) -> bytes:
         """Everything in Prometheus's text form."""
@@ -95,6 +96,7 @@ class Metrics:
         yield _counter("failures", "Failed requests, by kind", ("kind",), _by_name(self._failures))
         yield _counter("tokens", "Tokens, by direction", ("direction",), _by_name(tokens))
         yield _counter("retries", "Retries: attempts beyond the first", (), [((), self._retries)])
+        yield _counter("continued", "Streams that another engine went on with", (), [((), self._continued)])
         yield _histogram("queue_wait_seconds", "Time spent in the queue", self._waited)
         yield _histogram("first_token_seconds", "Time until the first token", self._first_token)
         yield from _queue(now.queue)

@@ -165,4 +165,5 @@ def record(trace: Trace, hash_client: Callable[[str], str], now: float) -> Recor
         prompt_tokens=usage.prompt_tokens if usage else None,
         completion_tokens=usage.completion_tokens if usage else (meter.tokens if meter else None),
         attempts=report.attempts,
+        continued=report.continued,
     )

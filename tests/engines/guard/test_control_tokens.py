@@ -168,6 +168,8 @@ def test_a_request_to_an_engine_has_no_other_body() -> None:
             assert all(ast.unparse(body).startswith("harmless_body(") for body in bodies), path
         made = [call for call in calls if ast.unparse(call.func) == "HarmlessBody"]
         assert len(made) == (path.name == "control_tokens.py"), path
+        rendered = [call for call in calls if ast.unparse(call.func) == "Rendered"]
+        assert len(rendered) == (path.name == "guarded.py"), path
 
 
 def test_a_probe_tells_how_an_engine_handles_a_token() -> None:

@@ -69,7 +69,7 @@ class Handler(BaseHTTPRequestHandler):
         elif MODE == "refusing":
             self.plain(400, {"error": {"message": "no"}})
         else:
-            self.chat(body["messages"][-1]["content"])
+            self.chat([m["content"] for m in body["messages"] if m["role"] == "user"][-1])
 
     def copy(self) -> None:
         saved = Path(TOLD["folder"]) / "prompt"

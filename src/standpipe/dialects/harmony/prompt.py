@@ -32,6 +32,7 @@ from msgspec.structs import replace
 
 from standpipe.chat.ask import (
     Ask,
+    Beginning,
     Effort,
     FormatKind,
     JsonObject,
@@ -189,6 +190,23 @@ def _only_thinks(message: Message) -> bool:
 
 def _answers(message: Message) -> bool:
     return message.role is Role.ASSISTANT and not _calls(message.parts) and not _only_thinks(message)
+
+
+def resumes(ask: Ask, begun: Beginning) -> bool:
+    """Whether a turn that has begun like this can be gone on with by `resumed`. Where tools may be called, its text may
+    have been no answer but a preamble; a grammar knows whole turns only."""
+    if begun.text and ask.callable_tools:
+        return False
+    return ask.format.kind is FormatKind.TEXT and not any(tool.strict for tool in ask.callable_tools)
+
+
+def resumed(begun: Beginning) -> str:
+    """A turn that has begun, as it stands behind the `<|start|>assistant` that ends a prompt. No control token may be
+    in its texts."""
+    thought = f"<|channel|>analysis<|message|>{begun.reasoning}" if begun.reasoning else ""
+    if not begun.text:
+        return thought
+    return f"{thought}{'<|end|><|start|>assistant' if thought else ''}<|channel|>final<|message|>{begun.text}"
 
 
 class RawRequest(Struct, frozen=True):

@@ -18,6 +18,7 @@ from msgspec.structs import replace
 
 from standpipe.chat.ask import Ask
 from standpipe.chat.events import Delta, Event, Finished, FinishReason, TextDelta
+from standpipe.dialects.harmony.markup import Channel
 from standpipe.dialects.harmony.parser import HarmonyParser, TurnOutcome
 from standpipe.dialects.text_pieces import StopText
 
@@ -38,6 +39,9 @@ class HarmonyReader:
     def __init__(self, ask: Ask, stem: str) -> None:
         self.turn: TurnOutcome | None = None
         self._parser = parser_for(ask, stem)
+        if (begun := ask.begun) is not None:
+            self._parser.go_on(reasoning=begun.reasoning, text=begun.text)
+            self._parser.enter(Channel.FINAL if begun.text else Channel.ANALYSIS, resumed=True)
         self._stop = StopText(ask.sampling.stop)
 
     @property

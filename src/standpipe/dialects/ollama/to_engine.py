@@ -41,7 +41,7 @@ def request_body(ask: Ask, model: str) -> JsonObject:
     sampling = ask.sampling
     body: JsonObject = {
         "model": model,
-        "messages": list(_messages(ask.messages)),
+        "messages": list(_messages(ask.messages if ask.begun is None else (*ask.messages, ask.begun.message))),
         "stream": True,
         "truncate": False,
         "shift": False,

@@ -56,6 +56,8 @@ VLLM = Extras(top_k="top_k", min_p="min_p", repeat_penalty="repetition_penalty")
 """vLLM and SGLang."""
 
 
+_GOES_ON: JsonObject = {"add_generation_prompt": False, "continue_final_message": True}
+"""Have the last message gone on with, and not answered: vLLM's words, which SGLang and llama.cpp take, too."""
 _WITH_USAGE = {"include_usage": True}
 _ANY = Sampling()
 
@@ -73,6 +75,8 @@ def request_body(ask: Ask, model: str, *, extras: Extras) -> JsonObject:
     messages: list[JsonObject] = []
     for message in ask.messages:
         messages += _messages(message, extras)
+    if ask.begun is not None:
+        messages.append(_assistant(ask.begun.message, extras))
     body: JsonObject = {"model": model, "messages": messages, "stream": True, "stream_options": _WITH_USAGE}
     if ask.sampling != _ANY:
         body |= _sampling(ask.sampling, extras)
@@ -82,6 +86,8 @@ def request_body(ask: Ask, model: str, *, extras: Extras) -> JsonObject:
         body |= _format(ask)
     if extras.fields:
         body |= extras.fields
+    if ask.begun is not None:
+        body |= _GOES_ON
     if ask.effort is not None:
         body["reasoning_effort"] = ask.effort
     return body

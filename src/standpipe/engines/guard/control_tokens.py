@@ -64,6 +64,13 @@ FAMILIES: Final = (
 """Control tokens of the model families in use. `<|anything|>` is taken for one besides, whatever the family; so it is
 with the full-width bars that DeepSeek writes."""
 
+
+class Rendered(str):
+    """A prompt that an engine's template has made of a harmless body, and nothing unbroken behind it: left as it is."""
+
+    __slots__ = ()
+
+
 HarmlessBody = NewType("HarmlessBody", bytes)
 """The body of a request to an engine, with no control token of a client's in it. Only `harmless_body` makes one."""
 
@@ -108,7 +115,7 @@ def harmless_body(document: JsonObject, operator_prompt: str = "") -> HarmlessBo
     if operator_prompt:
         raw = "messages" not in document
         content = document["prompt"] if raw else document["messages"][0]["content"]
-        if content.startswith(operator_prompt):
+        if content.startswith(operator_prompt) and not isinstance(content, Rendered):
             place, key = (harmless, "prompt") if raw else (harmless["messages"][0], "content")
             place[key] = break_text(content, len(operator_prompt))
     return HarmlessBody(msgspec.json.encode(harmless))
@@ -117,7 +124,7 @@ def harmless_body(document: JsonObject, operator_prompt: str = "") -> HarmlessBo
 def _harmless(value: Any) -> Any:
     """A value of a document with all its strings broken, keys included."""
     if isinstance(value, str):
-        return break_text(value)
+        return str(value) if isinstance(value, Rendered) else break_text(value)
     if isinstance(value, dict):
         harmless = {break_text(key): _harmless(item) for key, item in value.items()}
         if isinstance(arguments := value.get("arguments"), str):

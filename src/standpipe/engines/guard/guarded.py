@@ -16,20 +16,39 @@ from collections.abc import Coroutine, Sequence
 from contextlib import suppress
 from typing import Any, Final, Protocol
 
+import msgspec
+from msgspec import Struct
 from msgspec.structs import replace
 
-from standpipe.chat.ask import Ask, FormatKind, JsonObject, Message, OutputFormat, Role, Sampling, Text
-from standpipe.chat.errors import Failure
+from standpipe.chat.ask import (
+    Ask,
+    Beginning,
+    FormatKind,
+    JsonObject,
+    Message,
+    OutputFormat,
+    Role,
+    Sampling,
+    Text,
+)
+from standpipe.chat.errors import EngineFailed, Failure
 from standpipe.chat.events import Event, Finished, FinishReason, Started, says_something
 from standpipe.dialects.gbnf import Grammar
 from standpipe.dialects.harmony.filter import HarmonyFilter
 from standpipe.dialects.harmony.parser import TurnOutcome
-from standpipe.dialects.harmony.prompt import prepare, raw_request
+from standpipe.dialects.harmony.prompt import prepare, raw_request, resumed, resumes
 from standpipe.dialects.harmony.raw import HarmonyReader
 from standpipe.dialects.openai.to_engine import request_body
 from standpipe.dialects.schema_grammar import add_schema
 from standpipe.engines.engine import Engine, EngineWrapper, NeedsTemplate, Sink, SinkWrapper
-from standpipe.engines.guard.control_tokens import Handling, judge, probe_texts
+from standpipe.engines.guard.control_tokens import (
+    Handling,
+    Rendered,
+    break_text,
+    harmless_body,
+    judge,
+    probe_texts,
+)
 from standpipe.engines.upstream import StreamDecoder, Upstream
 from standpipe.flow import Flow
 
@@ -37,6 +56,15 @@ _HARMONY_TOKEN: Final = "<|start|>"  # noqa: S105 - no secret
 _CHATML_TOKEN: Final = "<|im_start|>"  # noqa: S105
 _PROBE_TIMEOUT: Final = 120.0
 """Seconds that the three prompts of a probe may take together: no attempt watches over them."""
+
+_RENDERED: Final = frozenset({"messages", "chat_template_kwargs", "reasoning_effort"})
+"""Fields that are in a rendered prompt."""
+_RENDERED_LIMIT: Final = 16_777_216
+"""Bytes of a rendered prompt."""
+
+
+class _Prompt(Struct):
+    prompt: str
 
 
 def speaks_harmony(model: str | None) -> bool:
@@ -114,7 +142,33 @@ class GrammarUpstream(Upstream):
 
 
 class HarmonyUpstream(Upstream):
-    """llama.cpp with gpt-oss, its own parsing switched off: Harmony comes as it was written, and is read by us."""
+    """llama.cpp with gpt-oss, its own parsing switched off: Harmony comes as it was written, and is read by us.
+
+    Nor does it go on with a turn by itself then: it renders the prompt, and is given it back with the turn behind it.
+    """
+
+    RENDERS: Final = "/apply-template"
+
+    def continues(self, ask: Ask, begun: Beginning) -> bool:
+        """As `Continuer`."""
+        return resumes(ask, begun)
+
+    async def _placed(self, ask: Ask, document: JsonObject) -> tuple[str, JsonObject]:
+        if ask.begun is None:
+            return await super()._placed(ask, document)
+        begun = Beginning(break_text(ask.begun.reasoning), break_text(ask.begun.text))
+        answer = await self._client.fetch(
+            "POST",
+            self.RENDERS,
+            body=harmless_body(document, ask.operator_prompt),
+            limit=_RENDERED_LIMIT,
+            below=False,
+        )
+        if answer.status != 200:
+            raise EngineFailed("The engine could not go on with an answer.", upstream_status=answer.status)
+        prompt = Rendered(msgspec.json.decode(answer.body, type=_Prompt).prompt + resumed(begun))
+        rest = {name: value for name, value in document.items() if name not in _RENDERED}
+        return self.RAW, {**rest, "prompt": prompt}
 
     def _document(self, ask: Ask, model: str) -> JsonObject:
         if ask.raw:

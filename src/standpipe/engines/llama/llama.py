@@ -26,8 +26,9 @@ from typing import Final
 from msgspec import Struct
 from msgspec.structs import replace
 
-from standpipe.chat.ask import Ask
+from standpipe.chat.ask import Ask, Beginning
 from standpipe.chat.errors import EngineDown, EngineFailed
+from standpipe.dialects.harmony.prompt import resumes
 from standpipe.engines.engine import Card, Health, Sink
 from standpipe.engines.llama.life import Folder, Life, Log, Model, Options, Timeouts, launch
 from standpipe.engines.llama.process import ChildFailed, describe
@@ -123,6 +124,8 @@ class Llama:
         self.state = State.STARTING
         self.restarts = 0
         """Since the start."""
+        self.tells_reasoning = False
+        """Its template puts earlier reasoning into the prompt."""
         self._life: Life | None = None
         self._running = 0
         self._died_with = 0
@@ -155,6 +158,12 @@ class Llama:
         self._supervision = asyncio.create_task(
             self._supervise(self._life, self._folder.path), name=f"keeps {self.name} up"
         )
+
+    def continues(self, ask: Ask, begun: Beginning) -> bool:
+        """As `Continuer`."""
+        if self._options.harmony:
+            return resumes(ask, begun)
+        return self.tells_reasoning or not begun.reasoning
 
     async def answer(self, ask: Ask, sink: Sink) -> None:
         life = self._life
