@@ -41,9 +41,8 @@ from standpipe.serve.share import Shares
 from standpipe.serve.stream import StreamTimeouts
 from standpipe.serve.walk import AskHandler, Embeddings, Services
 from standpipe.settings import Settings, SettingsError
-from standpipe.site import admin
 from standpipe.site.pages import Pages
-from standpipe.site.status import StatusBoard
+from standpipe.site.status import StatusBoard, operators
 from standpipe.store.blobs import Blobs, Quota
 from standpipe.store.paces import Paces
 
@@ -105,10 +104,10 @@ class App:
         self.board = StatusBoard(settings, self.fleet, self.admission, self._alarm, self._hash_client)
         self._identities = Identities(_trust(settings))
         self.pages = Pages(settings, address, self.fleet, self.board)
-        operators = admin.routes(self.fleet, self.admission, self.metrics, self.board)
+        told = operators(self.fleet, self.admission, self.metrics, self.board)
         self.guard = self._front(self._routes(settings), self._door(settings))
         self.guard.page = self.pages.fail
-        self.admin = self._front(operators, _operators_door(settings))
+        self.admin = self._front(told, _operators_door(settings))
 
     def apply(self, settings: Settings) -> None:
         """Go by these settings from now on, but for those of `settings.STARTS`. What waits and runs goes on.

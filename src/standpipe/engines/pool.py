@@ -132,7 +132,7 @@ class Pool:
                 begun = None
                 if stream is not None and (attempt.opened or journey.broke is not None):
                     begun = self._broke_off(failure, journey, replace(ask, model=model), stream)
-                seen = attempt.opened and forget is None and begun is None
+                seen = (attempt.opened or journey.broke is not None) and forget is None and begun is None
                 await self._judge(failure, journey, seat, sent=seen)
                 if attempt.opened and forget is not None:
                     forget()

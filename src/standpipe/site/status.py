@@ -33,9 +33,11 @@ from standpipe.observe.about import (
 )
 from standpipe.observe.history import MINUTES, History
 from standpipe.observe.hooks import Record
+from standpipe.observe.metrics import CONTENT_TYPE, Metrics
 from standpipe.policy.alarm import Alarm
 from standpipe.serve.admission import Admission
 from standpipe.serve.exchange import Exchange
+from standpipe.serve.front import Route, Routes
 from standpipe.settings import Settings
 
 TICK = 2.0
@@ -252,3 +254,21 @@ def _note(engine: EngineState) -> str:
 
 def _up(engine: EngineState) -> str:
     return "up" if engine.up else "down"
+
+
+def operators(fleet: Fleet, admission: Admission, metrics: Metrics, board: StatusBoard) -> Routes:
+    """What the admin listener answers: /healthz while the process does, /readyz while requests are answered, and
+    /metrics and /top to look at."""
+
+    async def alive(exchange: Exchange) -> None:
+        exchange.send(200, b"ok\n", b"text/plain")
+
+    async def ready(exchange: Exchange) -> None:
+        up = fleet.health().up and not admission.draining
+        exchange.send(200 if up else 503, b"ready\n" if up else b"not ready\n", b"text/plain")
+
+    async def page(exchange: Exchange) -> None:
+        exchange.send(200, metrics.page(), CONTENT_TYPE)
+
+    handlers = {"/healthz": alive, "/readyz": ready, "/metrics": page, "/top": board.get_top}
+    return Routes({path: Route({"GET": handler}) for path, handler in handlers.items()})
