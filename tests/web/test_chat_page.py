@@ -250,7 +250,9 @@ def test_the_reason_of_a_failure_reaches_the_browser_every_time(visit, serving):
     lost = page.evaluate("""async () => {
       const one = async () => {
         const body = JSON.stringify({ messages: [{ role: 'user', content: 'Hi' }] });
-        const answer = await fetch('/api', { method: 'POST', headers: { 'Content-Type': 'application/json' }, body });
+        const headers = { 'Content-Type': 'application/json' };
+        const signal = AbortSignal.timeout(20000); // an answer that never ends is lost as well
+        const answer = await fetch('/api', { method: 'POST', headers, body, signal });
         const reader = answer.body.getReader();
         let text = '';
         try {
