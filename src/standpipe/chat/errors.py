@@ -11,6 +11,9 @@ from __future__ import annotations
 
 from typing import ClassVar
 
+SHORTEST_RETRY, LONGEST_RETRY = 1.0, 59.0
+"""Seconds. Node's SDK ignores waits above 60 s, and 0 would make a busy loop of a retry."""
+
 
 class Failure(Exception):
     """Base of the tree.
@@ -96,6 +99,13 @@ class MethodNotAllowed(_ClientFault):
     def __init__(self, message: str, *, allowed: tuple[str, ...]) -> None:
         super().__init__(message)
         self.allowed = allowed
+
+
+class UpgradeRequired(_ClientFault):
+    """The client wants a WebSocket where there is none. Codex goes on over plain HTTP at once when it is told so."""
+
+    status = 426
+    code = "websocket_unsupported"
 
 
 class Forbidden(_ClientFault):

@@ -4,7 +4,7 @@
     admission.py      the shell around rate limit and queue: a ticket holds an ask's instant, place and slot
     lines.py          one fair line for each set of engines that may take an ask
     stream.py         how an answer's events reach the client: streamed with heartbeats, or whole
-    trace.py          what is learned of one ask: the headers that every answer carries, and its record
+    trace.py          what is known of one ask: its weight, its wish to wait, its answer's headers, its record
     door.py           which hosts and origins are let in
     front.py          what happens before any handler and after all of them; the table of routes
     exchange.py       one request and its answer; where a failure becomes HTTP

@@ -9,84 +9,25 @@ instant of anybody; nothing polls. Must not know what engines do, formats or HTT
 from __future__ import annotations
 
 import asyncio
-import hashlib
-from collections.abc import Iterable
+import random
 from functools import partial
 from types import TracebackType
 from typing import Self
 
-from msgspec import Struct
-
 from standpipe.chat.errors import EngineFailed, Failure, LineFull, NoEngine, PaceExceeded, WaitTooLong
 from standpipe.chat.events import Waiting
-from standpipe.edge.seam import Headers
 from standpipe.engines.member import Seat
 from standpipe.engines.seats import Journey, Seats
-from standpipe.policy.estimate import Prompts, Sizes
+from standpipe.policy.estimate import Prompts
 from standpipe.policy.identity import ClientKey
-from standpipe.policy.line import Line, LineStatistics, QueuedAsk, Stage
+from standpipe.policy.line import Appointments, Left, Line, LineStatistics, QueuedAsk, Stage, TooManyWaiting
 from standpipe.policy.overload import Slots
 from standpipe.policy.pace import MICROSECONDS, Rate, Refuse, Wait
 from standpipe.serve.lines import Lines
-from standpipe.serve.trace import TokenMeter, Trace
+from standpipe.serve.trace import TokenMeter, Trace, WaitPreferences, Weight
 from standpipe.store.paces import Paces
 
 _OVERLOADED = "The server is overloaded, so your queued request was dropped. Please try again later."
-
-
-class WaitPreferences(Struct, frozen=True):
-    """What the client says about waiting.
-
-    `patient` is false for `Prefer: wait=0`: rather refused than kept waiting. `client_timeout` is how many seconds
-    the caller itself will wait, as SDKs tell. `retry` is true for an SDK's automatic retry.
-    """
-
-    patient: bool = True
-    client_timeout: float | None = None
-    retry: bool = False
-
-    @classmethod
-    def read(cls, headers: Headers) -> WaitPreferences:
-        """Read the headers. What cannot be understood is as good as not sent."""
-        prefer = headers.all(b"prefer")
-        timeout = headers.get(b"x-stainless-read-timeout") or headers.get(b"x-stainless-timeout")
-        count = headers.get(b"x-stainless-retry-count")
-        return cls(
-            patient=not prefer or "wait=0" not in ",".join(prefer).replace(" ", "").lower().split(","),
-            client_timeout=_positive(timeout),
-            retry=bool(_positive(count)),
-        )
-
-
-def _positive(text: str | None) -> float | None:
-    if not text:
-        return None
-    try:
-        number = float(text)
-    except ValueError:
-        return None
-    return number if 0 < number < 1e6 else None
-
-
-class Weight(Struct, frozen=True):
-    """What the line has to know of an ask.
-
-    `size` is the bytes that wait in memory with it, `sizes` what a model has to read of it, `cap` the most output
-    tokens. `fingerprint` is a digest of the request, by which a retry is known.
-    """
-
-    fingerprint: bytes
-    size: int
-    sizes: Sizes
-    cap: int
-
-    @classmethod
-    def of(cls, body: bytes, texts: Iterable[str], cap: int) -> Weight:
-        """Weigh a request with this body, which makes a model read these texts, one for each message."""
-        sizes = Sizes.of(texts)
-        # What is kept of a conversation, and the operator's prompt, wait in memory as well as the body.
-        size = max(len(body), sizes.prose + sizes.code + sizes.wide)
-        return cls(hashlib.blake2s(body, digest_size=16).digest(), size, sizes, cap)
 
 
 class Admission:
@@ -121,6 +62,7 @@ class Admission:
         self.prompts = Prompts()
         self.auto = auto
         self.most = most
+        self.appointments = Appointments()
         self._waiting: dict[QueuedAsk, Ticket] = {}
         self._timer: asyncio.TimerHandle | None = None
         self._draining = False
@@ -137,7 +79,20 @@ class Admission:
             instant = int(now * MICROSECONDS)
             seen = self.paces.peek(client, instant, rate)
             if not seen.remaining:
-                raise _too_fast(rate, seen.free_at - instant - rate.max_waiting * rate.interval)
+                raise self.too_fast(client, now, rate, seen.free_at - instant - rate.max_waiting * rate.interval)
+
+    def too_fast(self, client: ClientKey, now: float, rate: Rate, microseconds: int) -> PaceExceeded:
+        """The refusal of a client whose rate limit has room again in so many microseconds."""
+        seconds = self.come_back(client, now, microseconds / MICROSECONDS, self.lines.pulse(client))
+        interval = rate.interval / MICROSECONDS
+        waiting = f", with at most {rate.max_waiting} waiting" if rate.max_waiting else ""
+        message = f"Rate limit: one request per {interval:g} s per address{waiting}. Retry in {seconds:.1f} s."
+        return PaceExceeded(message, retry_after=seconds)
+
+    def come_back(self, client: ClientKey, now: float, room: float, pulse: float) -> float:
+        """In how many seconds to tell a refused client to come back, if one ask of its starts every `pulse` seconds."""
+        gap = max(pulse, 0.0 if self.rate is None else self.rate.interval / MICROSECONDS)
+        return self.appointments.give(client, now, room=room, gap=gap, chance=random.random())  # noqa: S311 - no secret
 
     def charge_fault(self, client: ClientKey, now: float) -> None:
         """A request that could not be read counts like one that could: reading it has cost the loop its time."""
@@ -213,16 +168,6 @@ class Admission:
         return f"<Admission {self.statistics()}>"
 
 
-def _too_fast(rate: Rate, retry_after: int) -> PaceExceeded:
-    seconds = retry_after / MICROSECONDS
-    interval = rate.interval / MICROSECONDS
-    waiting = f", with at most {rate.max_waiting} waiting" if rate.max_waiting else ""
-    return PaceExceeded(
-        f"Rate limit: one request per {interval:g} s per address{waiting}. Retry in {seconds:.1f} s.",
-        retry_after=seconds,
-    )
-
-
 class Ticket:
     """One ask on its way to a slot, and the owner of that slot while it is used in a `with`.
 
@@ -279,21 +224,31 @@ class Ticket:
         now = asyncio.get_running_loop().time()
         eligible_at = self._reserve(now)
         line = self._line = admission.lines.of(self.journey)
-        place = line.join(
-            self._client,
-            now=now,
-            eligible_at=eligible_at,
-            prompt_tokens=admission.prompts.low(weight.sizes),
-            size=weight.size,
-            output_cap=weight.cap,
-            fingerprint=weight.fingerprint,
-            retake=line.recall(self._client, weight.fingerprint, now) if self._preferences.retry else None,
-        )
+        try:
+            place = line.join(
+                self._client,
+                now=now,
+                eligible_at=eligible_at,
+                prompt_tokens=admission.prompts.low(weight.sizes),
+                size=weight.size,
+                output_cap=weight.cap,
+                fingerprint=weight.fingerprint,
+                retake=self._recall(now),
+            )
+        except TooManyWaiting as full:
+            full.retry_after = admission.come_back(self._client, now, full.retry_after or 0.0, line.pulse(full=True))
+            raise
         self._place = place
         self._trace.step("queued", now, eligible_in=round(eligible_at - now, 4), tokens=weight.cap)
         admission.enter(place, self)
         if place.stage is Stage.WAITING:
             self._judge(place, now)
+
+    def _recall(self, now: float) -> Left | None:
+        """The place that a retry gets back. One that comes as it was told stood nowhere: who stands is another."""
+        if not self._preferences.retry or self._admission.appointments.expects(self._client, now):
+            return None
+        return self._line.recall(self._client, self._weight.fingerprint, now)
 
     def _reserve(self, now: float) -> float:
         """The instant before which this ask may not start. Raises PaceExceeded."""
@@ -303,7 +258,7 @@ class Ticket:
         instant = int(now * MICROSECONDS)
         verdict = self._admission.paces.reserve(self._client, instant, rate)
         if isinstance(verdict, Refuse):
-            raise _too_fast(rate, verdict.retry_after)
+            raise self._admission.too_fast(self._client, now, rate, verdict.retry_after)
         if isinstance(verdict, Wait):
             self._until = verdict.until
             return now + (verdict.until - instant) / MICROSECONDS

@@ -10,7 +10,17 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 
-from standpipe.chat.errors import Compressed, Failure, Internal, MethodNotAllowed, TooLarge, TooSlow
+from standpipe.chat.errors import (
+    LONGEST_RETRY,
+    SHORTEST_RETRY,
+    Compressed,
+    Failure,
+    Internal,
+    MethodNotAllowed,
+    TooLarge,
+    TooSlow,
+    UpgradeRequired,
+)
 from standpipe.dialects.dialect import Dialect
 from standpipe.dialects.openai.faults import failure_body
 from standpipe.edge.seam import BodyTooLarge, BodyTooSlow, Reply, Request
@@ -18,9 +28,6 @@ from standpipe.edge.seam import BodyTooLarge, BodyTooSlow, Reply, Request
 Header = tuple[bytes, bytes]
 
 JSON = b"application/json"
-
-_SHORTEST, _LONGEST = 1.0, 59.0
-"""Seconds. Node's SDK ignores waits above 60 s, and 0 would make a busy loop of a retry."""
 
 
 class Exchange:
@@ -94,13 +101,15 @@ def failure_headers(failure: Failure) -> list[Header]:
     """When to come back, in both spellings; or that it makes no sense to."""
     found: list[Header] = []
     if failure.retry_after is not None or failure.status in {429, 503}:
-        wait = min(max(failure.retry_after or _SHORTEST, _SHORTEST), _LONGEST)
+        wait = min(max(failure.retry_after or SHORTEST_RETRY, SHORTEST_RETRY), LONGEST_RETRY)
         found.append((b"retry-after", str(math.ceil(wait)).encode()))
         found.append((b"retry-after-ms", str(math.ceil(wait * 1000)).encode()))
     if not failure.may_retry and failure.status != 500:  # a bug of ours may pass
         found.append((b"x-should-retry", b"false"))
     if isinstance(failure, Compressed):
         found.append((b"accept-encoding", b"identity"))  # RFC 9110, 15.5.16
+    if isinstance(failure, UpgradeRequired):
+        found.append((b"upgrade", b"HTTP/1.1"))  # RFC 9110, 15.5.22: the protocol that is required
     if isinstance(failure, MethodNotAllowed):
         found.append((b"allow", ", ".join(failure.allowed).encode()))
     return found

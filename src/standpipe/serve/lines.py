@@ -60,6 +60,10 @@ class Lines:
         """The waiting places of a client's address."""
         return [(line, place) for line in self._by_engines.values() for place in line.asks(client)]
 
+    def pulse(self, client: ClientKey) -> float:
+        """As `Line.pulse`, of the slowest line in which this client waits."""
+        return max((line.pulse(full=False) for line in {line for line, _ in self.asks(client)}), default=0.0)
+
     def clients(self) -> tuple[tuple[str, int, int], ...]:
         """As `Line.clients`."""
         return tuple(client for line in self._by_engines.values() for client in line.clients())

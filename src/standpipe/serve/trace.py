@@ -1,12 +1,15 @@
-"""The trace of one ask: what has been learned of it so far, and what that makes of its answer's headers and its record.
+"""The trace of one ask: what it brings, what has been learned of it, and what that makes of headers and its record.
 
 Decides nothing and waits for nothing. Must not know how an ask is admitted or answered, nor any format.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import hashlib
+from collections.abc import Callable, Iterable, Sequence
 from typing import Protocol
+
+from msgspec import Struct
 
 from standpipe.chat.errors import Failure
 from standpipe.chat.events import (
@@ -18,10 +21,67 @@ from standpipe.chat.events import (
     ToolCallDelta,
     Usage,
 )
+from standpipe.edge.seam import Headers
 from standpipe.engines.attempt import Report
 from standpipe.observe.hooks import Record
+from standpipe.policy.estimate import Sizes
 from standpipe.policy.identity import ClientKey
 from standpipe.serve.exchange import Header
+
+
+class WaitPreferences(Struct, frozen=True):
+    """What the client says about waiting.
+
+    `patient` is false for `Prefer: wait=0`: rather refused than kept waiting. `client_timeout` is how many seconds
+    the caller itself will wait, as SDKs tell. `retry` is true for an SDK's automatic retry.
+    """
+
+    patient: bool = True
+    client_timeout: float | None = None
+    retry: bool = False
+
+    @classmethod
+    def read(cls, headers: Headers) -> WaitPreferences:
+        """Read the headers. What cannot be understood is as good as not sent."""
+        prefer = headers.all(b"prefer")
+        timeout = headers.get(b"x-stainless-read-timeout") or headers.get(b"x-stainless-timeout")
+        count = headers.get(b"x-stainless-retry-count")
+        return cls(
+            patient=not prefer or "wait=0" not in ",".join(prefer).replace(" ", "").lower().split(","),
+            client_timeout=_positive(timeout),
+            retry=bool(_positive(count)),
+        )
+
+
+def _positive(text: str | None) -> float | None:
+    if not text:
+        return None
+    try:
+        number = float(text)
+    except ValueError:
+        return None
+    return number if 0 < number < 1e6 else None
+
+
+class Weight(Struct, frozen=True):
+    """What the line has to know of an ask.
+
+    `size` is the bytes that wait in memory with it, `sizes` what a model has to read of it, `cap` the most output
+    tokens. `fingerprint` is a digest of the request, by which a retry is known.
+    """
+
+    fingerprint: bytes
+    size: int
+    sizes: Sizes
+    cap: int
+
+    @classmethod
+    def of(cls, body: bytes, texts: Iterable[str], cap: int) -> Weight:
+        """Weigh a request with this body, which makes a model read these texts, one for each message."""
+        sizes = Sizes.of(texts)
+        # What is kept of a conversation, and the operator's prompt, wait in memory as well as the body.
+        size = max(len(body), sizes.prose + sizes.code + sizes.wide)
+        return cls(hashlib.blake2s(body, digest_size=16).digest(), size, sizes, cap)
 
 
 class TokenMeter:

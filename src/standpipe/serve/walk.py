@@ -25,12 +25,12 @@ from standpipe.observe.log import Logger
 from standpipe.policy.estimate import texts
 from standpipe.policy.identity import Identity
 from standpipe.policy.terms import Mode, clamp, join
-from standpipe.serve.admission import Admission, Ticket, WaitPreferences, Weight
+from standpipe.serve.admission import Admission, Ticket
 from standpipe.serve.conversations import Conversations
 from standpipe.serve.exchange import Exchange, bug
 from standpipe.serve.limits import Limits
 from standpipe.serve.stream import CapReached, Delivery, Streamed, StreamTimeouts, Whole
-from standpipe.serve.trace import Trace, answer_headers, record
+from standpipe.serve.trace import Trace, WaitPreferences, Weight, answer_headers, record
 
 _P = TypeVar("_P")
 """What a body is parsed into."""

@@ -2,7 +2,7 @@
 that does not go back.
 
     line.py      joining, leaving, slots, retries, forecasts: what the shell calls; begin here
-    waiting.py   one ask's stay, how much may wait, and the refusals
+    waiting.py   one ask's stay, how much may wait, the refusals, and when they end
     rules.py     what the operator decides: weights, limits, caps, and the bound U
     fair.py      who is next: a tree of groups over blocks, clients and shares
     group.py     one group, and the theory of its virtual time, of charges that lag and of lines that are lost
@@ -13,9 +13,10 @@ from standpipe.policy.line.forecast import Forecast
 from standpipe.policy.line.group import Standing
 from standpipe.policy.line.line import Left, Line, LineStatistics
 from standpipe.policy.line.rules import LargestAsk, QueueLimits, Rules, Weights
-from standpipe.policy.line.waiting import Limit, QueuedAsk, QueueFull, Stage, TooManyWaiting
+from standpipe.policy.line.waiting import Appointments, Limit, QueuedAsk, QueueFull, Stage, TooManyWaiting
 
 __all__ = [
+    "Appointments",
     "Forecast",
     "LargestAsk",
     "Left",

@@ -22,6 +22,9 @@ from standpipe.policy.line.rules import Rules
 from standpipe.policy.line.waiting import Limit, QueuedAsk, QueueLoad, Stage
 from standpipe.policy.overload import Sojourn
 
+_UNMEASURED = 20.0
+"""Seconds that an answer is taken to last where a client's queue is full before any answer has ended."""
+
 
 class Left(Struct, frozen=True):
     """What a retry gets back: the place that its ask had. `queued` is that ask while it is still in line; whoever joins
@@ -262,6 +265,13 @@ class Line:
         own = sum(1 for other in self.asks(queued.client) if other.leaf is None and other.number < queued.number)
         return Forecast(levels[-1].asks + own + 1, wait)
 
+    def pulse(self, *, full: bool) -> float:
+        """Seconds from one start of a client's asks to the next while they fill the slots that it gets, now that so
+        many share them. Before anything is measured, 0 unless its queue is `full`."""
+        measured = self._speed.measured
+        seconds = measured.answer_seconds if measured else _UNMEASURED * full
+        return seconds / min(self._caps.client, self._caps.slots / max(1, len(self._load.clients)))
+
     def asks(self, client: ClientKey) -> tuple[QueuedAsk, ...]:
         """The waiting places of a client's address, in order of joining."""
         load = self._load.clients.get(client.address)
@@ -338,7 +348,7 @@ class Line:
         """Seconds until there is likely to be room again."""
         measured = self._speed.measured
         if limit is Limit.CLIENT:
-            wait = self.forecast(self.asks(client)[0], now).wait
+            wait = self.forecast(self.asks(client)[0], now).wait or (_UNMEASURED if measured is None else None)
         elif measured is not None:
             wait = self._load.waiting / 10 * measured.answer_seconds / self._caps.slots
         else:

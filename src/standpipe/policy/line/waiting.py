@@ -1,7 +1,8 @@
 """Who waits: one ask's stay in the line, how much may wait, and what a client is told that finds no room.
 
-Counts only; who is next is decided in `fair`. 429 says that the client's own limit, or its network's, is reached; 503
-that ours is.
+When a refused one shall come back is in
+`Appointments`. Counts only; who is next is decided in `fair`. 429 says that the client's own limit, or its network's,
+is reached; 503 that ours is.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from typing import Any
 
 from msgspec import Struct
 
-from standpipe.chat.errors import LineFull, PaceExceeded
+from standpipe.chat.errors import LONGEST_RETRY, SHORTEST_RETRY, LineFull, PaceExceeded
 from standpipe.policy.identity import ClientKey
 from standpipe.policy.line.rules import QueueLimits
 
@@ -183,3 +184,45 @@ class QueueLoad:
         load = self.clients[address]
         if not load.waiting and not load.running:
             del self.clients[address]
+
+
+_KEPT = 4096
+"""Clients with appointments that are remembered. To forget one costs it no more than the order of its retries."""
+_LATE = 2.0
+"""Seconds that a retry may come after its time: `Retry-After` is whole seconds, and the way is long."""
+
+
+class Appointments:
+    """When refused asks were told to come back: one after the other, as fast as there will be room for them.
+
+    A client that sends many at once is refused many at once. Told the same time they would come back at the same time,
+    and all but the first be refused again, until their SDK gives up. So each is told an instant of its own, one `gap`
+    after the last. Nothing is reserved: whoever comes first is taken.
+    """
+
+    def __init__(self) -> None:
+        self._last: dict[str, float] = {}
+
+    def give(self, client: ClientKey, now: float, *, room: float, gap: float, chance: float) -> float:
+        """Seconds until a refused ask shall come back, from `SHORTEST_RETRY` to `LONGEST_RETRY`.
+
+        `room` is how many seconds it takes until there is room for one more, `gap` how many from then on for each
+        other. `chance`, from 0 to 1, keeps clients that were refused together from coming back together. Where the
+        time is longer than can be told, it spreads them over the last ten seconds of it.
+        """
+        first = now + max(room, SHORTEST_RETRY)
+        last = self._last.pop(client.address, None)
+        instant = first + chance * gap / 2 if last is None else max(first, last + gap)
+        told = max(instant - now, SHORTEST_RETRY)
+        if told > LONGEST_RETRY:
+            instant = min(instant, now + LONGEST_RETRY)
+            told = LONGEST_RETRY - 10.0 * chance
+        self._last[client.address] = instant
+        while len(self._last) > _KEPT or self._last[next(iter(self._last))] + _LATE < now:
+            del self._last[next(iter(self._last))]
+        return told
+
+    def expects(self, client: ClientKey, now: float) -> bool:
+        """Whether refused asks of this client may still come back as they were told."""
+        last = self._last.get(client.address)
+        return last is not None and last + _LATE >= now
