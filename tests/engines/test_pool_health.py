@@ -9,6 +9,7 @@ import pytest
 from standpipe.chat.errors import EngineFailed
 from standpipe.chat.events import Started, TextDelta
 from standpipe.engines.engine import Health
+from standpipe.engines.member import Member
 from standpipe.policy.breaker import BreakerState
 from tests.engines.puppet import (
     DONE,
@@ -62,6 +63,25 @@ def test_an_engine_that_had_begun_to_speak_works_even_if_the_client_left():
         # Its next failure is the first in a row again.
         assert pool.fleet.statistics().engines[0].failed == 4
         assert pool.fleet.statistics().engines[0].failures == 0
+
+    run(scene())
+
+
+def test_what_others_have_an_engine_do_leaves_fewer_slots_here_but_always_one():
+    class Shared(Puppet):
+        work: int | None = 0
+
+        async def health(self) -> Health:
+            return Health(up=True, at_work=self.work)
+
+    async def scene() -> None:
+        shared = Shared(says(), slots=4)
+        member, rooms = Member(shared), []
+        for busy, work in ((0, None), (0, 3), (2, 3), (2, 2), (0, 9), (1, 9), (0, 0)):
+            member.busy, shared.work = busy, work
+            await member.refresh()
+            rooms.append(member.room(0.0))
+        assert rooms == [4, 1, 1, 2, 1, 0, 4]
 
     run(scene())
 

@@ -561,7 +561,7 @@ def test_folders_before_a_model_are_not_shown(run):
 )
 def test_health(run, answer, up, reason):
     async def scene() -> Any:
-        async with engine(replies(answer)) as it:
+        async with engine(replies(answer, plain(404, {}))) as it:
             upstream = Upstream("e", Client(it.url), slots=1)
             health = await upstream.health()
             await upstream.close()
@@ -569,6 +569,39 @@ def test_health(run, answer, up, reason):
 
     health = run(scene())
     assert (health.up, health.reason) == (up, reason)
+
+
+METRICS = b"""# TYPE vllm:num_requests_running gauge
+vllm:num_requests_running{engine="0",model_name="m"} 3.0
+vllm:num_requests_waiting{engine="0",model_name="m"} 2.0
+vllm:num_requests_waiting_by_reason{reason="capacity"} 2.0
+"""
+SGLANG = b'sglang:num_running_reqs{model_name="m"} 4.0\nsglang:num_queue_reqs{model_name="m"} 1.0\n'
+SLOTS = [{"id": 0, "is_processing": True}, {"id": 1, "is_processing": False}]
+
+
+@pytest.mark.parametrize(
+    ("body", "work"),
+    [(METRICS, 5), (SGLANG, 5), (SLOTS, 1), (b"up 1\n", None), (b"vllm:num_requests_running nan", None)],
+)
+def test_an_engine_that_tells_how_many_asks_it_has_is_asked_for_it_and_no_other(run, body, work):
+    asked = []
+
+    async def script(peer):
+        while True:
+            first, _, _ = await peer.request()
+            asked.append(first.split()[1])
+            peer.send(plain(200, {"data": [{"id": "a"}]} if "models" in first else body))
+
+    async def scene() -> Any:
+        async with engine(script) as it:
+            upstream = Upstream("e", Client(it.url), slots=1)
+            told = [(await upstream.health()).at_work for _ in range(2)]
+            await upstream.close()
+            return told
+
+    assert run(scene()) == [work, work]
+    assert asked.count("/metrics") == (1 if work is None else 2)
 
 
 def test_health_has_its_patience():

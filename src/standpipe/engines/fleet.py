@@ -220,10 +220,12 @@ class Fleet:
         while True:
             await asyncio.sleep(_TICK)
             tell()  # what asks have found out
-            due = member.looked_at + (_TICK if member.standing.suspected(loop.time()) else REFRESH)
+            due = member.looked_at + (_TICK if member.elsewhere or member.standing.suspected(loop.time()) else REFRESH)
             if loop.time() >= due:
-                was = member.up, member.models
+                was, crowd = (member.up, member.models), member.elsewhere
                 await member.refresh()
+                if member.elsewhere < crowd:
+                    self.on_change()
                 if (member.up, member.models) != was:
                     self._relist()
                     self.on_change()

@@ -1,4 +1,5 @@
-"""What servers tell of their models: lists in all known shapes, and how much fits into a model's context.
+"""What servers tell of their models: lists in all known shapes, and how much fits into a model's context;
+and how much they have to do.
 
 Pure: bytes in, names and cards out. What cannot be read is as good as not told.
 """
@@ -44,6 +45,23 @@ def of_ollama(body: bytes) -> Card:
     most = next((v for k, v in info.items() if k.endswith(".context_length")), None) if isinstance(info, dict) else None
     can = found.get("capabilities")
     return Card(_tokens(told[1] if told else most), "completion" in can if isinstance(can, list) and can else None)
+
+
+def at_work(body: bytes) -> int | None:
+    """How many asks a server works on or keeps waiting, whoever sent them: of vLLM's and SGLang's GET /metrics, or of
+    llama-server's GET /slots. None where it does not tell."""
+    found = _decoded(body)
+    if isinstance(found, list):
+        return sum(isinstance(slot, dict) and slot.get("is_processing") is True for slot in found)
+    told = [int(value) for value in _AT_WORK.findall(body)]
+    return sum(told) if told else None
+
+
+_AT_WORK = re.compile(
+    rb"^(?:vllm:num_requests_(?:running|waiting)|sglang:num_(?:running|queue)_reqs)"
+    rb"(?:\{[^}\n]*\})? (\d{1,9})(?:\.0*)?\s*$",
+    re.MULTILINE,
+)
 
 
 def _card(model: Any) -> Card:

@@ -75,6 +75,8 @@ class Member:
         """It is given nothing new; what runs there goes on."""
         self._continuer = engine if isinstance(engine, Continuer) else None
         self.busy = 0
+        self.elsewhere = 0
+        """Asks of others that it works on, as it last said."""
         self.standing = Standing()
         self.reason: str | None = None
         """Why it is down, as it last said."""
@@ -106,7 +108,10 @@ class Member:
         """How many more asks it may be given now."""
         if self.draining or self.claim is not None:
             return 0
-        return self.standing.room(self.engine.slots, self.busy, now)
+        slots = self.engine.slots
+        if self.elsewhere:  # one slot is ours however busy others keep it: it has a queue, and news of it are old
+            slots = max(1, slots - self.elsewhere)
+        return self.standing.room(slots, self.busy, now)
 
     def cost(self, now: float, fastest: float) -> float:
         """How dear it is to ask it next, by its load and its weight. `fastest` is the least latency of all."""
@@ -133,6 +138,7 @@ class Member:
 
     def _believe(self, health: Health) -> None:
         self.reason, self.restarts = health.reason, health.restarts
+        self.elsewhere = max(0, (health.at_work or 0) - self.busy)
         if health.up:
             self.standing.came()
         else:

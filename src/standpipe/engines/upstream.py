@@ -35,7 +35,7 @@ from standpipe.dialects.openai.from_engine import Decoder
 from standpipe.dialects.openai.to_engine import LLAMA, OPTIONAL, Extras, completion_body, request_body
 from standpipe.engines.engine import Card, Health, NeedsTemplate, Sink
 from standpipe.engines.guard.control_tokens import harmless_body
-from standpipe.engines.listing import listed, of_llama, of_ollama
+from standpipe.engines.listing import at_work, listed, of_llama, of_ollama
 from standpipe.flow import Flow
 from standpipe.http_client.client import AnswerTooLarge, Client, Method
 from standpipe.http_client.transport import ConnectFailed, DeadlinePassed, Headers, HttpFault
@@ -100,6 +100,7 @@ class Upstream:
     RAW: ClassVar[str] = "/completions"
     MODELS: ClassVar[str] = "/models"
     EMBEDDINGS: ClassVar[str] = "/embeddings"
+    METRICS: ClassVar[str] = "/metrics"
 
     def __init__(
         self,
@@ -129,6 +130,8 @@ class Upstream:
         self._cards: dict[str, Card] = {}
         """What the list tells of each, by the name that is shown."""
         self._is_llama = False
+        self._tells_work = True
+        """Whether it says how many asks it has, as far as we know."""
         self._described: dict[str, Card] = {}
         """What was found out of each beside the list, once."""
         self._goes_on = False
@@ -240,8 +243,13 @@ class Upstream:
         try:
             await self._list(within=HEALTH_PATIENCE)
         except EngineFailed as failure:
+            self._tells_work = True  # another may come back in its place
             return Health(up=False, reason=failure.message)
-        return Health(up=True)
+        if not self._tells_work or not self.METRICS:
+            return Health(up=True)
+        told = at_work(await self._page("GET", "/slots" if self._is_llama else self.METRICS))
+        self._tells_work = told is not None  # asked again only where it was told
+        return Health(up=True, at_work=told)
 
     async def close(self) -> None:
         await self._client.close()
@@ -311,6 +319,7 @@ class Ollama(Upstream):
     RAW: ClassVar[str] = "/api/generate"
     MODELS: ClassVar[str] = "/api/tags"
     EMBEDDINGS: ClassVar[str] = "/v1/embeddings"
+    METRICS: ClassVar[str] = ""  # it has none
 
     def continues(self, ask: Ask, begun: Beginning) -> bool:
         """As `Continuer`. Any but a gpt-oss takes reasoning without an answer for done."""
