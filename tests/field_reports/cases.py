@@ -10,7 +10,7 @@ import json
 from typing import Any, NamedTuple
 
 from standpipe.chat.ask import Sampling
-from standpipe.chat.errors import ContextTooLong, EngineFailed, Failure
+from standpipe.chat.errors import ContextTooLong, EngineBroke, EngineFailed, Failure
 from standpipe.chat.events import FinishReason, TokenLogprob, Usage
 
 STOP, LENGTH = FinishReason.STOP, FinishReason.LENGTH
@@ -141,14 +141,14 @@ ENDS = [
     Case("an error after the end", sse(said(), end(), {"error": {"message": "gone"}})),
     Case("half a frame after the end", sse(said(), end(), done=False) + b'data: {"usa', odd("frame")),
     Case("white space behind [DONE]", sse(said(), end(), b"data: [DONE] \n\n")),
-    Case("vllm #27572, vllm-mlx #672: [DONE] without any reason", sse(said()), EngineFailed),
+    Case("vllm #27572, vllm-mlx #672: [DONE] without any reason", sse(said()), EngineBroke),
     Case("a frame that cannot be read before the end", sse(said(), b"data: {oops\n\n", end()), EngineFailed),
     Case("tinyagents #56: a whole completion where a stream was asked for",
          json.dumps(WHOLE | {"usage": COUNTS}).encode(), COUNTED),
     Case("the same, pretty-printed, with white space around and a byte order mark",
          b"\xef\xbb\xbf\n " + json.dumps(WHOLE, indent=1).encode() + b"\n"),
     Case("half a whole completion", json.dumps(WHOLE).encode()[:-1], EngineFailed),
-    Case("a page in the place of an answer", b"<html>Sign in</html>", EngineFailed),
+    Case("a page in the place of an answer", b"<html>Sign in</html>", EngineBroke),
     Case("OmniRoute #8210: status 200, then an error before any text",
          sse({"error": {"message": "maximum context length is 4096 tokens", "type": "BadRequest"}}), ContextTooLong),
 ]  # fmt: skip
@@ -168,10 +168,10 @@ REASONS = [
         ("Gemini", "MALFORMED_FUNCTION_CALL"), ("watsonx", "time_limit"), ("Zhipu", "network_error"),
     ]),
     Case("DashScope: `null` as text until the end", sse(chunk({"content": "Hi"}, "null"), end())),
-    Case("DashScope: `null` as text, and never another", sse(chunk({"content": "Hi"}, "null")), EngineFailed),
+    Case("DashScope: `null` as text, and never another", sse(chunk({"content": "Hi"}, "null")), EngineBroke),
     Case("a reason that nobody knows, behind text", sse(said(), end("banana")), odd("finish_reason")),
     Case("a reason that nobody knows, and no text", sse(end("banana")), EngineFailed),
-    Case("a reason of a strange type", sse(said(), end({"type": "stop"})), EngineFailed),
+    Case("a reason of a strange type", sse(said(), end({"type": "stop"})), EngineBroke),
     Case("length, then a closing frame with stop", sse(said(), end("length"), end("stop")), Meant(reason=LENGTH)),
     Case("vllm #53255, kilocode #7756, mastra #12581, open-webui #23066: `tool_calls` without a call",
          sse(said(), end("tool_calls"))),
