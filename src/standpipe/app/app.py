@@ -240,7 +240,8 @@ class App:
                 "/v1/models/*": Route({"GET": models.one}),
                 **endpoints.anthropic_routes(services),
                 **endpoints.ollama_routes(services, self._since),
-            }
+            },
+            endpoints.SHAPES,
         )
         self.pages.paths = routes.paths()
         return routes

@@ -32,12 +32,13 @@ class Parsed(Struct, frozen=True):
 
 
 class ResponseMeta(Struct, frozen=True):
-    """What an answer is marked with: our request id (letters and digits), creation time in Unix seconds, and the
-    name of the model that really answers."""
+    """What an answer is marked with: our request id (letters and digits), creation time in Unix seconds, the name
+    of the model that really answers, and how many tokens the prompt is estimated to have."""
 
     id: str
     created: int
     model: str
+    prompt_estimate: int = 0
 
 
 class Encoder(Protocol):

@@ -6,6 +6,7 @@ No engine works for any of them. Must not know how an ask is admitted.
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from functools import partial
 
 import msgspec
@@ -14,6 +15,7 @@ from msgspec import Struct
 from standpipe import __version__
 from standpipe.chat.errors import Forbidden, UnknownModel
 from standpipe.dialects.anthropic.request import MESSAGES
+from standpipe.dialects.dialect import Dialect
 from standpipe.dialects.ollama import wire as ollama_wire
 from standpipe.dialects.ollama.request import CHAT, GENERATE
 from standpipe.dialects.openai import wire as openai_wire
@@ -29,6 +31,8 @@ _MODEL_PATH = "/v1/models/"
 _SMALL = 4096
 """Bytes that the name of a model may take."""
 _MANAGEMENT = ("/api/pull", "/api/push", "/api/create", "/api/copy", "/api/delete", "/api/blobs/*")
+SHAPES: Mapping[str, Dialect] = {"/api/": CHAT, "/v1/messages/": MESSAGES}
+"""Whose shape failures have below these, where nothing stands."""
 
 
 class ModelHandlers:

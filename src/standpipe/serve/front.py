@@ -21,6 +21,7 @@ from standpipe.chat.errors import (
     PaceExceeded,
     TooLarge,
     TooSlow,
+    UpgradeRequired,
 )
 from standpipe.dialects.dialect import Dialect
 from standpipe.dialects.openai.faults import failure_body
@@ -34,6 +35,8 @@ _REFUSALS: dict[int, type[Failure]] = {408: TooSlow, 413: TooLarge, 429: PaceExc
 _HEADER_NAMES = re.compile(r"[A-Za-z0-9_-]+(?:\s*,\s*[A-Za-z0-9_-]+){0,63}")
 
 _API = re.compile(r"/(v1|api)(/|$)")
+_SLASHES = re.compile(r"//+")
+_HEALTH = frozenset({"/health", "/healthz", "/livez", "/readyz", "/ping"})
 
 Handler = Callable[[Exchange], Awaitable[None]]
 
@@ -66,23 +69,55 @@ class Route(Struct, frozen=True):
 
 
 class Routes:
-    """The table. A path that ends in `/*` takes everything below it."""
+    """The table. A path that ends in `/*` takes everything below it.
 
-    def __init__(self, table: Mapping[str, Route]) -> None:
+    Clients build addresses from a base that people type, so a path of the API is forgiven where it can mean only one:
+    double slashes, a slash at the end, `/v1` left out or there twice. Any other is told what it resembles.
+    """
+
+    def __init__(self, table: Mapping[str, Route], shapes: Mapping[str, Dialect] | None = None) -> None:
+        """`shapes` tells the dialect in which failures are told below a path where nothing stands."""
         self._exact = {path: route for path, route in table.items() if not path.endswith("/*")}
         self._below = [(path[:-1], route) for path, route in table.items() if path.endswith("/*")]
+        self._shapes = tuple((shapes or {}).items())
+        self._endings: dict[str, str] = {}
+        """Each ending of an API path, and the shortest path that ends so."""
+        for path in sorted(filter(_API.match, self._exact), key=len):
+            parts = path.split("/")
+            for start in range(2, len(parts)):
+                self._endings.setdefault("/".join(parts[start:]), path)
 
-    def find(self, path: str) -> Route:
-        """The route of a path. A trailing slash is forgiven. Raises NotFound."""
+    def find(self, path: str) -> tuple[str, Route]:
+        """The route of a path, and the path that is meant. Raises NotFound, which tells where it may be."""
         route = self._exact.get(path)
         if route is not None:
-            return route
-        if len(path) > 1 and path.endswith("/") and (route := self._exact.get(path.rstrip("/"))) is not None:
-            return route
-        for prefix, below in self._below:
-            if path.startswith(prefix) and len(path) > len(prefix):
-                return below
-        raise NotFound("Not found. See GET / for the available endpoints.")
+            return path, route
+        if (found := self._find_below(path)) is not None:
+            return path, found
+        tidy = _SLASHES.sub("/", path).rstrip("/")
+        for meant in (tidy, "/v1" + tidy, tidy.removeprefix("/v1")):
+            if _API.match(meant):
+                route = self._exact.get(meant) or self._find_below(meant)
+                if route is not None:
+                    return meant, route
+        if tidy == path.rstrip("/") and (route := self._exact.get(tidy)) is not None:  # a page sees to its own address
+            return path, route
+        raise NotFound(f"Not found.{self._hint(tidy)} See GET / for the available endpoints.")
+
+    def shape(self, path: str) -> Dialect | None:
+        """The dialect of whoever asks for this path, where nothing stands."""
+        return next((dialect for prefix, dialect in self._shapes if path.startswith(prefix)), None)
+
+    def _find_below(self, path: str) -> Route | None:
+        return next((route for prefix, route in self._below if path.startswith(prefix) and path != prefix), None)
+
+    def _hint(self, path: str) -> str:
+        if path in _HEALTH:
+            return " Health checks are on the admin listener, under /healthz and /readyz; GET /api/status is for all."
+        parts = path.split("/", 9)[1:9]
+        endings = ("/".join(parts[start:]) for start in range(len(parts)))
+        meant = next((self._endings[ending] for ending in endings if ending in self._endings), None)
+        return "" if meant is None else f" Did you mean {meant}?"
 
     def paths(self) -> tuple[str, ...]:
         """All paths, for the documentation."""
@@ -115,12 +150,12 @@ class Front:
         try:
             self.door.check(request)
             exchange.common = self.door.headers
-            route = self.routes.find(request.path)
+            request.path, route = self.routes.find(request.path)
             exchange.id_header = route.id_header
             if request.method == "OPTIONS" and self.door.origins is not Origins.OWN:
                 _preflight(exchange, route)
             else:
-                await route.handler(request.method)(exchange)
+                await _handler(route, request)(exchange)
         except Failure as failure:
             self._fail(exchange, failure, route)
         except Exception as error:  # noqa: BLE001 - the outermost wall: every bug is logged once, here
@@ -129,8 +164,8 @@ class Front:
 
     def _fail(self, exchange: Exchange, failure: Failure, route: Route | None) -> None:
         """A page for somebody who looks at one in a browser, and JSON for programs."""
-        dialect = None if route is None else route.dialect
         request = exchange.request
+        dialect = self.routes.shape(request.path) if route is None else route.dialect
         looks = (request.headers.get(b"accept") or "").startswith("text/html") and not _API.match(request.path)
         if self.page is None or dialect is not None or not looks or exchange.reply.started:
             exchange.fail(failure, dialect)
@@ -148,6 +183,14 @@ class Front:
             *self.door.headers,
         ]
         return Refusal(status, tuple(headers), failure_body(failure, request_id))
+
+
+def _handler(route: Route, request: Request) -> Handler:
+    """Raises MethodNotAllowed, or UpgradeRequired for a WebSocket's opening: the edge answers it as the GET that it
+    is, and some clients try a GET's 405 again and again."""
+    if request.method == "GET" and "GET" not in route.methods and request.headers.get(b"sec-websocket-key"):
+        raise UpgradeRequired("There is no WebSocket here. Send POST requests over plain HTTP.")
+    return route.handler(request.method)
 
 
 def _preflight(exchange: Exchange, route: Route) -> None:

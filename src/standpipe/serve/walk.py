@@ -8,6 +8,7 @@ nor what any format looks like.
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import TypeVar
@@ -141,7 +142,7 @@ class AskHandler(_Walk):
         least = services.admission.prompts.low(weight.sizes)
         journey = services.pool.journey(trace.report, weight.fingerprint, ask, least=least)
         ticket = self._ticket(exchange, trace, journey, weight)
-        delivery = self._delivery(exchange, parsed, trace, ticket)
+        delivery = self._delivery(exchange, parsed, trace, ticket, weight)
         try:
             with ticket:
                 seat = await ticket.granted()
@@ -158,22 +159,23 @@ class AskHandler(_Walk):
         finally:
             delivery.close()
 
-    def _delivery(self, exchange: Exchange, parsed: Parsed, trace: Trace, ticket: Ticket) -> Delivery:
+    def _delivery(self, exchange: Exchange, parsed: Parsed, trace: Trace, ticket: Ticket, weight: Weight) -> Delivery:
         dialect = self._dialect
         if not parsed.stream:
             return Whole(exchange, lambda answer: dialect.answer(parsed, self._meta(trace), answer), ticket.meter)
         return Streamed(
             exchange,
             dialect.stream_type,
-            lambda: dialect.encoder(parsed, self._meta(trace)),
+            lambda: dialect.encoder(parsed, self._meta(trace, weight)),
             ticket.meter,
             ticket.waiting,
             self._services.timeouts,
         )
 
-    def _meta(self, trace: Trace) -> ResponseMeta:
+    def _meta(self, trace: Trace, weight: Weight | None = None) -> ResponseMeta:
         assert trace.report.model is not None
-        return ResponseMeta(trace.id, int(self._services.wall_clock()), trace.report.model)
+        tokens = 0 if weight is None else math.ceil(self._services.admission.prompts.guess(weight.sizes))
+        return ResponseMeta(trace.id, int(self._services.wall_clock()), trace.report.model, tokens)
 
 
 class Embeddings(_Walk):

@@ -28,6 +28,7 @@ from standpipe.chat.events import (
     Started,
     TextDelta,
     ToolCallDelta,
+    Usage,
     Waiting,
 )
 from standpipe.dialects.anthropic import wire
@@ -201,9 +202,9 @@ class Blocks:
         if self._begun:
             return b""
         self._begun = True
-        message = wire.WrittenMessage(
-            f"msg_{self._meta.id}", "assistant", self._meta.model, (), None, None, wire.message_usage(None)
-        )
+        # Clients show this while the answer comes; what the engine counts is told at the end.
+        usage = wire.message_usage(Usage(self._meta.prompt_estimate, 0))
+        message = wire.WrittenMessage(f"msg_{self._meta.id}", "assistant", self._meta.model, (), None, None, usage)
         return b'event: message_start\ndata: {"type":"message_start","message":%b}\n\n' % quote(message)
 
     def _finish(self, event: Finished, pieces: list[bytes]) -> None:
