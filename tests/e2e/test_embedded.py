@@ -20,8 +20,12 @@ from msgspec.structs import replace
 from standpipe.chat.ask import Ask, FormatKind, Message, OutputFormat, Role, Sampling, Text
 from standpipe.chat.errors import ContextTooLong, EngineFailed, Failure, InvalidAsk
 from standpipe.chat.events import Event, Finished, FinishReason, TextDelta
+from standpipe.engines.attempt import Report
+from standpipe.engines.fleet import Fleet
 from standpipe.engines.llama.life import Options
 from standpipe.engines.llama.llama import Llama, LlamaFailed
+from standpipe.engines.pool import Pool
+from standpipe.engines.seats import Journey
 from standpipe.models import catalog, download
 from standpipe.models.catalog import ModelUnavailable
 from standpipe.models.fit import measure
@@ -70,6 +74,22 @@ class Begun(Collected):
         super().take(events)
         if events:
             self.begun.set()
+
+
+class KillsAt(Collected):
+    """Kills an engine with so many pieces of its answer."""
+
+    def __init__(self, pieces: int, pid: int | None) -> None:
+        super().__init__()
+        self.left = pieces
+        self.pid = pid or 0
+
+    def take(self, events: list[Event]) -> None:
+        super().take(events)
+        self.left -= sum(isinstance(event, TextDelta) for event in events)
+        if self.left <= 0 and self.pid:
+            os.kill(self.pid, signal.SIGKILL)
+            self.pid = 0
 
 
 class Scene:
@@ -210,6 +230,34 @@ def test_a_crash_fails_its_asks_and_passes(scene):
         assert usage.cached_tokens, "the new child was not given what the old one had read"
 
     scene.run(crashing())
+
+
+def test_another_engine_goes_on_with_the_answer_of_one_that_was_killed(scene, starter):
+    """Word for word as if nothing had happened."""
+    question = ask("Tell me a story about water.", max_tokens=40, temperature=0.0)
+    whole = answered(scene, question).answer
+
+    async def dying() -> None:
+        other = Llama(starter, "smollm2:135m", Options(slots=1, context=1024, threads=1), log=Log())
+        await other.start()
+        try:
+            for kills_at in (1, 12, 30):
+                pool = Pool(Fleet([scene.engine, other]))
+                await pool.fleet.refresh()
+                into, report = KillsAt(kills_at, scene.engine.pid), Report()
+                scene.log.up_again.clear()
+                await pool.answer(question, into, Journey(report, model="smollm2:135m"))
+                assert (into.answer.text, into.answer.reason) == (whole.text, whole.reason)
+                assert (report.attempts, report.continued) == (2, 1)
+                usage = into.answer.usage
+                assert usage is not None
+                assert usage.completion_tokens == 40
+                await scene.log.up_again.wait()
+                pool.seats.close()
+        finally:
+            await other.close()
+
+    scene.run(dying())
 
 
 def test_nobodys_words_get_into_the_log(scene):
