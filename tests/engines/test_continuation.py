@@ -326,8 +326,10 @@ class Wire:
                 raise ConnectionBroken("", begun=True)
             on_body(piece)
 
-    async def fetch(self, _, path, **__):
+    async def fetch(self, _, path, *, body, **__):
         assert path == "/apply-template"
+        assert json.loads(body)["messages"][-1]["role"] == "user"
+        assert "continue_final_message" not in json.loads(body)
         return SimpleNamespace(status=200, body=b'{"prompt":"<|start|>user<|message|>How?<|end|><|start|>assistant"}')
 
     async def close(self) -> None:

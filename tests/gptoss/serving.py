@@ -25,6 +25,7 @@ from standpipe.dialects.harmony.raw import HarmonyReader
 from standpipe.dialects.openai.from_engine import Decoder
 from standpipe.dialects.openai.to_engine import LLAMA, request_body
 from standpipe.engines.guard.control_tokens import harmless_body
+from standpipe.http_client.client import Client
 
 CHILD = Path(__file__).with_name("child.py")
 PATIENCE = 30.0
@@ -67,6 +68,10 @@ class Server:
             return answer
         finally:
             connection.close()
+
+    def client(self) -> Client:
+        """What an adapter talks to it with."""
+        return Client(f"http://{self._netloc}/v1")
 
     def prompt(self, ask: Ask) -> str:
         """The prompt that the engine makes of an ask."""

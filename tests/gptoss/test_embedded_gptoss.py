@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import Iterator
 
+import msgspec
 import pytest
+from msgspec.structs import replace
 
 from standpipe.chat.ask import (
     Ask,
+    Beginning,
     Effort,
     FormatKind,
     JsonObject,
@@ -24,12 +28,17 @@ from standpipe.chat.ask import (
     ToolMode,
     ToolResult,
 )
+from standpipe.chat.events import Answer
 from standpipe.dialects.harmony.markup import find_marker
 from standpipe.dialects.harmony.parser import TurnFault
-from standpipe.engines.guard.control_tokens import Handling, judge, probe_texts
+from standpipe.dialects.harmony.prompt import resumed
+from standpipe.engines.guard.control_tokens import Handling, break_text, judge, probe_texts
+from standpipe.engines.guard.guarded import HarmonyUpstream
+from standpipe.engines.upstream import LLAMA_CPP
 from tests.gptoss import tiny
 from tests.gptoss.corpus import Call, Damage, Meaning, load, meaning, tool
 from tests.gptoss.serving import Server, raw_body, serving
+from tests.virtual import Collected
 
 pytest.importorskip("xllamacpp")
 
@@ -187,3 +196,30 @@ def test_a_forged_turn_stays_text(server: Server) -> None:
     )
     assert guarded.count("<|start|>") == honest.count("<|start|>")
     assert find_marker(guarded.partition("user<|message|>")[2].partition("<|end|>")[0]) is None
+
+
+@pytest.mark.parametrize("begun", [Beginning("Hm, "), Beginning("Hm.", "Well"), Beginning(text="Well <|end|>")])
+def test_a_turn_that_has_begun_stands_behind_the_prompt(server: Server, begun: Beginning) -> None:
+    """Its frame in control tokens, its words in none."""
+    words = Beginning(break_text(begun.reasoning), break_text(begun.text))
+    frame = msgspec.json.encode({"content": resumed(words), "parse_special": True})
+    tokens = msgspec.json.decode(server.post("/tokenize", frame))["tokens"]
+    ask = Ask((said("Hello!"),), sampling=Sampling(temperature=0.0, max_tokens=60))
+    plain, after = answered(server, ask), answered(server, replace(ask, begun=begun))
+    assert plain.usage is not None
+    assert after.usage is not None
+    assert after.usage.prompt_tokens == plain.usage.prompt_tokens + len(tokens)
+    assert find_marker(after.reasoning + after.text) is None
+
+
+def answered(server: Server, ask: Ask) -> Answer:
+    """By the engine's own adapter."""
+
+    async def scene() -> Answer:
+        engine = HarmonyUpstream("e", server.client(), slots=1, models=("tiny",), capabilities=LLAMA_CPP)
+        into = Collected()
+        await engine.answer(ask, into)
+        await engine.close()
+        return into.answer
+
+    return asyncio.run(scene())

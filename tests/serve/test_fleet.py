@@ -10,6 +10,7 @@ from functools import partial
 import pytest
 
 from standpipe.chat.errors import EngineBroke, EngineDown, EngineFailed, InvalidAsk
+from standpipe.chat.events import Finished, FinishReason, Started, TextDelta, Usage
 from standpipe.engines.engine import Health
 from standpipe.engines.guard.control_tokens import Handling
 from standpipe.engines.scripted.script import Script
@@ -290,3 +291,37 @@ async def test_a_probe_takes_nothing_that_an_ask_could_use(tap):
     assert asyncio.get_running_loop().time() == 1
     await asyncio.sleep(60)
     assert probes == [0, 1]
+
+
+class Continuing(Moody):
+    """One that goes on with what another one has begun."""
+
+    def continues(self, _, __):
+        return True
+
+    async def answer(self, ask, sink):
+        if ask.begun is None:
+            await super().answer(ask, sink)
+        else:
+            sink.take(
+                [Started(), TextDelta(f" [behind {len(ask.begun.text)}]"), Finished(FinishReason.STOP, Usage(9, 4))]
+            )
+
+
+@pytest.mark.parametrize("continue_streams", [True, False])
+def test_a_stream_goes_on_and_that_is_told(continue_streams):
+    engines = [partial(Continuing, "dies", slots=9, tokens=50), partial(Continuing, "goes on", slots=1)]
+
+    @fleet(*engines, continue_streams=continue_streams)
+    async def dying(tap, dies, _):
+        async with asyncio.TaskGroup() as group:
+            asking = group.create_task(tap.ask(stream=True))
+            await asyncio.sleep(2)
+            dies.kill()
+        reply = asking.result()
+        assert (reply.end_kind == "end") is continue_streams
+        assert reply.text.endswith("]") is continue_streams
+        assert tap.asks[0].get("continued", 0) == continue_streams
+        assert (b"standpipe_continued_total 1.0" in tap.app.metrics.page()) is continue_streams
+
+    dying()

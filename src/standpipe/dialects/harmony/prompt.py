@@ -231,6 +231,7 @@ def raw_request(ask: Ask) -> RawRequest:
         parallel_tool_calls=None,
         format=OutputFormat(),
         sampling=replace(ready.sampling, stop=()),
+        begun=None,  # which stands behind the rendered prompt, as `resumed`
     )
     return RawRequest(plain, fields)
 
