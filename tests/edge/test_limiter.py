@@ -100,7 +100,7 @@ def test_whoever_leaves_makes_room_exactly_once(moves):
 
 
 def idle(limiter, peer, count):
-    """Connections without a request."""
+    """Connections without a whole request."""
     leases = [limiter.lease(peer) for _ in range(count)]
     for lease in leases:
         lease.give_way = lambda: True
@@ -116,6 +116,16 @@ def test_idle_connections_of_the_heaviest_make_room_for_a_neighbour_the_oldest_f
     assert (limiter.total, limiter.displaced) == (8, 1)
 
 
+def test_the_heaviest_is_found_anew_for_each_connection_that_goes():
+    limiter = ConnectionLimiter(CONFIG, NOBODY)
+    busy = [limiter.lease(f"192.0.2.{n}") for n in (1, 2) for _ in range(4)]
+    assert [limiter.lease("192.0.2.3").verdict for _ in range(2)] == [CROWDED] * 2
+    for lease in busy:
+        lease.give_way = lambda: True
+    assert limiter.lease("192.0.2.4").verdict is ADMIT
+    assert [lease.give_way is None for lease in busy] == [True, True, False, False, True, False, False, False]
+
+
 def test_a_newcomer_displaces_nobody_who_has_as_few_as_it_has():
     limiter = ConnectionLimiter(CONFIG, NOBODY)
     for n in range(8):
@@ -124,7 +134,7 @@ def test_a_newcomer_displaces_nobody_who_has_as_few_as_it_has():
     assert limiter.displaced == 0
 
 
-def test_nobody_is_displaced_in_the_middle_of_a_request():
+def test_nobody_is_displaced_whose_whole_request_has_come():
     limiter = ConnectionLimiter(CONFIG, NOBODY)
     busy = [limiter.lease(f"192.0.2.{n % 2}") for n in range(8)]
     for lease in busy:
@@ -142,7 +152,8 @@ def test_being_vouched_for_does_not_undo_a_refusal():
 
 
 class AnyTraffic(RuleBasedStateMachine):
-    """Whatever comes, is vouched for and goes, in any order: no cap is ever exceeded by those who were admitted."""
+    """Whatever comes, is vouched for, asks and goes, in any order: no cap is ever exceeded by those who were admitted,
+    and whoever finds a block full finds there nobody heavier whose request has not come whole."""
 
     ADDRESSES = st.sampled_from(
         ["192.0.2.1", "192.0.2.2", "192.0.2.3", "198.51.100.1", "2001:db8::1", "2001:db8:0:1::1"]
@@ -153,24 +164,57 @@ class AnyTraffic(RuleBasedStateMachine):
         self.limiter = ConnectionLimiter(CONFIG, Trust.parse(["127.0.0.1", "unix"]))
         self.open: list[Lease] = []
         self.refused: set[Lease] = set()
+        self.asked: set[Lease] = set()
+
+    def weight(self, lease):
+        return sum(other.charged and other.key.address == lease.key.address for other in self.open)
 
     def note(self, lease):
         if lease.verdict is not ADMIT:
             self.refused.add(lease)
+            if lease.charged and self.weight(lease) <= CONFIG.connections_per_client:
+                self.found_the_block_full(lease)
         if lease.verdict is CUT:
             lease.release()
             self.open = [other for other in self.open if other is not lease]
 
-    @rule(peer=st.one_of(ADDRESSES, st.sampled_from(["127.0.0.1", None])), idle=st.booleans())
-    def come(self, peer, idle):
+    def found_the_block_full(self, newcomer):
+        neighbours = [lease for lease in self.open if lease.charged and lease.key.block == newcomer.key.block]
+        heavier = [lease for lease in neighbours if self.weight(lease) > self.weight(newcomer)]
+        assert self.asked.issuperset(heavier)
+
+    @rule(peer=st.one_of(ADDRESSES, st.sampled_from(["127.0.0.1", None])), asks=st.booleans())
+    def come(self, peer, asks):
         lease = self.limiter.lease(peer)
-        lease.give_way = (lambda: self.give_way(lease)) if idle and lease.verdict is not CUT else None
         self.open.append(lease)
+        if lease.verdict is not CUT:
+            lease.give_way = lambda: self.give_way(lease)
+        if asks:
+            self.asked.add(lease)
         self.note(lease)
 
     def give_way(self, lease):
+        if lease in self.asked:
+            return False
+        assert self.weight(lease) == max(
+            self.weight(other)
+            for other in self.open
+            if other.charged and other.key.block == lease.key.block and other not in self.asked
+        )
         self.open.remove(lease)
         return True
+
+    @rule(data=st.data())
+    def ask(self, data):
+        """A request has come whole."""
+        if self.open:
+            self.asked.add(data.draw(st.sampled_from(self.open)))
+
+    @rule(data=st.data())
+    def answered(self, data):
+        """The connection is idle again."""
+        if asked := [lease for lease in self.open if lease in self.asked]:
+            self.asked.remove(data.draw(st.sampled_from(asked)))
 
     @rule(data=st.data(), address=ADDRESSES)
     def vouch(self, data, address):

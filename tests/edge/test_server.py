@@ -17,7 +17,7 @@ from standpipe.edge.config import EdgeConfig
 from standpipe.edge.listen import ListenError, Tls, inherited, local_only, open_tcp, open_unix, raise_descriptors
 from standpipe.edge.server import Server
 from standpipe.policy.identity import Trust
-from tests.edge.rig import GET, Client, refuse, run, until
+from tests.edge.rig import GET, Client, post, refuse, run, until
 
 PEM = Path(__file__).parent / "tls"
 FIRST = Tls(PEM / "first.crt", PEM / "first.key")
@@ -156,6 +156,61 @@ def test_idle_connections_make_room_for_a_neighbour(loop):
         assert rig.server.limiter.total == 5
 
     run(loop, who, scene, config=EdgeConfig(connections_per_client=4, connections_per_block=5))
+
+
+def test_bodies_that_never_end_make_room_for_all_neighbours(loop):
+    """To their handlers the clients have left; who has asked in full stays, however heavy its client."""
+    outcomes = []
+    waits = asyncio.Event()
+
+    async def handler(request, reply):
+        try:
+            body = await request.body(1000)
+        except asyncio.CancelledError:
+            outcomes.append(reply.gone)
+            raise
+        if body == b"wait":
+            await waits.wait()
+        await who(request, reply)
+
+    async def scene(rig):
+        async def connect(n):
+            return await rig.connect(local_addr=(f"127.0.0.{n}", 0))
+
+        whole = [await connect(n) for n in (2, 3)]
+        for client in whole:
+            client.send(post(b"wait"))
+        halves = [await connect(n) for n in (2, 3) for _ in range(4)]
+        for client in halves:
+            client.send(post(b"wait")[:-1])
+        await until(lambda: rig.server.statistics().requests == 10)
+        neighbours = [await connect(n) for n in range(4, 9)]
+        assert [(await client.ask(post(b"go"))).status for client in neighbours] == [200] * 5
+        await until(lambda: len(outcomes) == 5)
+        assert outcomes == [True] * 5
+        assert rig.server.statistics().displaced == 5
+        waits.set()
+        assert [(await client.answer()).status for client in whole] == [200] * 2
+
+    run(loop, handler, scene, config=EdgeConfig(connections_per_client=5, connections_per_block=10))
+
+
+def test_an_answer_that_has_begun_before_its_body_came_does_not_make_room(loop):
+    async def handler(request, reply):
+        reply.start(200, [])
+        reply.write(b"early")
+        await asyncio.Event().wait()
+
+    async def scene(rig):
+        heavy = [await rig.connect(local_addr=("127.0.0.2", 0)) for _ in range(2)]
+        for client in heavy:
+            client.send(post(b"whole")[:-1])
+            assert (await client.head())[0] == 200
+        newcomer = await rig.connect(local_addr=("127.0.0.3", 0))
+        assert (await newcomer.ask(GET)).status == 429
+        assert rig.server.statistics().displaced == 0
+
+    run(loop, handler, scene, config=EdgeConfig(connections_per_client=2, connections_per_block=2))
 
 
 # UNIX sockets

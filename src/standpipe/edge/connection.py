@@ -424,12 +424,19 @@ class Connection(asyncio.Protocol):
             self.deadline = min(self.deadline, self._loop.time() + self._shared.config.linger)
 
     def _give_way(self) -> bool:
-        """Close at once if there is no request, and no answer that its client has not read yet."""
+        """Close at once if no whole request has come, and no answer is on its way. To a handler that waits for a body
+        its client has left."""
         unread = self._transport is not None and self._transport.get_write_buffer_size() > 0
-        if unread or self.phase not in REQUESTLESS:
+        if unread or not (self.phase in REQUESTLESS or self._arriving):
             return False
         self.abort()
         return True
+
+    @property
+    def _arriving(self) -> bool:
+        """Whether a body is still coming, and nothing has been answered yet."""
+        unanswered = self._reply is not None and not self._reply.started
+        return self.phase is Phase.ANSWERING and not self._reader.whole and unanswered
 
     def abort(self) -> None:
         """Close at once, whatever is lost."""

@@ -6,8 +6,8 @@ whatever comes beyond that is cut without a word. A trusted proxy speaks for man
 says for whom.
 
 Neighbours share their block's connections, so one must not use them up by holding them: when a block is full, a
-newcomer takes the place of a connection without a request, of the client in the block that has most, as long as that
-one has more than the newcomer (max-min fairness). Nobody is cut in the middle of a request.
+newcomer takes the place of a connection whose request has not come whole, of the client in the block that has most, as
+long as that one has more than the newcomer (max-min fairness). Nobody is cut whose whole request has come.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ class Lease:
         self.charged = False
         """Whether it counts for its client and block."""
         self.give_way: Callable[[], bool] | None = None
-        """Closes the connection at once if it carries no request, and tells whether it did."""
+        """Closes the connection at once if no whole request has come, and tells whether it did."""
 
     def vouched(self, peer: str) -> None:
         """A trusted proxy names its client: charge that one. A refusal that stands already stays."""
@@ -106,20 +106,22 @@ class ConnectionLimiter:
         verdict = self._judge("connections_per_client", self._clients[key.address], cap, Verdict.CROWDED)
         if verdict is Verdict.ADMIT:
             cap = config.connections_per_block
-            if len(block) > cap:
-                self._make_room(lease, block, cap)
+            while len(block) > cap and self._make_room(lease, block):
+                pass
             verdict = self._judge("connections_per_block", len(block), cap, Verdict.CROWDED)
         return verdict
 
-    def _make_room(self, newcomer: Lease, block: dict[Lease, None], cap: int) -> None:
-        """Close connections without a request, of whoever has most of this block and more than the newcomer."""
+    def _make_room(self, newcomer: Lease, block: dict[Lease, None]) -> bool:
+        """Close a connection without a whole request, of whoever has most of this block and more than the newcomer."""
         heaviest_first = sorted(block, key=lambda lease: -self._clients[lease.key.address])  # stable: then the oldest
         for lease in heaviest_first:
-            if len(block) <= cap or self._clients[lease.key.address] <= self._clients[newcomer.key.address]:
-                return
+            if self._clients[lease.key.address] <= self._clients[newcomer.key.address]:
+                break
             if lease.give_way is not None and lease.give_way():
                 self.displaced += 1
                 lease.release()
+                return True
+        return False
 
     def released(self, lease: Lease) -> None:
         """Undo `lease` and `charge`."""

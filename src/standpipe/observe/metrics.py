@@ -139,7 +139,7 @@ def _edge(edge: EdgeStatistics) -> Iterator[Family]:
     yield _gauge("connections", "Open connections", edge.connections)
     yield _gauge("connections_by_phase", "Open connections, by what they are doing", edge.phases, "phase")
     yield _counter("connections_refused", "Connections refused over a limit", ("cap",), _by_name(edge.refused))
-    yield _counter("connections_displaced", "Idle connections closed for a neighbor's", (), [((), edge.displaced)])
+    yield _counter("connections_displaced", "Connections closed for a neighbor's", (), [((), edge.displaced)])
     yield _counter("connections_overdue", "Connections closed by a timeout", ("deadline",), _by_name(edge.overdue))
     yield _counter("http_requests", "HTTP requests that were parsed, of any path", (), [((), edge.requests)])
     yield _counter(
