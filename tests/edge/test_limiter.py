@@ -155,13 +155,15 @@ class AnyTraffic(RuleBasedStateMachine):
     """Whatever comes, is vouched for, asks and goes, in any order: no cap is ever exceeded by those who were admitted,
     and whoever finds a block full finds there nobody heavier whose request has not come whole."""
 
+    CAPS = EdgeConfig(connections=12, connections_per_client=3, connections_per_block=4)
+    """Few, so that blocks fill often."""
     ADDRESSES = st.sampled_from(
         ["192.0.2.1", "192.0.2.2", "192.0.2.3", "198.51.100.1", "2001:db8::1", "2001:db8:0:1::1"]
     )
 
     def __init__(self):
         super().__init__()
-        self.limiter = ConnectionLimiter(CONFIG, Trust.parse(["127.0.0.1", "unix"]))
+        self.limiter = ConnectionLimiter(self.CAPS, Trust.parse(["127.0.0.1", "unix"]))
         self.open: list[Lease] = []
         self.refused: set[Lease] = set()
         self.asked: set[Lease] = set()
@@ -172,7 +174,7 @@ class AnyTraffic(RuleBasedStateMachine):
     def note(self, lease):
         if lease.verdict is not ADMIT:
             self.refused.add(lease)
-            if lease.charged and self.weight(lease) <= CONFIG.connections_per_client:
+            if lease.charged and self.weight(lease) <= self.CAPS.connections_per_client:
                 self.found_the_block_full(lease)
         if lease.verdict is CUT:
             lease.release()
@@ -237,14 +239,14 @@ class AnyTraffic(RuleBasedStateMachine):
     def no_cap_is_exceeded(self):
         admitted = [lease for lease in self.open if lease.verdict is ADMIT]
         charged = [lease.key for lease in admitted if lease.charged]
-        assert len(admitted) <= CONFIG.connections
+        assert len(admitted) <= self.CAPS.connections
         for key in charged:
-            assert sum(other.address == key.address for other in charged) <= CONFIG.connections_per_client
-            assert sum(other.block == key.block for other in charged) <= CONFIG.connections_per_block
+            assert sum(other.address == key.address for other in charged) <= self.CAPS.connections_per_client
+            assert sum(other.block == key.block for other in charged) <= self.CAPS.connections_per_block
 
     @invariant()
     def everybody_is_counted_once(self):
-        assert self.limiter.total == len(self.open) <= CONFIG.connections + CONFIG.connections // 4
+        assert self.limiter.total == len(self.open) <= self.CAPS.connections + self.CAPS.connections // 4
         assert self.limiter.clients == len({lease.key.address for lease in self.open if lease.charged})
 
 
