@@ -9,11 +9,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from standpipe.policy.retry import Verdict
-from standpipe.policy.standing import HOLD, RETRY_AFTER_CAP, Option, Standing, choose
+from standpipe.policy.standing import HOLD, RETRY_AFTER_CAP, EngineStanding, Option, choose
 
 
-def failing(times: int, now: float = 0.0) -> Standing:
-    standing = Standing()
+def failing(times: int, now: float = 0.0) -> EngineStanding:
+    standing = EngineStanding()
     for _ in range(times):
         standing.taken(now)
         standing.failed(Verdict.FAULT, now, probe=False)
@@ -22,11 +22,11 @@ def failing(times: int, now: float = 0.0) -> Standing:
 
 
 def test_an_engine_that_nothing_is_known_of_has_room_for_all_its_slots():
-    assert [Standing().room(4, busy, 0.0) for busy in range(6)] == [4, 3, 2, 1, 0, 0]
+    assert [EngineStanding().room(4, busy, 0.0) for busy in range(6)] == [4, 3, 2, 1, 0, 0]
 
 
 def test_an_engine_that_is_not_there_has_none_and_begins_slowly_when_it_comes():
-    standing = Standing()
+    standing = EngineStanding()
     standing.went(1.0)
     standing.went(2.0)
     assert (standing.down_since, standing.room(4, 0, 9.0), standing.opens_at(9.0)) == (1.0, 0, None)
@@ -42,7 +42,7 @@ def test_an_engine_that_is_not_there_has_none_and_begins_slowly_when_it_comes():
     ("wanted", "seconds"), [(None, HOLD), (0.1, HOLD), (3.0, 3.0), (1e9, RETRY_AFTER_CAP), (float("nan"), HOLD)]
 )
 def test_a_busy_engine_is_left_alone_for_as_long_as_it_says_within_bounds(wanted, seconds):
-    standing = Standing()
+    standing = EngineStanding()
     standing.failed(Verdict.BUSY, 10.0, probe=False, retry_after=wanted)
     assert standing.opens_at(10.0) == 10.0 + seconds
     assert standing.room(4, 0, 10.0 + seconds - 0.01) == 0
@@ -50,7 +50,7 @@ def test_a_busy_engine_is_left_alone_for_as_long_as_it_says_within_bounds(wanted
 
 
 def test_an_engine_that_goes_on_to_be_busy_is_left_alone_for_ever_longer_until_it_speaks():
-    standing, now, lengths = Standing(), 0.0, []
+    standing, now, lengths = EngineStanding(), 0.0, []
     for _ in range(7):
         standing.failed(Verdict.BUSY, now, probe=False)
         standing.failed(Verdict.BUSY, now + 0.1, probe=False)  # was on its way already
@@ -65,13 +65,13 @@ def test_an_engine_that_goes_on_to_be_busy_is_left_alone_for_ever_longer_until_i
 
 def test_a_failure_makes_an_engine_dearer_than_one_that_is_full_and_is_forgotten():
     once = failing(1)
-    assert once.cost(4, 0, 0.0, inf) > Standing().cost(4, 0, 0.0, inf)
-    assert failing(4).cost(64, 0, 0.0, inf) > Standing().cost(4, 1, 0.0, inf)
-    assert once.cost(4, 0, 100.0, inf) == pytest.approx(Standing().cost(4, 0, 0.0, inf), rel=0.01)
+    assert once.cost(4, 0, 0.0, inf) > EngineStanding().cost(4, 0, 0.0, inf)
+    assert failing(4).cost(64, 0, 0.0, inf) > EngineStanding().cost(4, 1, 0.0, inf)
+    assert once.cost(4, 0, 100.0, inf) == pytest.approx(EngineStanding().cost(4, 0, 0.0, inf), rel=0.01)
 
 
 def test_a_slow_engine_is_dearer_by_as_much_as_it_is_slower_and_a_little_slower_is_equal():
-    fast, near, slow = Standing(), Standing(), Standing()
+    fast, near, slow = EngineStanding(), EngineStanding(), EngineStanding()
     for standing, seconds in ((fast, 0.1), (near, 0.19), (slow, 2.0)):
         standing.taken(0.0)
         standing.spoke(0.0, seconds)
@@ -90,7 +90,7 @@ def test_five_failures_in_a_row_leave_it_alone_for_a_while_and_then_one_ask_find
 
 
 def test_an_engine_is_suspected_when_it_is_away_fails_or_says_nothing_for_unusually_long():
-    standing = Standing()
+    standing = EngineStanding()
     assert not standing.suspected(1e9)
     standing.taken(0.0)
     standing.spoke(1.0, 1.0)
@@ -128,7 +128,7 @@ events = st.lists(
 
 @given(events, st.integers(1, 8))
 def test_whatever_happens_there_is_never_more_room_than_slots_and_time_or_a_visit_always_makes_some(history, slots):
-    standing, now = Standing(), 0.0
+    standing, now = EngineStanding(), 0.0
     running: list[tuple[bool, bool]] = []  # the probe, spoken
     for gap, event in history:
         now += gap

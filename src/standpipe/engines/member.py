@@ -23,7 +23,7 @@ from standpipe.engines.guard.control_tokens import Handling
 from standpipe.engines.placed import Placed, Placement
 from standpipe.policy.breaker import BreakerState
 from standpipe.policy.retry import Verdict, verdict
-from standpipe.policy.standing import Standing
+from standpipe.policy.standing import EngineStanding
 
 REFRESH_PATIENCE = 10.0
 """Seconds that an engine may take to tell its health and models."""
@@ -77,7 +77,7 @@ class Member:
         self.busy = 0
         self.elsewhere = 0
         """Asks of others that it works on, as it last said."""
-        self.standing = Standing()
+        self.standing = EngineStanding()
         self.reason: str | None = None
         """Why it is down, as it last said."""
         self.restarts = 0

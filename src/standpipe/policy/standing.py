@@ -44,7 +44,7 @@ RETRY_AFTER_CAP = 60.0
 """Seconds: no engine is left alone for longer because it asks for it."""
 
 
-class Standing:
+class EngineStanding:
     """One engine. Times are seconds of one clock."""
 
     __slots__ = (

@@ -2,7 +2,7 @@
 
     python -m standpipe.engines.llama.child  < settings
 
-It reads one line of JSON (`Settings`) from its standard input, prints one line when it serves, and logs to its
+It reads one line of JSON (`ChildSettings`) from its standard input, prints one line when it serves, and logs to its
 standard error. It ends with the process that started it, by two means: on Linux the kernel kills it, and everywhere
 the other end of its standard input is that process's, so it closes when that process is gone, however that came about.
 Imports no more than it needs, because it is started in a hurry after a crash.
@@ -24,7 +24,7 @@ _SET_PARENT_DEATH_SIGNAL: Final = 1
 """PR_SET_PDEATHSIG, from linux/prctl.h."""
 
 
-class Settings(Struct, frozen=True):
+class ChildSettings(Struct, frozen=True):
     """What the child is told. `context` is in tokens and for all slots together, `cache` in MiB. `gpu_layers` None
     means: as many as fit onto a GPU, if there is one.
 
@@ -68,7 +68,7 @@ def main() -> None:
     line = _line()
     if not line:
         return
-    settings = msgspec.json.decode(line, type=Settings)
+    settings = msgspec.json.decode(line, type=ChildSettings)
     if os.getppid() != settings.parent:
         return  # it died before we asked to be told
     threading.Thread(target=_end_with_parent, daemon=True).start()
@@ -92,7 +92,7 @@ def _end_with_parent() -> None:
     os._exit(0)
 
 
-def _serve(settings: Settings) -> tuple[Any, tuple[str, ...]]:
+def _serve(settings: ChildSettings) -> tuple[Any, tuple[str, ...]]:
     """Load the model and listen; returns when both are done, with the names of the GPUs that compute.
 
     Raises RuntimeError, its reason on standard error.

@@ -27,7 +27,7 @@ import msgspec
 from msgspec import Struct
 
 from standpipe.engines.guard.guarded import GrammarUpstream, HarmonyUpstream
-from standpipe.engines.llama.child import Ready, Settings
+from standpipe.engines.llama.child import ChildSettings, Ready
 from standpipe.engines.llama.process import Child, ChildFailed
 from standpipe.engines.upstream import LLAMA_CPP, Upstream
 from standpipe.http_client.client import Client
@@ -240,7 +240,7 @@ async def launch(
     socket = folder / "engine.sock"
     socket.unlink(missing_ok=True)  # what a killed child leaves behind would keep the next one from starting
     private = len(str(socket)) <= _LONGEST_SOCKET
-    settings = Settings(
+    settings = ChildSettings(
         parent=os.getpid(),
         model=str(model.path),
         alias=model.alias,
