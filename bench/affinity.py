@@ -20,7 +20,7 @@ from msgspec import Struct
 
 from standpipe.chat.ask import Ask, Message, Role, Text
 from standpipe.policy.affinity import Affinity, prefixes
-from standpipe.policy.standing import Option, Standing, choose
+from standpipe.policy.standing import EngineStanding, Option, choose
 
 OPERATORS, QUESTION, ANSWER = 400, 80, 220
 """Tokens of the operator's prompt, of a question and of an answer, on average."""
@@ -35,7 +35,7 @@ class Modelled:
 
     def __init__(self, slots: int, cache: int, slower: float = 1.0) -> None:
         self.slots, self.busy, self.slower = slots, 0, slower
-        self.standing = Standing()
+        self.standing = EngineStanding()
         self.taken_at = self.asked = 0
         self.used = 0.0
         """Seconds that its slots have worked."""

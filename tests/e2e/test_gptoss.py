@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
+
 import anthropic
 import ollama
 import openai
@@ -52,18 +54,24 @@ def test_it_thinks_and_answers_under_both_names(client):
 def test_damage_reaches_no_client(client, damage):
     ask = damage.replayed()
     tools = [{"type": "function", "function": {"name": tool.name, "parameters": tool.parameters}} for tool in ask.tools]
-    with client.chat.completions.stream(
-        model="gpt-oss",
-        messages=[{"role": "user", "content": ask.messages[0].text}],
-        tools=tools or openai.NOT_GIVEN,
-        max_tokens=ask.sampling.max_tokens or openai.NOT_GIVEN,
-        temperature=0,
-    ) as stream:
+    expected = damage.expect
+    unanswered = expected.reasoning and not (expected.content or expected.tool_calls)
+    refusal = pytest.raises(openai.APIError, match="without an answer") if unanswered else nullcontext()
+    with (
+        refusal,
+        client.chat.completions.stream(
+            model="gpt-oss",
+            messages=[{"role": "user", "content": ask.messages[0].text}],
+            tools=tools or openai.NOT_GIVEN,
+            max_tokens=ask.sampling.max_tokens or openai.NOT_GIVEN,
+            temperature=0,
+        ) as stream,
+    ):
         for _ in stream:
             pass
         message = stream.current_completion_snapshot.choices[0].message
-    assert (message.content or "") == damage.expect.content
-    assert [call.function.name for call in message.tool_calls or ()] == [call.name for call in damage.expect.tool_calls]
+        assert (message.content or "") == expected.content
+        assert [call.function.name for call in message.tool_calls or ()] == [call.name for call in expected.tool_calls]
 
 
 def test_a_call_is_a_call(client):
