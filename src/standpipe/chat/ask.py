@@ -87,13 +87,31 @@ class Message(Struct, frozen=True):
         return "".join(part.text for part in self.parts if isinstance(part, Text))
 
 
-class Tool(Struct, frozen=True):
-    """A function that the model may call. `parameters` is a JSON Schema object, or None for no parameters."""
+class _Written(Struct, frozen=True):
+    """What a client wrote somewhere. Where is for whoever finds fault with it, and sets no two apart."""
+
+    def _said(self) -> tuple[object, ...]:
+        names = (name for name in self.__struct_fields__ if name not in {"field", "fields"})
+        return tuple(getattr(self, name) for name in names)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Written) and type(self) is type(other) and self._said() == other._said()
+
+    def __ne__(self, other: object) -> bool:
+        return not self == other
+
+    __hash__ = None  # type: ignore[assignment]  # schemas have none
+
+
+class Tool(_Written, frozen=True):
+    """A function that the model may call. `parameters` is a JSON Schema object, or None for no parameters. `field` is
+    where the client wrote it, for whoever finds fault with it."""
 
     name: str
     description: str | None = None
     parameters: JsonObject | None = None
     strict: bool | None = None
+    field: str = "tools"
 
 
 class ToolMode(StrEnum):
@@ -120,14 +138,17 @@ class FormatKind(StrEnum):
     JSON_SCHEMA = "json_schema"
 
 
-class OutputFormat(Struct, frozen=True):
-    """`schema` is set exactly when `kind` is JSON_SCHEMA."""
+class OutputFormat(_Written, frozen=True):
+    """`schema` is set exactly when `kind` is JSON_SCHEMA. `field` is where the client wrote it, and `fields` where it
+    wrote what stands at some places within, for whoever finds fault with it."""
 
     kind: FormatKind = FormatKind.TEXT
     schema: JsonObject | None = None
     name: str | None = None
     description: str | None = None
     strict: bool | None = None
+    field: str = "response_format"
+    fields: dict[str, str] = {}
 
 
 class Sampling(Struct, frozen=True):

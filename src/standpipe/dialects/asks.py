@@ -16,6 +16,7 @@ from typing import Final, Literal, Protocol, TypeVar
 
 import msgspec
 from msgspec import Raw, Struct
+from msgspec.structs import replace
 
 from standpipe.chat.ask import (
     Effort,
@@ -138,9 +139,9 @@ def functions(
         if tool.name in tools:
             param = f"{path}.{schema.rpartition('.')[0]}".rstrip(".") + ".name"
             raise InvalidAsk(f"`{param}` is declared twice.", param=param)
-        tools[tool.name] = tool
+        tools[tool.name] = tool = replace(tool, field=f"{path}.{schema}")
         if tool.parameters is not None:
-            schemas[f"{path}.{schema}"] = tool.parameters
+            schemas[tool.field] = tool.parameters
     if others and not tools:
         path, kind = next(iter(others.items()))
         raise Unsupported(f"`{path}.type` is {plain(kind)}, but only functions are supported.", param=f"{path}.type")
@@ -172,7 +173,7 @@ def schema_format(
     """An answer by this schema, which stands in `param`. Raises InvalidAsk, Unsupported or TooLarge."""
     schema = present(schema, param)
     check_schemas({param: schema})
-    return OutputFormat(FormatKind.JSON_SCHEMA, schema, name, description, strict)
+    return OutputFormat(FormatKind.JSON_SCHEMA, schema, name, description, strict, param)
 
 
 # What was said ------------------------------------------------------------------------------------------------------

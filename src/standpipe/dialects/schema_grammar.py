@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, Final
 
 from standpipe.chat.errors import Unsupported
@@ -43,15 +44,19 @@ _FORMATS: Final[Mapping[str, str]] = {
     "uuid": '[0-9a-f]{8} "-" [0-9a-f]{4} "-" [0-9a-f]{4} "-" [0-9a-f]{4} "-" [0-9a-f]{12}',
     "ipv4": ' "." '.join([r'("25" [0-5] | "2" [0-4] [0-9] | "1" [0-9] [0-9] | [1-9]? [0-9])'] * 4),
 }
+_NO_FIELDS: Final[Mapping[str, str]] = MappingProxyType({})
 _TYPES: Final = ("object", "array", "string", "number", "integer", "boolean", "null")
 
 
-def add_schema(grammar: Grammar, schema: Mapping[str, Any], param: str, *, strict: bool) -> str:
-    """The name of a rule for the JSON texts that fit this schema. `param` is the field that it stands in.
+def add_schema(
+    grammar: Grammar, schema: Mapping[str, Any], param: str, *, strict: bool, fields: Mapping[str, str] = _NO_FIELDS
+) -> str:
+    """The name of a rule for the JSON texts that fit this schema. `param` is the field that it stands in; what stands
+    at some places within may come from other `fields`.
 
     Raises Unsupported, naming the place in the schema.
     """
-    name = _SchemaReader(grammar, schema, param, strict=strict).rule(schema, param)
+    name = _SchemaReader(grammar, schema, param, strict=strict, fields=fields).rule(schema, param)
     if len(grammar) > _MOST_RULES:
         raise Unsupported(f"`{param}` is too complex to enforce.", param=param)
     return name
@@ -60,17 +65,21 @@ def add_schema(grammar: Grammar, schema: Mapping[str, Any], param: str, *, stric
 class _SchemaReader:
     """One schema on its way into a grammar. Refuses or passes over what it cannot express."""
 
-    def __init__(self, grammar: Grammar, root: Mapping[str, Any], param: str, *, strict: bool) -> None:
+    def __init__(
+        self, grammar: Grammar, root: Mapping[str, Any], param: str, *, strict: bool, fields: Mapping[str, str]
+    ) -> None:
         self._grammar = grammar
         self._root = root
         self._param = param
         self._strict = strict
+        self._fields = {f"{param}.{place}": field for place, field in fields.items()}
         self._references: dict[str, str] = {}
         self._entering: set[str] = set()
         """References that were followed since the last character of JSON: meeting one again would never end."""
 
     def rule(self, schema: Any, param: str) -> str:
         """The name of the rule for a schema that stands at `param`."""
+        param = self._fields.get(param, param)
         if schema is True or schema == {}:
             return self._grammar.use("value")
         if not isinstance(schema, dict):
@@ -107,15 +116,16 @@ class _SchemaReader:
         if reference in self._references:
             return self._references[reference]
         target: Any = self._root
-        path = reference.split("/")[1:]
-        for step in path:
+        place = self._param
+        for step in reference.split("/")[1:]:
             key = step.replace("~1", "/").replace("~0", "~")
             if not isinstance(target, dict) or key not in target:
-                raise self._unsupported(f"there is no `{reference}` in this schema", param)
+                raise self._unsupported("it leads to nothing in this schema", param)
             target = target[key]
+            place = self._fields.get(f"{place}.{step}", f"{place}.{step}")
         name = self._references[reference] = self._grammar.reserve()
         self._entering.add(reference)
-        self._grammar.define(name, self.rule(target, ".".join([self._param, *path])))
+        self._grammar.define(name, self.rule(target, place))
         self._entering.discard(reference)
         return name
 

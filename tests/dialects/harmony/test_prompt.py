@@ -288,9 +288,8 @@ def test_faults_name_the_field() -> None:
     with pytest.raises(InvalidAsk) as missing:
         grammar_for(Ask((), tools=TOOLS, tool_choice=ToolChoice(ToolMode.NAMED, "other")))
     assert missing.value.param == "tool_choice"
-    strict = Tool(
-        "x", None, {"type": "object", "properties": {"a": {"pattern": r"\b"}}, "required": ["a"]}, strict=True
-    )
+    schema = {"type": "object", "properties": {"a": {"pattern": r"\b"}}, "required": ["a"]}
+    strict = Tool("x", None, schema, strict=True, field="tools[1].parameters")
     with pytest.raises(Unsupported) as refused:
         grammar_for(Ask((), tools=(TOOLS[0], strict)))
     assert refused.value.param == "tools[1].parameters.properties.a.pattern"

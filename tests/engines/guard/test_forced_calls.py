@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import re
 from types import SimpleNamespace
 
 import pytest
@@ -9,9 +10,12 @@ from msgspec.structs import replace
 from standpipe.chat.ask import Ask, FormatKind, Message, Role, Sampling, Text, Tool, ToolCall, ToolChoice, ToolMode
 from standpipe.chat.errors import InvalidAsk, Unsupported
 from standpipe.chat.events import FinishReason, ToolCallDelta
+from standpipe.dialects.gbnf import Grammar
+from standpipe.dialects.schema_grammar import add_schema
 from standpipe.engines.guard.forced_calls import Constrained, call_from, constrain
 from standpipe.engines.scripted.script import Script
 from standpipe.engines.scripted.scripted import Scripted
+from tests.dialects.formats import FORMATS, NOOP
 from tests.virtual import Collected, run
 
 TOOL = Tool(
@@ -208,3 +212,50 @@ def test_anything_else_is_none(text):
 
 def test_a_tool_that_was_not_named_is_none():
     assert call_from('{"name":"clock","arguments":{}}', NAMED, "1") is None
+
+
+# Faults of schemas --------------------------------------------------------------------------------------------------
+
+
+def standing(body, param: str):
+    """What stands in this field of a client's request."""
+    for step in re.findall(r"[^.\[\]]+", param):
+        body = body[int(step)] if isinstance(body, list) else body[step]
+    return body
+
+
+def blamed(ask: Ask) -> str:
+    """The field that is blamed for what a grammar cannot say."""
+    with pytest.raises((InvalidAsk, Unsupported)) as caught:
+        form = constrain(ask).format
+        add_schema(Grammar(), form.schema or {}, form.field, strict=False, fields=form.fields)
+    assert f"`{caught.value.param}`" in caught.value.message
+    return caught.value.param or ""
+
+
+BAD = {
+    "plain": {"type": "object", "properties": {"a": {"type": "odd"}}},
+    "referring": {"type": "object", "properties": {"a": {"$ref": "#/$defs/b"}}, "$defs": {"b": {"type": "odd"}}},
+}
+
+
+@pytest.mark.parametrize("schema", BAD.values(), ids=BAD)
+@pytest.mark.parametrize("one", FORMATS, ids=lambda one: one.dialect.name)
+def test_a_fault_of_a_schema_is_told_where_the_client_wrote_it(one, schema):
+    if one.schema is not None:
+        body = one.schema(schema)
+        assert standing(body, blamed(one.parse(**body).ask)) == "odd"
+    bad = Tool("bad", None, schema)
+    for tools in ((bad,), (NOOP, bad)) if one.tool is not None else ():
+        body = one.tools(*tools)
+        ask = replace(one.parse(**body).ask, tool_choice=ToolChoice(ToolMode.REQUIRED))
+        assert standing(body, blamed(ask)) == "odd"
+
+
+@pytest.mark.parametrize("one", [one for one in FORMATS if one.tool], ids=lambda one: one.dialect.name)
+def test_arguments_that_are_no_object_are_the_fault_of_their_schema(one):
+    body = one.tools(NOOP, Tool("bad", None, {"type": "string"}))
+    ask = replace(one.parse(**body).ask, tool_choice=ToolChoice(ToolMode.REQUIRED))
+    with pytest.raises(InvalidAsk, match="must be `object`") as caught:
+        answer(Deaf(Script(tokens=3)), ask)
+    assert standing(body, caught.value.param or "") == "string"

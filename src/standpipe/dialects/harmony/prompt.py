@@ -261,7 +261,7 @@ def grammar_for(ask: Ask) -> str | None:
     text = grammar.add(_TEXT)
     analysis = grammar.add(f'"<|channel|>analysis<|message|>" {text} {_NEXT}')
     lead = f"{analysis}?"
-    endings = [_call_rule(grammar, tool, ask.tools.index(tool)) for tool in tools]
+    endings = [_call_rule(grammar, tool) for tool in tools]
     if not forced:
         endings.append(f'"<|channel|>final<|message|>" {text if plain else _json_rule(grammar, ask.format)}')
         if tools:
@@ -270,11 +270,11 @@ def grammar_for(ask: Ask) -> str | None:
     return grammar.text(f"{lead} ({' | '.join(endings)})")
 
 
-def _call_rule(grammar: Grammar, tool: Tool, at: int) -> str:
+def _call_rule(grammar: Grammar, tool: Tool) -> str:
     """A call of this tool, in the form that the model itself prefers."""
     header = literal(f"<|channel|>commentary to=functions.{tool.name} <|constrain|>json<|message|>")
     if tool.parameters:
-        arguments = add_schema(grammar, tool.parameters, f"tools[{at}].parameters", strict=bool(tool.strict))
+        arguments = add_schema(grammar, tool.parameters, tool.field, strict=bool(tool.strict))
     else:
         arguments = grammar.use("object")
     return f"{header} {arguments}"
@@ -282,5 +282,5 @@ def _call_rule(grammar: Grammar, tool: Tool, at: int) -> str:
 
 def _json_rule(grammar: Grammar, form: OutputFormat) -> str:
     if form.kind is FormatKind.JSON_SCHEMA and form.schema:
-        return add_schema(grammar, form.schema, "response_format.schema", strict=bool(form.strict))
+        return add_schema(grammar, form.schema, form.field, strict=bool(form.strict))
     return grammar.use("object")

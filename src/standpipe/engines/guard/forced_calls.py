@@ -124,13 +124,16 @@ class _FromJson(SinkWrapper):
 
 
 def constrain(ask: Ask) -> Ask:
-    """The same ask for an engine that ignores tools, but holds to a JSON schema."""
+    """The same ask for an engine that ignores tools, but holds to a JSON schema. Raises InvalidAsk."""
     bare = replace(ask, tools=(), tool_choice=None, parallel_tool_calls=None)
     if not (ask.tools and ask.must_call):
         return bare
     tools = ask.callable_tools
     strict = all(tool.strict for tool in tools) or None
-    form = OutputFormat(FormatKind.JSON_SCHEMA, schema=_schema(tools), name="tool_call", strict=strict)
+    schema, fields = _schema(tools)
+    form = OutputFormat(
+        FormatKind.JSON_SCHEMA, schema=schema, name="tool_call", strict=strict, field="tool_choice", fields=fields
+    )
     return replace(bare, format=form, messages=_instructed(ask.messages, tools))
 
 
@@ -145,22 +148,31 @@ def call_from(text: str, ask: Ask, stem: str) -> ToolCallDelta | None:
     return ToolCallDelta(0, msgspec.json.encode(call.arguments).decode(), id=f"call_{stem}", name=call.name)
 
 
-def _schema(tools: tuple[Tool, ...]) -> JsonObject:
-    """Of one call of one of these tools. Parameters that refer into themselves come up to the top, where references
-    look, each tool's under a name of its own: they must not meet another's."""
+def _schema(tools: tuple[Tool, ...]) -> tuple[JsonObject, dict[str, str]]:
+    """Of one call of one of these tools, and in which fields the client wrote its parts. Parameters that refer into
+    themselves come up to the top, where references look, each tool's under a name of its own: they must not meet
+    another's. Raises InvalidAsk for parameters that no call can have."""
     variants: list[JsonObject] = []
     definitions: JsonObject = {}
+    fields: dict[str, str] = {}
     for at, tool in enumerate(tools):
         parameters = tool.parameters or _ANYTHING
+        kind = parameters.get("type", "object")
+        if kind != "object" and not (isinstance(kind, list) and "object" in kind):
+            param = f"{tool.field}.type"
+            raise InvalidAsk(f"`{param}` must be `object`: the arguments of a call are one.", param=param)
         if (moved := _moved(parameters, f"#/$defs/tool{at}")) != parameters:
             definitions[f"tool{at}"], parameters = moved, {"$ref": f"#/$defs/tool{at}"}
+            fields[f"$defs.tool{at}"] = tool.field
+        variant = f"anyOf[{at}]." if len(tools) > 1 else ""
+        fields[f"{variant}properties.arguments"] = tool.field
         properties = {"name": {"const": tool.name}, "arguments": parameters}
         required = ["name", "arguments"]
         variants.append(
             {"type": "object", "properties": properties, "required": required, "additionalProperties": False}
         )
     schema = variants[0] if len(variants) == 1 else {"anyOf": variants}
-    return schema | {"$defs": definitions} if definitions else schema
+    return (schema | {"$defs": definitions} if definitions else schema), fields
 
 
 def _moved(schema: Any, place: str) -> Any:

@@ -136,7 +136,7 @@ class GrammarUpstream(Upstream):
         if form.kind is not FormatKind.JSON_SCHEMA or not form.schema or ask.tools:
             return super()._document(ask, model)
         grammar = Grammar()
-        root = add_schema(grammar, form.schema, "response_format.schema", strict=bool(form.strict))
+        root = add_schema(grammar, form.schema, form.field, strict=bool(form.strict), fields=form.fields)
         plain = super()._document(replace(ask, format=OutputFormat()), model)
         return plain | {"grammar": grammar.text(root)}
 
