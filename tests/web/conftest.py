@@ -95,6 +95,8 @@ class Visit:
         """Ask in the chat page; gives the last answer's place."""
         self.page.fill("#draft", text)
         self.page.press("#draft", "Enter")
+        if wait:  # the question is taken: what is busy and what can be sent is from now on this answer's
+            self.until("document.querySelector('#draft').value === ''")
         return self.answered() if wait else self.page.locator(".answer").last
 
     def until(self, expression: str) -> None:
@@ -164,14 +166,15 @@ def behind() -> Iterator[Callable[[str, str], str]]:
                     answer = urlopen(request, timeout=30)
                 except HTTPError as error:
                     answer = error
-                self.send_response(answer.status)
-                for name, value in answer.headers.items():
-                    if name.lower() not in {"connection", "transfer-encoding", "date"}:
-                        self.send_header(name, value)
-                self.end_headers()
-                while piece := answer.read1(65_536):
-                    self.wfile.write(piece)
-                    self.wfile.flush()
+                with answer:  # also when the browser leaves in the middle
+                    self.send_response(answer.status)
+                    for name, value in answer.headers.items():
+                        if name.lower() not in {"connection", "transfer-encoding", "date"}:
+                            self.send_header(name, value)
+                    self.end_headers()
+                    while piece := answer.read1(65_536):
+                        self.wfile.write(piece)
+                        self.wfile.flush()
 
             do_POST = do_GET  # noqa: N815  # as the base class names them
 
