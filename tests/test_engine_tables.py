@@ -5,8 +5,9 @@ from pathlib import Path
 
 import pytest
 
+from standpipe.configuration import load
 from standpipe.engine_tables import EngineTable
-from standpipe.settings import SettingsError, fields, load
+from standpipe.settings import SettingsError, fields
 
 SAMPLE = Path(__file__).parent.parent / "docs" / "engines.md"
 

@@ -4,7 +4,8 @@ import tomllib
 import pytest
 
 from standpipe.cli import template
-from standpipe.settings import Settings, SettingsError, fields, load, unknown_variables
+from standpipe.configuration import load, unknown_variables
+from standpipe.settings import Settings, SettingsError, fields
 
 
 def test_a_flag_beats_a_variable_beats_the_file_beats_the_default(tmp_path):

@@ -10,7 +10,8 @@ store        what is remembered between requests                    observe     
 serve        the path of a request                                  site         pages, and the status
 terminal     what people see in a terminal                          app          composition; nothing imports it
 cli          the command `standpipe`                                asgi         Standpipe inside another ASGI server
-settings     the one table of settings                      engine_tables  [[engine]] tables of the settings file
+settings     the one table of settings                      configuration  their values: flags, variables, file
+engine_tables  [[engine]] tables of the settings file
 """
 
 __version__ = "0.1.0"

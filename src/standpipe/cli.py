@@ -18,7 +18,8 @@ from typing import NoReturn
 import msgspec
 
 from standpipe import __version__
-from standpipe.settings import Field, Settings, SettingsError, fields, load
+from standpipe.configuration import load
+from standpipe.settings import Field, Settings, SettingsError, fields
 
 
 def main(argv: Sequence[str] | None = None) -> None:

@@ -8,7 +8,7 @@ from bench.overhead.gateways import STANDPIPES, Gateway, Place
 from bench.overhead.measure import Load
 from bench.overhead.peers import CONFIGS, PEER_TABLE
 from bench.overhead.workloads import ROWS, Row, options
-from standpipe.settings import load as load_settings
+from standpipe.configuration import load as load_settings
 
 _PLACE = Place(port=8001, engine=8002, folder=Path("/nowhere"))
 

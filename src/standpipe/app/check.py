@@ -12,12 +12,13 @@ from rich.console import Console
 from standpipe.app.doubts import doubts
 from standpipe.app.engines import open_engines
 from standpipe.chat.errors import EngineFailed
+from standpipe.configuration import unknown_variables
 from standpipe.engines.engine import Engine, Probed
 from standpipe.engines.guard.control_tokens import Handling
 from standpipe.engines.llama.llama import LlamaFailed
 from standpipe.models.catalog import ModelUnavailable
 from standpipe.policy.identity import Trust
-from standpipe.settings import Settings, SettingsError, unknown_variables
+from standpipe.settings import Settings, SettingsError
 from standpipe.terminal import weights
 
 Say = Callable[[str], None]

@@ -25,6 +25,7 @@ from standpipe.app.app import App
 from standpipe.app.doubts import doubts
 from standpipe.app.engines import open_engines
 from standpipe.app.reload import reload
+from standpipe.configuration import unknown_variables
 from standpipe.edge.config import EdgeConfig
 from standpipe.edge.listen import ListenError, Tls, inherited, local_only, open_tcp, open_unix, raise_descriptors
 from standpipe.edge.server import Server
@@ -35,7 +36,7 @@ from standpipe.observe import log as logs
 from standpipe.observe.log import Logger
 from standpipe.observe.outlet import Outlet
 from standpipe.policy.identity import Trust
-from standpipe.settings import Settings, SettingsError, unknown_variables
+from standpipe.settings import Settings, SettingsError
 from standpipe.terminal import banner, weights
 
 _OTHER_DESCRIPTORS = 512
