@@ -411,7 +411,7 @@ class Exhausted:
 
 
 def test_a_server_without_descriptors_says_so_rests_and_goes_on(monkeypatch):
-    monkeypatch.setattr("standpipe.edge.server._PAUSE", 0.02)
+    monkeypatch.setattr("standpipe.edge.acceptor._PAUSE", 0.02)
 
     async def scene():
         reported = []

@@ -1,7 +1,8 @@
 """The edge: HTTP/1.1 for strangers. Sockets, parsing, deadlines and limits, and nothing of what a request asks for.
 
     seam.py             all that a handler sees of HTTP, and the contract with it: begin here
-    server.py           accepts, sweeps for late connections, drains
+    acceptor.py         accepts, a few connections in each turn of the loop
+    server.py           lets them in, sweeps for those that are late, drains
     connection.py       one socket: its phases, its requests, its handler's task
     phases.py           the table of a connection's phases
     reader.py           bytes to heads and bodies, strictly; what is refused, and why

@@ -1,9 +1,7 @@
-"""The HTTP server: accepts connections within the limits, ends those that are late, and closes in good order.
+"""The HTTP server: lets connections in within the limits, ends those that are late, and closes in good order.
 
-Knows sockets, TLS and caps; what is said on a connection is `connection`'s business. It accepts by itself instead of
-leaving that to the loop, because only so can a connection be counted, and cut, before a transport or a TLS handshake is
-spent on it. A drain (graceful shutdown) accepts whatever the kernel had already taken in, so that a restart with a
-shared or passed socket loses nobody.
+Knows sockets, TLS and caps; what is said on a connection is `connection`'s business. A drain (graceful shutdown) lets
+in whoever the kernel had already taken in, so that a restart with a shared or passed socket loses nobody.
 
 The theory of the sweep: a timer per connection, moved at every request, costs more than all else that a connection
 does, and memory as well. Deadlines here are seconds and may be a little late, so one timer walks over all connections
@@ -14,7 +12,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import errno
 import socket
 import ssl
 from collections import Counter
@@ -22,29 +19,21 @@ from collections.abc import Mapping, Sequence
 
 from msgspec import Struct
 
+from standpipe.edge.acceptor import Acceptor
 from standpipe.edge.config import EdgeConfig
 from standpipe.edge.connection import Connection, Shared
 from standpipe.edge.limiter import ConnectionLimiter, Lease, Verdict
-from standpipe.edge.listen import BACKLOG, Tls, address_of
+from standpipe.edge.listen import Tls
 from standpipe.edge.seam import Handler, Refuse
 from standpipe.policy.identity import Trust
 
-_ACCEPTED_AT_ONCE = 8
-"""Connections that are accepted in one turn of the loop at most, so that a flood of them leaves time for everything
-else. Each costs some 80 microseconds, so it is fewer where turns are short: one for each millisecond of the turn. With
-eight in each, thousands that came back added a half to a polite client's 99th percentile."""
-_LONGEST_TURN = 0.05
-"""Seconds: what is longer than that was no turn, but a time in which nobody came."""
 _SCANNED_AT_ONCE = 256
 """Connections that the sweep scans in one turn of the loop: some 40 microseconds."""
 _LATE_AT_ONCE = 4
 """Late ones that are dealt with in one turn; each costs as much as a short answer. With 32, five hundred late ones a
 second doubled a polite client's 99th percentile."""
-_PAUSE = 0.5
-"""Seconds to wait when the system has no file descriptor left for another connection."""
 _PARTING = 1.0
 """Seconds that cancelled handlers have to return."""
-_EXHAUSTED = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
 
 
 class EdgeStatistics(Struct, frozen=True):
@@ -72,11 +61,9 @@ class Server:
         connection with a PROXY protocol header."""
         self.limiter = ConnectionLimiter(config, trust)
         self._shared = Shared(handler, refuse, config, proxied=proxied)
-        self._listening: list[socket.socket] = []
+        self._acceptor = Acceptor(self._admit)
         self._tls: Tls | None = None
         self._context: ssl.SSLContext | None = None
-        self._accepted = 0.0
-        """When a connection was accepted last."""
         self._opening: set[asyncio.Task[None]] = set()
         self._loop = asyncio.get_running_loop()
         self._aborted = False
@@ -96,11 +83,7 @@ class Server:
         """Accept on these sockets from now on; they are ours to close. Raises ListenError for a bad certificate."""
         self._tls = tls
         self.reload_tls()
-        for sock in sockets:
-            if not sock.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
-                sock.listen(BACKLOG)
-            self._listening.append(sock)
-            self._loop.add_reader(sock, self._accept, sock)
+        self._acceptor.start(sockets)
 
     def reload_tls(self) -> bool:
         """Read the certificate anew, for new connections; False if there is none. Raises ListenError, and then the
@@ -113,33 +96,21 @@ class Server:
     @property
     def addresses(self) -> tuple[str, ...]:
         """Where it listens."""
-        return tuple(address_of(sock) for sock in self._listening)
+        return self._acceptor.addresses
 
-    def _accept(self, listening: socket.socket) -> None:
-        turn = self._loop.time() - self._accepted
-        self._accepted += turn
-        self._take(listening, max(1, min(int(turn * 1000), _ACCEPTED_AT_ONCE)) if turn < _LONGEST_TURN else 1)
+    def _admit(self, sock: socket.socket, peer: str | None) -> None:
+        lease = self.limiter.lease(peer)
+        if lease.verdict is Verdict.CUT:
+            sock.close()
+        else:
+            self.take(sock, lease)
 
-    def _take(self, listening: socket.socket, most: int) -> None:
-        for _ in range(most):
-            try:
-                sock, address = listening.accept()
-            except (BlockingIOError, InterruptedError, ConnectionAbortedError):
-                return
-            except OSError as error:
-                if error.errno not in _EXHAUSTED:
-                    raise
-                self._rest(listening, error)
-                return
-            lease = self.limiter.lease(address[0] if isinstance(address, tuple) else None)
-            if lease.verdict is Verdict.CUT:
-                sock.close()
-                continue
-            sock.setblocking(False)
-            task = self._loop.create_task(self._open(sock, lease))
-            lease.give_way = task.cancel
-            self._opening.add(task)
-            task.add_done_callback(self._opening.discard)
+    def take(self, sock: socket.socket, lease: Lease) -> None:
+        """Serve one accepted connection, which releases its lease in the end."""
+        task = self._loop.create_task(self._open(sock, lease))
+        lease.give_way = task.cancel
+        self._opening.add(task)
+        task.add_done_callback(self._opening.discard)
 
     async def _open(self, sock: socket.socket, lease: Lease) -> None:
         """Give one accepted socket a transport and a protocol."""
@@ -164,23 +135,9 @@ class Server:
             self._sweeping = self._loop.call_later(self._tick, self._sweep)
         return Connection(self._shared, lease)
 
-    def _rest(self, listening: socket.socket, error: OSError) -> None:
-        """No descriptor is left: say so, and try again in a moment instead of at once and for ever."""
-        self._loop.call_exception_handler({"message": "cannot accept connections", "exception": error})
-        self._loop.remove_reader(listening)
-        self._loop.call_later(_PAUSE, self._resume, listening)
-
-    def _resume(self, listening: socket.socket) -> None:
-        if listening in self._listening:
-            self._loop.add_reader(listening, self._accept, listening)
-
     def begin_drain(self) -> None:
         """Take in who is at the door already, then accept nobody, and let running answers finish."""
-        for sock in self._listening:
-            self._loop.remove_reader(sock)
-            self._take(sock, BACKLOG + 1)  # as many as the kernel may hold: closing would reset them
-            sock.close()
-        self._listening.clear()
+        self._acceptor.close()
         self._shared.draining = True  # no connection gets another request once its present one is answered
         for connection in tuple(self._shared.open):
             connection.drain()
