@@ -21,6 +21,7 @@ from standpipe.chat.ask import Ask, FormatKind, Message, OutputFormat, Role, Sam
 from standpipe.chat.errors import ContextTooLong, EngineFailed, Failure, InvalidAsk
 from standpipe.chat.events import Event, Finished, FinishReason, TextDelta
 from standpipe.engines.attempt import Report
+from standpipe.engines.choice import FleetChoice
 from standpipe.engines.fleet import Fleet
 from standpipe.engines.llama.life import Options
 from standpipe.engines.llama.llama import Llama, LlamaFailed
@@ -242,7 +243,7 @@ def test_another_engine_goes_on_with_the_answer_of_one_that_was_killed(scene, st
         await other.start()
         try:
             for kills_at in (1, 12, 30):
-                pool = Pool(Fleet([scene.engine, other]))
+                pool = Pool(FleetChoice(Fleet([scene.engine, other])))
                 await pool.fleet.refresh()
                 into, report = KillsAt(kills_at, scene.engine.pid), Report()
                 scene.log.up_again.clear()
@@ -253,7 +254,7 @@ def test_another_engine_goes_on_with_the_answer_of_one_that_was_killed(scene, st
                 assert usage is not None
                 assert usage.completion_tokens == 40
                 await scene.log.up_again.wait()
-                pool.seats.close()
+                pool.choice.seats.close()
         finally:
             await other.close()
 

@@ -12,6 +12,7 @@ from standpipe.chat.ask import Ask, Message, Role, Text
 from standpipe.chat.errors import Failure
 from standpipe.chat.events import Event, Finished, FinishReason
 from standpipe.engines.attempt import Report
+from standpipe.engines.choice import FleetChoice
 from standpipe.engines.engine import Engine, Health, Sink
 from standpipe.engines.fleet import Change, Fleet
 from standpipe.engines.pool import Pool
@@ -85,7 +86,8 @@ async def pool_of(*engines: Engine, **options) -> Pool:
 
 def raw_pool_of(*engines: Engine, default_model: str | None = None, **options) -> Pool:
     """A pool whose engines have told nothing yet."""
-    return Pool(Fleet(engines, default_model), **options)
+    chosen = {name: options.pop(name) for name in ("attempts", "affinity_slack", "chance") if name in options}
+    return Pool(FleetChoice(Fleet(engines, default_model), **chosen), **options)
 
 
 @asynccontextmanager
@@ -100,7 +102,7 @@ async def watched(pool: Pool) -> AsyncIterator[list[tuple[Change, str]]]:
 
 def room(pool: Pool) -> int:
     """How many more asks would find a seat now."""
-    return pool.seats.usable(now(), pool.fleet.members)[1]
+    return pool.choice.seats.usable(now(), pool.fleet.members)[1]
 
 
 def now() -> float:

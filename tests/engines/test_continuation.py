@@ -40,6 +40,7 @@ from standpipe.chat.events import (
     Usage,
     Waiting,
 )
+from standpipe.engines.choice import FleetChoice
 from standpipe.engines.engine import Sink
 from standpipe.engines.fleet import Fleet
 from standpipe.engines.guard.control_tokens import BREAK, holds_token
@@ -414,7 +415,7 @@ def over(format_name: str, reasoning: str, text: str, at: int, *, trims: bool = 
 
     async def scene() -> Collected:
         sink = Collected()
-        await Pool(Fleet(engines)).answer(Ask((QUESTION,), "m", Sampling(**sampling)), sink)
+        await Pool(FleetChoice(Fleet(engines))).answer(Ask((QUESTION,), "m", Sampling(**sampling)), sink)
         return sink
 
     return run(scene()), wires[1].bodies

@@ -15,6 +15,7 @@ from standpipe.dialects.openai import request as openai_chat
 from standpipe.dialects.openai.responses import request as openai_responses
 from standpipe.edge.server import EdgeStatistics
 from standpipe.engine_tables import EngineTable
+from standpipe.engines.choice import FleetChoice
 from standpipe.engines.engine import Engine
 from standpipe.engines.fleet import Change, DefaultChange, Fleet
 from standpipe.engines.member import EngineStatistics
@@ -76,19 +77,18 @@ class App:
         self.fleet = Fleet(engines, settings.model or None)
         self.fleet.strict, self.fleet.fallbacks = settings.strict_models, _fallbacks(settings)
         self.fleet.on_default = self._tell_default
+        self.choice = FleetChoice(self.fleet, attempts=attempts, affinity_slack=settings.affinity_slack)
         self.pool = Pool(
-            self.fleet,
+            self.choice,
             first_token_timeout=settings.first_token_timeout,
             stall_timeout=settings.stall_timeout,
-            attempts=attempts,
-            affinity_slack=settings.affinity_slack,
             continues=settings.continue_streams,
         )
         self._alarm = Alarm()
         self.line = Line(_rules(settings), min(self.fleet.slots, settings.streams))
         self.admission = Admission(
             self.line,
-            self.pool.seats,
+            self.choice.seats,
             Paces(),
             rate=_rate(settings),
             wait_limit=settings.wait_limit,
@@ -144,7 +144,7 @@ class App:
             await asyncio.wait((self._refreshing,))
         self.board.close()
         self.admission.close()
-        self.pool.seats.close()
+        self.choice.seats.close()
         await self.fleet.close()
 
     async def _look_after(self) -> None:

@@ -1,6 +1,7 @@
 """Who answers: an ask in, events out.
 
     engine.py     what an engine is (`Engine`), and where an answer goes (`Sink`): begin here
+    choice.py     which engine an ask gets next, and whether another one after a failure
     pool.py       several engines as one: it makes attempts, and goes on elsewhere when one fails
     seats.py      who gets which engine, and when: a grant is a slot that is taken
     fleet.py      all engines: what they serve, whether they are there

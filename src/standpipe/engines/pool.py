@@ -1,97 +1,73 @@
 """The pool: several engines as one. It makes attempts, and goes on elsewhere when one fails.
 
-Five parts each decide one thing, and the pool puts them together: `Seats` which engine is asked, `policy.retry` what
-follows a failed attempt, `policy.poison` which asks kill engines, `Attempt` whether the client has been sent anything,
-`Continued` what another engine is given of an answer that broke off.
+Three parts each decide one thing, and the pool puts them together: `Choice` which engine is asked, and whether another
+one is after a failure; `Attempt` whether the client has been sent anything; `Continued` what another engine is given of
+an answer that broke off.
 An ask comes with its first seat and gets others as it goes on. The pool must not know clients, the line or any format.
 """
 
 from __future__ import annotations
 
 import asyncio
-import random
-import secrets
 from collections.abc import Callable
 
 from msgspec.structs import replace
 
 from standpipe.chat.ask import Ask, Beginning, EmbedAsk, Vectors
-from standpipe.chat.errors import ContextTooLong, EngineBroke, Failure, NoEngine, Quarantined, TooLarge, Unsupported
+from standpipe.chat.errors import Failure, NoEngine, Unsupported
 from standpipe.engines.attempt import Attempt, Report, Silence
+from standpipe.engines.choice import Choice, Lease
 from standpipe.engines.continuation import Continued, StoppedAtSeam, has_no_seam
 from standpipe.engines.engine import Embedder, Sink
-from standpipe.engines.fleet import Fleet
-from standpipe.engines.member import Member, Seat
-from standpipe.engines.seats import Journey, Seats
+from standpipe.engines.member import Member
+from standpipe.engines.seats import Journey
 from standpipe.policy.affinity import prefixes
-from standpipe.policy.poison import FEW, Poison
-from standpipe.policy.retry import ATTEMPTS, Budget, GiveUp, Verdict, decide, verdict
+from standpipe.policy.retry import GiveUp, Verdict, verdict
 from standpipe.policy.terms import fit
 
-_SETTLE = 0.2
-"""Seconds after which an engine that has just died is seen to be dead."""
-_LACKING = (ContextTooLong, TooLarge, Unsupported)
 _BEGINNINGS = (Beginning(text="x"), Beginning(reasoning="x"))
-_POISONED = "This request has crashed the engine twice, so it is not tried again."
 
 
 class Pool:
     """Several engines as one.
 
     Args:
-        fleet: the engines.
+        choice: which engine is asked.
         first_token_timeout: seconds until an engine must have said something.
         stall_timeout: seconds that it may be silent after that.
-        attempts: most attempts in which an engine works on one ask, the first included.
-        affinity_slack: by how much more of its slots an engine may be busy than the least busy, and still go on with a
-            conversation that it answered last; 0 where conversations have no engine of their own.
         continues: whether an answer that broke off after the client was sent some of it goes on at another engine.
-        chance: gives random numbers in 0..1, for the jitter of retries.
     """
 
     def __init__(
         self,
-        fleet: Fleet,
+        choice: Choice,
         *,
         first_token_timeout: float = 120.0,
         stall_timeout: float = 60.0,
-        attempts: int = ATTEMPTS,
-        affinity_slack: float = 0.0,
         continues: bool = True,
-        chance: Callable[[], float] = random.random,
     ) -> None:
-        self.fleet = fleet
-        self.seats = Seats(fleet, affinity_slack)
-        self.retries = 0
-        """Attempts that were made because an engine had failed at its work."""
+        self.choice = choice
+        self.fleet = choice.fleet
         self._silence = Silence(first_token_timeout, stall_timeout)
-        self._attempts = attempts
         self._continues = continues
-        self._chance = chance
-        self._budget = Budget()
-        self._poison = Poison()
-        self._key = secrets.token_bytes(32)
-        """By which conversations are known again in this process, and nowhere else."""
 
     def journey(self, report: Report, fingerprint: bytes, ask: Ask | EmbedAsk, *, least: int = 0) -> Journey:
         """The way of an ask that is about to wait for its first seat. `least` is a low estimate of its prompt's tokens.
 
         Raises Quarantined when engines died of it, ContextTooLong when it fits into none.
         """
-        now = asyncio.get_running_loop().time()
-        if self._poison.refuses(fingerprint, now):
-            raise Quarantined(_POISONED)
-        if least:
-            self.fleet.refuse_what_cannot_fit(ask.model, least)
+        key = self.choice.key
         journey = Journey(
             report,
             model=ask.model,
             embeds=isinstance(ask, EmbedAsk),
             least=least,
             fingerprint=fingerprint,
-            prefixes=prefixes(ask, self._key) if self.seats.prefers and isinstance(ask, Ask) else (),
+            prefixes=prefixes(ask, key) if key is not None and isinstance(ask, Ask) else (),
         )
-        journey.suspect = self._poison.suspects(fingerprint, now)
+        self.choice.begin(journey)
+        if least:
+            self.fleet.refuse_what_cannot_fit(ask.model, least)
         return journey
 
     async def answer(
@@ -100,7 +76,7 @@ class Pool:
         sink: Sink,
         journey: Journey | None = None,
         *,
-        seat: Seat | None = None,
+        seat: Lease | None = None,
         forget: Callable[[], None] | None = None,
     ) -> None:
         """Answer one ask, as `Engine.answer`, by whichever engine can. `seat` is the one it comes with.
@@ -142,14 +118,13 @@ class Pool:
                     ask = following
                 seat = None
                 continue
-            if attempt.empty and not (journey.empty or journey.fits) and len(journey.seen) + 1 < self._attempts:
+            if attempt.empty and not (journey.empty or journey.fits) and len(journey.seen) + 1 < self.choice.attempts:
                 journey.empty = True
                 journey.seen.append(seat.member)
-                if (seat := self.seats.take(journey)) is not None:
-                    self._spend()
+                if (seat := await self.choice.another(journey)) is not None:
                     continue
             attempt.release()
-            self._praise(journey)
+            self.choice.praise(journey)
             return
 
     def _can_go_on(self, ask: Ask) -> bool:
@@ -171,22 +146,24 @@ class Pool:
         journey.fits = lambda m: model_at(m, journey.model) == ask.model and m.continues(ask, begun)
         return begun if any(map(journey.fits, self.fleet.members)) else None
 
-    async def _seated(self, journey: Journey) -> Seat:
+    async def _seated(self, journey: Journey) -> Lease:
         try:
-            return await self.seats.seated(journey)
+            return await self.choice.seated(journey)
         except NoEngine as none:
             raise journey.broke or none from none
 
-    async def embed(self, ask: EmbedAsk, journey: Journey | None = None, *, seat: Seat | None = None) -> Vectors:
+    async def embed(self, ask: EmbedAsk, journey: Journey | None = None, *, seat: Lease | None = None) -> Vectors:
         """Turn texts into vectors, by whichever engine can.
 
         Raises Unsupported when none makes embeddings, the failure that is told to the client, or NoEngine.
         """
         journey = journey or Journey(model=ask.model, embeds=True)
-        if not any(self.seats.can(member, journey) for member in self.fleet.members):
+        fleet = self.fleet
+        embedders = (member for member in fleet.members if isinstance(member.engine, Embedder))
+        if all(fleet.rank(member, journey.model, embeds=True) is None for member in embedders):
             raise Unsupported("No engine on this server offers embeddings.")
         while True:
-            seat = seat or await self.seats.seated(journey)
+            seat = seat or await self.choice.seated(journey)
             engine = seat.member.engine
             assert isinstance(engine, Embedder)
             try:
@@ -198,7 +175,7 @@ class Pool:
                 seat = None
                 continue
             journey.report.model = vectors.model or journey.report.model
-            self._praise(journey)
+            self.choice.praise(journey)
             return vectors
 
     def _name(self, journey: Journey, member: Member) -> str | None:
@@ -211,7 +188,7 @@ class Pool:
             report.on_attempt(asyncio.get_running_loop().time())
         return model
 
-    async def _judge(self, failure: Failure, journey: Journey, seat: Seat, *, sent: bool) -> None:
+    async def _judge(self, failure: Failure, journey: Journey, seat: Lease, *, sent: bool) -> None:
         """Decide what follows a failed attempt. Raises the failure that is the answer."""
         journey.seen.append(seat.member)
         found = verdict(failure)
@@ -219,51 +196,11 @@ class Pool:
             found = Verdict.REFUSED  # this engine makes none
         if found in {Verdict.ASK, Verdict.EMPTY, Verdict.ERROR, Verdict.FAULT}:
             journey.worked += 1
-        if isinstance(failure, EngineBroke) and journey.fingerprint and seat.company <= FEW:
-            await self._autopsy(failure, journey, seat)
         if found is Verdict.ASK and journey.complaint is None:
             journey.complaint, journey.complainer = failure, seat.member
         if found is Verdict.ASK and journey.broke is not None:
             found = Verdict.REFUSED  # the ask was well: this engine does not go on with an answer
-        now = asyncio.get_running_loop().time()
-        others = self.seats.others(journey, now)
-        decision = decide(
-            found,
-            worked=journey.worked,
-            sent=sent,
-            others=others,
-            affords=self._budget.affords,
-            chance=self._chance(),
-            most=self._attempts,
-        )
-        self.seats.arm(now)
+        decision = await self.choice.decide(failure, found, journey, seat, sent=sent)
         if isinstance(decision, GiveUp):
             raise journey.broke or journey.complaint or failure
         journey.again = decision
-        if found in {Verdict.EMPTY, Verdict.ERROR, Verdict.FAULT}:
-            self._spend()
-
-    async def _autopsy(self, failure: EngineBroke, journey: Journey, seat: Seat) -> None:
-        """The connection broke while few asks ran: look whether the engine has died. Raises Quarantined."""
-        restarts = seat.member.restarts
-        await asyncio.sleep(_SETTLE)
-        await seat.member.refresh()
-        if seat.member.up and seat.member.restarts == restarts:
-            return
-        if self._poison.died(journey.fingerprint, seat.company, asyncio.get_running_loop().time()):
-            raise Quarantined(_POISONED) from failure
-        journey.suspect, journey.died_at = True, seat.member
-
-    def _praise(self, journey: Journey) -> None:
-        """The ask was answered."""
-        self._budget = self._budget.earn()
-        if journey.suspect:
-            self._poison.survived(journey.fingerprint)
-        # That an engine can do less than another is no fault of it.
-        if journey.complainer is not None and not isinstance(journey.complaint, _LACKING):
-            now = asyncio.get_running_loop().time()
-            journey.complainer.standing.failed(Verdict.REFUSED, now, probe=True)
-
-    def _spend(self) -> None:
-        self._budget = self._budget.spend()
-        self.retries += 1

@@ -16,6 +16,7 @@ import uvloop
 from standpipe.chat.ask import Ask, Message, Role, Sampling, Text
 from standpipe.chat.errors import EngineFailed, Quarantined
 from standpipe.engines.attempt import Report
+from standpipe.engines.choice import FleetChoice
 from standpipe.engines.fleet import Fleet
 from standpipe.engines.llama import life as llama_life
 from standpipe.engines.llama.life import Life, Options, Timeouts
@@ -252,7 +253,7 @@ def test_a_child_that_dies_of_an_ask_is_followed_by_another_at_once(run, house):
 def test_an_ask_that_kills_its_child_gets_two_of_them_and_the_next_asks_are_answered(run, house):
     async def scene():
         async with house.engine("serve") as engine:
-            pool = Pool(Fleet([engine]))
+            pool = Pool(FleetChoice(Fleet([engine])))
             await pool.fleet.refresh()
             async with asyncio.TaskGroup() as group:
                 watching = group.create_task(pool.fleet.watch(lambda *_: None))
@@ -261,7 +262,7 @@ def test_an_ask_that_kills_its_child_gets_two_of_them_and_the_next_asks_are_answ
                         await pool.answer(ask("die"), Collected(), pool.journey(Report(), b"poison", ask("die")))
                 await pool.answer(ask("hello"), sink := Collected(), pool.journey(Report(), b"good", ask("hello")))
                 watching.cancel()
-            pool.seats.close()
+            pool.choice.seats.close()
             return sink.answer.text, engine.restarts
 
     assert run(scene()) == ("Hello.", 2)
