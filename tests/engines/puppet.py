@@ -100,9 +100,15 @@ async def watched(pool: Pool) -> AsyncIterator[list[tuple[Change, str]]]:
         watching.cancel()
 
 
+def choice_of(pool: Pool) -> FleetChoice:
+    """Who chooses for it."""
+    assert isinstance(pool.choice, FleetChoice)
+    return pool.choice
+
+
 def room(pool: Pool) -> int:
     """How many more asks would find a seat now."""
-    return pool.choice.seats.usable(now(), pool.fleet.members)[1]
+    return choice_of(pool).seats.usable(now(), pool.fleet.members)[1]
 
 
 def now() -> float:

@@ -23,6 +23,7 @@ from tests.engines.puppet import (
     Puppet,
     answered,
     ask,
+    choice_of,
     failed,
     now,
     pool_of,
@@ -152,7 +153,7 @@ def test_an_ask_without_a_seat_gets_the_next_one_that_is_free():
                 group.create_task(pool.answer(ask(), Collected(), Journey(report)))
             await asyncio.sleep(0.5)
             assert [report.ahead for report in reports] == [None, 0, 1]
-            assert pool.choice.seats.usable(now(), pool.fleet.members) == (3, 0)
+            assert choice_of(pool).seats.usable(now(), pool.fleet.members) == (3, 0)
         assert now() == pytest.approx(3.0)
 
     run(scene())
@@ -507,7 +508,7 @@ def test_a_retry_budget_bounds_what_a_failing_fleet_is_asked():
         # Forty asks, and the ten retries of a full budget; those that found the other engine idle cost no patience.
         asked = sum(engine.asked for engine in engines)
         assert asked <= 40 + 10 + 40
-        assert pool.choice.retries == asked - 40
+        assert choice_of(pool).retries == asked - 40
 
     run(scene())
 
@@ -533,7 +534,7 @@ def test_answers_earn_the_retries_back():
             await failed(pool, patience=600.0)
         for _ in range(25):
             await answered(pool)
-        assert pool.choice.budget.retries == pytest.approx(2.5, abs=0.11)
+        assert choice_of(pool).budget.retries == pytest.approx(2.5, abs=0.11)
 
     run(scene())
 
@@ -567,7 +568,7 @@ def test_a_client_that_leaves_frees_its_slot_at_once(query, leaves_at):
         assert now() == leaves_at
         assert (
             pool.fleet.statistics().busy,
-            pool.choice.seats.usable(leaves_at + 600, pool.fleet.members)[0],
+            choice_of(pool).seats.usable(leaves_at + 600, pool.fleet.members)[0],
             engine.busy,
         ) == (
             0,

@@ -15,6 +15,7 @@ from tests.engines.puppet import (
     DONE,
     Puppet,
     answered,
+    choice_of,
     failed,
     now,
     pool_of,
@@ -208,7 +209,7 @@ def test_statistics_and_repr_tell_what_goes_on():
         pool = await pool_of(scripted("name=a&first=5&slots=2"))
         async with running(pool):
             statistics = pool.fleet.statistics()
-            assert (statistics.slots, statistics.busy, pool.choice.retries) == (2, 1, 0)
+            assert (statistics.slots, statistics.busy, choice_of(pool).retries) == (2, 1, 0)
             assert "a 1/2 closed" in repr(pool.fleet)
         await answered(pool)
         (engine,) = pool.fleet.statistics().engines
