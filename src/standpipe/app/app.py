@@ -130,6 +130,7 @@ class App:
         self.guard.routes, self.guard.door = self._routes(settings), self._door(settings)
         self.guard.page = pages.fail
         self.admin.door = _operators_door(settings)
+        self.admission.regroup()
         self.admission.dispatch()
 
     async def __aenter__(self) -> Self:

@@ -6,6 +6,7 @@
     seats.py      who gets which engine, and when: a grant is a slot that is taken
     fleet.py      all engines: what they serve, whether they are there
     names.py      what a model's name means: itself, the default, or one that answers in its stead
+    timer.py      one timer of the loop, set again and again
     placed.py     an engine as its operator's table places it: public names, share, rank, patience
     member.py     one engine of the fleet, its slots, and a seat on one of them
     attempt.py    one engine's answer on its way to the sink: held back until it says something, watched for silence

@@ -2,7 +2,7 @@
 
 A name that no engine lists stands for the default model, or is refused where the operator wants that. Another model
 answers in a model's stead only where the operator says so (`fallbacks`). The fleet looks after its engines for as long
-as it runs. It must not know asks, nor who gets which engine.
+as it runs, and they may come and go meanwhile. It must not know asks, nor who gets which engine.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from enum import StrEnum
+from functools import partial
 
 from msgspec import Struct
 
@@ -64,18 +65,25 @@ class Fleet:
         if not engines:
             raise ValueError("a fleet needs at least one engine")
         self.members = tuple(Member(engine) for engine in engines)
+        """Replaced by another tuple when engines come and go."""
         self._wished = default_model
         self._default: str | None = None
         self._embedder: str | None = None
         self._listed: frozenset[str] = frozenset()
+        self._served: list[tuple[Member, tuple[str, ...], dict[str, int]]] = []
         self.fallbacks: Mapping[str, Sequence[str]] = {}
         """Models that may answer in a model's stead, in order."""
         self.strict = False
         """Whether a name that no engine lists is refused."""
         self.on_change: Callable[[], None] = lambda: None
         """Called when an engine went down or came back."""
+        self.on_models: Callable[[], None] = lambda: None
+        """Called when engines came or went, or serve other models than before."""
         self.on_default: Callable[[DefaultChange], None] = lambda _: None
         """Called when the default model has been chosen, or has changed."""
+        self._watch_over: Callable[[Member], None] = lambda _: None
+        self._watchers: dict[Member, tuple[asyncio.Task[None], ...]] = {}
+        self._leaving: set[asyncio.Task[None]] = set()
 
     @property
     def slots(self) -> int:
@@ -156,6 +164,10 @@ class Fleet:
             gone = former is not None and former not in listed
             unlisted = self._wished is not None and self._wished not in listed
             self.on_default(DefaultChange(self._default, former, gone, unlisted))
+        served = [(member, member.models, member.windows) for member in self.members]
+        if served != self._served:
+            self._served = served
+            self.on_models()
 
     # What is told
 
@@ -186,6 +198,48 @@ class Fleet:
             engines=tuple(member.statistics(now) for member in self.members),
         )
 
+    # Who comes and goes
+
+    def join(self, *members: Member) -> None:
+        """Take in engines that have told their health and models (`Member.refresh`), or could not."""
+        self.members += members
+        for member in members:
+            self._watch_over(member)
+        self._relist()
+        self.on_change()
+
+    def drain(self, member: Member) -> None:
+        """Give it nothing new; what runs there goes on."""
+        member.draining = True
+        self.on_change()
+
+    def resume(self, member: Member) -> None:
+        """Give it asks again, also when it was about to leave."""
+        if member.leaving is not None:
+            member.leaving.cancel()
+            member.leaving = None
+        member.draining = False
+        self.on_change()
+
+    def leave(self, member: Member) -> None:
+        """Drain it, and let go of it when nothing runs there any more. Raises ValueError if no other would be left."""
+        if all(other.leaving for other in self.members if other is not member):
+            raise ValueError("it is the last engine")
+        self.drain(member)
+        if member.leaving is None:
+            member.leaving = asyncio.get_running_loop().create_task(self._see_off(member))
+            self._leaving.add(member.leaving)
+            member.leaving.add_done_callback(self._leaving.discard)
+
+    async def _see_off(self, member: Member) -> None:
+        await member.emptied()
+        self.members = tuple(other for other in self.members if other is not member)
+        for task in self._watchers.pop(member, ()):
+            task.cancel()
+        self._relist()
+        self.on_change()
+        await member.engine.close()
+
     # Care
 
     async def refresh(self) -> None:
@@ -198,10 +252,17 @@ class Fleet:
 
     async def watch(self, notice: Notice) -> None:
         """Keep an eye on every engine, for ever, and probe each once. `notice` is told of every change."""
-        async with asyncio.TaskGroup() as group:
-            for member in self.members:
-                group.create_task(self._watch(member, notice))
-                group.create_task(self._probe(member, notice))
+        try:
+            async with asyncio.TaskGroup() as group:
+                self._watch_over = partial(self._begin_to_watch, group, notice)
+                for member in self.members:
+                    self._watch_over(member)
+        finally:
+            self._watch_over = lambda _: None
+
+    def _begin_to_watch(self, group: asyncio.TaskGroup, notice: Notice, member: Member) -> None:
+        tasks = self._watch(member, notice), self._probe(member, notice)
+        self._watchers[member] = tuple(map(group.create_task, tasks))
 
     async def _watch(self, member: Member, notice: Notice) -> None:
         loop = asyncio.get_running_loop()
@@ -237,6 +298,10 @@ class Fleet:
 
     async def close(self) -> None:
         """Let go of every engine, also when one of them fails to."""
+        for member in self.members:
+            if member.leaving is not None:
+                member.leaving.cancel()
+        await asyncio.gather(*self._leaving, return_exceptions=True)
         async with AsyncExitStack() as stack:
             for member in self.members:
                 stack.push_async_callback(member.engine.close)

@@ -73,6 +73,8 @@ class Member:
         self.placement = engine.placement if isinstance(engine, Placed) else Placement()
         self.draining = self.placement.drain
         """It is given nothing new; what runs there goes on."""
+        self.leaving: asyncio.Task[None] | None = None
+        """What takes it out of the fleet as soon as nothing runs there, where that is wanted."""
         self._continuer = engine if isinstance(engine, Continuer) else None
         self.busy = 0
         self.elsewhere = 0
@@ -94,6 +96,7 @@ class Member:
         self.outcomes: Counter[str] = Counter()
         self.fault: str | None = None
         self._probing: asyncio.Future[Handling] | None = None
+        self._empty: asyncio.Event | None = None
         self._broke_at, self._broke_with = -inf, 0
 
     @property
@@ -165,6 +168,18 @@ class Member:
         self.busy += 1
         if self._probing is not None and self.busy >= self.engine.slots:
             self._probing.cancel()
+
+    def freed(self) -> None:
+        """A slot is free again."""
+        self.busy -= 1
+        if self._empty is not None and not self.busy:
+            self._empty.set()
+
+    async def emptied(self) -> None:
+        """Wait until nothing runs there. It must be draining."""
+        self._empty = asyncio.Event()
+        if self.busy:
+            await self._empty.wait()
 
     def company(self, now: float) -> int:
         """A connection broke: how many asks ran then, among them those whose connections broke with it."""
@@ -269,7 +284,7 @@ class Seat:
         if not self._taken:
             return
         self._taken = False
-        self.member.busy -= 1
+        self.member.freed()
         self.member.standing.over(spoken=self.spoken)
         self._unclaim()
         self._changed()

@@ -18,6 +18,7 @@ from standpipe.engines.attempt import Report
 from standpipe.engines.engine import Embedder
 from standpipe.engines.fleet import REFRESH, Fleet
 from standpipe.engines.member import Member, Seat
+from standpipe.engines.timer import Timer
 from standpipe.policy.affinity import Affinity
 from standpipe.policy.retry import Again, Others
 from standpipe.policy.standing import Option, choose
@@ -93,10 +94,9 @@ class Seats:
         self.fleet = fleet
         self._slack = slack
         self._affinity: Affinity[Member] = Affinity()
-        self._members = fleet.members
         self._taken = 0
         self._waiting: dict[Journey, asyncio.Future[Seat]] = {}
-        self._timer: asyncio.TimerHandle | None = None
+        self._timer = Timer(self.changed)
         self.on_change: Callable[[], None] = lambda: None
         """Called when a seat may be had that was not there before."""
         self.others_wait: Callable[[], bool] = lambda: False
@@ -113,7 +113,7 @@ class Seats:
 
     def able(self, journey: Journey) -> tuple[Member, ...]:
         """The engines that can do what is wanted."""
-        members = self._members
+        members = self.fleet.members
         return members if len(members) == 1 else tuple(member for member in members if self.can(member, journey))
 
     def take(self, journey: Journey) -> Seat | None:
@@ -121,7 +121,7 @@ class Seats:
         if journey.suspect:
             return None
         now = asyncio.get_running_loop().time()
-        members = self._members
+        members = self.fleet.members
         if len(members) == 1 and not journey.seen:
             found = 0 if members[0].room(now) and self.can(members[0], journey) else None
         else:
@@ -133,10 +133,10 @@ class Seats:
     @property
     def prefers(self) -> bool:
         """Whether it matters where a conversation was answered last."""
-        return self._slack > 0 and len(self._members) > 1
+        return self._slack > 0 and len(self.fleet.members) > 1
 
     def _options(self, journey: Journey, now: float) -> list[Option | None]:
-        members, seen = self._members, journey.seen
+        members, seen = self.fleet.members, journey.seen
         elsewhere = journey.again.elsewhere and self.others(journey, now).expected
         fastest = min((member.standing.latency or inf for member in members if member.up), default=inf)
         options: list[Option | None] = []
@@ -173,7 +173,7 @@ class Seats:
 
     def others(self, journey: Journey, now: float) -> Others:
         """The engines that have not seen this ask."""
-        unseen = [member for member in self._members if member not in journey.seen and self.can(member, journey)]
+        unseen = [member for member in self.fleet.members if member not in journey.seen and self.can(member, journey)]
         patience = min(journey.patience, REFRESH)
         return Others(
             expected=any(not member.draining and member.standing.expected(now, patience) for member in unseen),
@@ -208,7 +208,7 @@ class Seats:
                 self._unclaim(journey)
 
     def _unclaim(self, journey: Journey) -> None:
-        for member in self._members:
+        for member in self.fleet.members:
             if member.claim is journey:
                 member.claim = None
 
@@ -241,7 +241,7 @@ class Seats:
         late = waited >= _LAST
         if not late and self.others_wait():
             return None
-        free = [m for m in self._members if m.claim in {None, journey} and not m.draining and self.can(m, journey)]
+        free = [m for m in self.fleet.members if m.claim in {None, journey} and not m.draining and self.can(m, journey)]
         free = [m for m in free if m.standing.room(m.engine.slots, 0, now)]
         if not late and journey.died_at is not None:
             free = [member for member in free if member is journey.died_at]
@@ -256,25 +256,12 @@ class Seats:
 
     def arm(self, now: float) -> None:
         """Wake up when time alone may have made room."""
-        instants = [at for member in self._members if (at := member.standing.opens_at(now)) is not None]
+        instants = [at for member in self.fleet.members if (at := member.standing.opens_at(now)) is not None]
         for journey in self._waiting:
             waits = (_LAST, _ALONE) if journey.suspect else (journey.again.delay,)
             instants += [at for wait in waits if (at := journey.since + wait) > now]
-        due = min(instants, default=None)
-        if self._timer is not None:
-            if due == self._timer.when():
-                return
-            self._timer.cancel()
-            self._timer = None
-        if due is not None:
-            self._timer = asyncio.get_running_loop().call_at(due, self._wake)
-
-    def _wake(self) -> None:
-        self._timer = None
-        self.changed()
+        self._timer.set(min(instants, default=None))
 
     def close(self) -> None:
         """Let go of the timer."""
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
+        self._timer.set(None)

@@ -14,10 +14,11 @@ from functools import partial
 from types import TracebackType
 from typing import Self
 
-from standpipe.chat.errors import EngineFailed, Failure, LineFull, NoEngine, PaceExceeded, WaitTooLong
+from standpipe.chat.errors import EngineFailed, Failure, LineFull, NoEngine, PaceExceeded, UnknownModel, WaitTooLong
 from standpipe.chat.events import Waiting
 from standpipe.engines.member import Seat
 from standpipe.engines.seats import Journey, Seats
+from standpipe.engines.timer import Timer
 from standpipe.policy.estimate import Prompts
 from standpipe.policy.identity import ClientKey
 from standpipe.policy.line import Appointments, Left, Line, LineStatistics, QueuedAsk, Stage, TooManyWaiting
@@ -64,9 +65,10 @@ class Admission:
         self.most = most
         self.appointments = Appointments()
         self._waiting: dict[QueuedAsk, Ticket] = {}
-        self._timer: asyncio.TimerHandle | None = None
+        self._timer = Timer(self.dispatch)
         self._draining = False
         seats.on_change = self.dispatch
+        seats.fleet.on_models = self.regroup
         seats.others_wait = lambda: bool(self._waiting)
 
     def ticket(self, trace: Trace, journey: Journey, preferences: WaitPreferences, weight: Weight) -> Ticket:
@@ -124,6 +126,14 @@ class Admission:
         if self._waiting:
             self.dispatch()
 
+    def regroup(self) -> None:
+        """What engines may take has changed: who waits may have to wait in another line. Nothing is granted yet."""
+        self.lines.regroup()
+        if self.auto is not None:
+            self.auto.bound(self.seats.fleet.slots)
+        for ticket in list(self._waiting.values()):
+            ticket.regroup()
+
     def dispatch(self) -> None:
         """Grant what can be granted, and wake up again when the next instant comes. Call it when anything changed."""
         now = asyncio.get_running_loop().time()
@@ -144,22 +154,10 @@ class Admission:
                 self.lines.had_its_turn(members)
             if waiting and (instant := line.eligible_after(now)) is not None:
                 due = instant if due is None else min(due, instant)
-        if self._timer is not None:
-            if due == self._timer.when():
-                return
-            self._timer.cancel()
-            self._timer = None
-        if due is not None:
-            self._timer = asyncio.get_running_loop().call_at(due, self._wake)
-
-    def _wake(self) -> None:
-        self._timer = None
-        self.dispatch()
+        self._timer.set(due)
 
     def close(self) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
+        self._timer.set(None)
 
     def statistics(self) -> LineStatistics:
         return self.lines.statistics()
@@ -323,6 +321,20 @@ class Ticket:
         self._seat = self._admission.seats.take(self.journey)
         if self._granted is not None and not self._granted.done():
             self._granted.set_result(None)
+
+    def regroup(self) -> None:
+        """Wait in the line that is this ask's now. An ask whose model is gone is refused, where names are strict."""
+        admission, place = self._admission, self._place
+        assert place is not None
+        try:
+            admission.seats.fleet.resolve(self.journey.model)
+        except UnknownModel as gone:
+            self.refuse(gone)
+            return
+        line = admission.lines.of(self.journey)
+        if line is not self._line:
+            self._line.hand_over(place, line, asyncio.get_running_loop().time())
+            self._line = line
 
     def refuse(self, failure: Failure) -> None:
         """End the wait with a failure."""

@@ -2,13 +2,15 @@
 
 Where every engine serves every model, there is one line. Asks for a model that only some serve, or prompts that fit
 only some, wait in a line of their own: they are fair to each other, and two lines that share an engine take turns.
-Must not know tickets, nor who grants.
+When engines come, go or serve other models, a line goes along with what its asks want; asks that want different things
+now part. What ran is charged where it was granted, so a client's debt may be left behind there. Must not know tickets,
+nor who grants.
 """
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterator
+from functools import reduce
 
 from msgspec.structs import replace
 
@@ -26,6 +28,12 @@ class Lines:
         self._first = first
         self._seats = seats
         self._by_engines: dict[tuple[Member, ...], Line] = {seats.fleet.members: first}
+        self._wanted: dict[Line, Journey] = {}
+        """What the asks of a line want, but for the first's: an example."""
+        self._ending: list[Line] = []
+        """Lines that nobody joins any more, for as long as asks run that were granted there."""
+        self._past = replace(first.statistics(), slots=0)
+        """What was counted in those that have ended."""
 
     def of(self, journey: Journey) -> Line:
         """The line in which an ask waits."""
@@ -35,7 +43,20 @@ class Lines:
             line = self._first
             if able:
                 line = self._by_engines[able] = Line(line.rules, 1)
+                self._wanted[line] = Journey(model=journey.model, embeds=journey.embeds, least=journey.least)
         return line
+
+    def regroup(self) -> None:
+        """What engines may take has changed. Afterwards each waiting ask is to be taken to its line (`of`)."""
+        self._past = reduce(_both, (line.statistics() for line in self._ending if not line.running), self._past)
+        self._ending = [line for line in self._ending if line.running]
+        former = [line for line in self._by_engines.values() if line is not self._first]
+        self._by_engines = {self._seats.fleet.members: self._first}
+        for line in former:
+            able = self._seats.able(self._wanted[line])
+            if not able or self._by_engines.setdefault(able, line) is not line:
+                del self._wanted[line]
+                self._ending.append(line)
 
     def in_turn(self) -> Iterator[tuple[Line, tuple[Member, ...]]]:
         """Each line and its engines, first who was granted something longest ago."""
@@ -54,7 +75,7 @@ class Lines:
     @property
     def running(self) -> int:
         """Asks that hold a slot."""
-        return sum(line.running for line in self._by_engines.values())
+        return sum(line.running for line in (*self._by_engines.values(), *self._ending))
 
     def asks(self, client: ClientKey) -> list[tuple[Line, QueuedAsk]]:
         """The waiting places of a client's address."""
@@ -70,19 +91,17 @@ class Lines:
 
     def statistics(self) -> LineStatistics:
         """As `Line.statistics`, of all together."""
-        total = self._first.statistics()
-        others = [line.statistics() for line in self._by_engines.values() if line is not self._first]
-        for other in others:
-            sums = {
-                name: getattr(total, name) + getattr(other, name)
-                for name in ("running", "waiting", "early", "bytes", "clients", "kept", "granted", "shed")
-            }
-            refused = dict(Counter(total.refused) + Counter(other.refused))
-            total = replace(
-                total,
-                slots=max(total.slots, other.slots),
-                refused=refused,
-                measured=total.measured or other.measured,
-                **sums,
-            )
-        return total
+        lines = (self._first, *(line for line in self._by_engines.values() if line is not self._first), *self._ending)
+        return reduce(_both, (*(line.statistics() for line in lines), self._past))
+
+
+def _both(one: LineStatistics, other: LineStatistics) -> LineStatistics:
+    return LineStatistics(
+        slots=max(one.slots, other.slots),
+        refused={limit: count + other.refused[limit] for limit, count in one.refused.items()},
+        measured=one.measured or other.measured,
+        **{name: getattr(one, name) + getattr(other, name) for name in _SUMS},
+    )
+
+
+_SUMS = ("running", "waiting", "early", "bytes", "clients", "kept", "granted", "shed")

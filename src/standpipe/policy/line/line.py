@@ -158,6 +158,20 @@ class Line:
             self._load.join(queued, now)
             self._await_instant(queued)
 
+    def hand_over(self, queued: QueuedAsk, line: Line, now: float) -> None:
+        """A waiting ask waits in another line from now on. It arrives there as it is, and nothing is refused."""
+        if queued.stage is not Stage.WAITING:
+            raise ValueError(f"only a waiting ask can be handed over: {queued}")
+        self._load.leave(queued)
+        self._load.forget(queued.client.address)
+        if queued.leaf is None:
+            self._early = [entry for entry in self._early if entry[-1] is not queued]
+            heapify(self._early)
+        else:
+            self.order.withdraw(queued)
+            queued.leaf = None
+        line.adopt(queued, now)
+
     def stand(self, told: Mapping[ClientKey, tuple[Standing, ...]], now: float) -> None:
         """Put clients where they stood when last `told`, with those of their asks that have waited since. All others
         arrive now, or when their instant comes. See *Replay* in `group` for what this keeps, and loses if told late."""
