@@ -98,7 +98,7 @@ def test_an_idle_connection_is_closed_without_a_word(loop):
 
 def test_a_long_answer_outlasts_every_deadline_of_the_request(loop):
     async def handler(request, reply):
-        await asyncio.sleep(0.05)
+        await asyncio.sleep(0.3)
         await hello(request, reply)
 
     async def scene(rig):
@@ -109,7 +109,7 @@ def test_a_long_answer_outlasts_every_deadline_of_the_request(loop):
         handler,
         scene,
         config=EdgeConfig(
-            first_byte_timeout=0.01, header_timeout=0.01, body_timeout=0.01, idle_timeout=0.01, write_timeout=0.01
+            first_byte_timeout=0.2, header_timeout=0.2, body_timeout=0.2, idle_timeout=0.2, write_timeout=0.2
         ),
     )
 

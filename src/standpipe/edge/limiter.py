@@ -33,6 +33,10 @@ class Verdict(StrEnum):
     """Not even refused in words."""
 
 
+class Asked(Exception):
+    """Another connection has been asked to give way: judge the newcomer again when it has answered."""
+
+
 class Lease:
     """One connection's share of the limits. `release` it in the end; more often does no harm."""
 
@@ -47,11 +51,12 @@ class Lease:
         self.verdict = Verdict.ADMIT
         self.charged = False
         """Whether it counts for its client and block."""
-        self.give_way: Callable[[], bool] | None = None
-        """Closes the connection at once if no whole request has come, and tells whether it did."""
+        self.give_way: Callable[[], bool | None] | None = None
+        """Closes the connection at once if no whole request has come, and tells whether it did; None where that will
+        be known in a moment."""
 
     def vouched(self, peer: str) -> None:
-        """A trusted proxy names its client: charge that one. A refusal that stands already stays."""
+        """A trusted proxy names its client: charge that one. A refusal that stands already stays. Raises Asked."""
         self.peer = peer
         self.key, _ = self._limiter.identify(peer)
         if self.verdict is Verdict.ADMIT:
@@ -85,31 +90,61 @@ class ConnectionLimiter:
         """Connections closed since the start to make room for a neighbour."""
 
     def lease(self, peer: str | None) -> Lease:
-        """Judge a new connection. One that is CUT is released already."""
+        """Judge a new connection. One that is CUT is released already. Raises Asked, and holds nothing then."""
         lease = Lease(self, peer)
         self.total += 1
         lease.verdict = self._judge("connections", self.total, self.config.connections, Verdict.FULL)
         if lease.verdict is Verdict.ADMIT and not lease.trusted and peer is not None:
-            lease.verdict = self.charge(lease)
+            try:
+                lease.verdict = self.charge(lease)
+            except Asked:
+                lease.release()
+                raise
         if lease.verdict is Verdict.CUT:
             lease.release()
         return lease
 
+    def adopt(self, peer: str | None) -> Lease:
+        """A connection that was judged elsewhere: it counts, whatever the limits say."""
+        lease = Lease(self, peer)
+        self.total += 1
+        if not lease.trusted and peer is not None:
+            self._count(lease)
+        return lease
+
     def charge(self, lease: Lease) -> Verdict:
-        """Count a connection for its client and block."""
-        lease.charged = True
+        """Count a connection for its client and block. Raises Asked, and has not counted it then."""
         config, key = self.config, lease.key
-        self._clients[key.address] += 1
-        block = self._blocks.setdefault(key.block, {})
-        block[lease] = None
+        block = self._count(lease)
         cap = config.connections_per_client
         verdict = self._judge("connections_per_client", self._clients[key.address], cap, Verdict.CROWDED)
         if verdict is Verdict.ADMIT:
             cap = config.connections_per_block
-            while len(block) > cap and self._make_room(lease, block):
-                pass
+            try:
+                while len(block) > cap and self._make_room(lease, block):
+                    pass
+            except Asked:
+                self._uncount(lease)
+                raise
             verdict = self._judge("connections_per_block", len(block), cap, Verdict.CROWDED)
         return verdict
+
+    def _count(self, lease: Lease) -> dict[Lease, None]:
+        lease.charged = True
+        self._clients[lease.key.address] += 1
+        block = self._blocks.setdefault(lease.key.block, {})
+        block[lease] = None
+        return block
+
+    def _uncount(self, lease: Lease) -> None:
+        lease.charged = False
+        address, block = lease.key.address, self._blocks[lease.key.block]
+        self._clients[address] -= 1
+        if not self._clients[address]:
+            del self._clients[address]
+        del block[lease]
+        if not block:
+            del self._blocks[lease.key.block]
 
     def _make_room(self, newcomer: Lease, block: dict[Lease, None]) -> bool:
         """Close a connection without a whole request, of whoever has most of this block and more than the newcomer."""
@@ -117,7 +152,12 @@ class ConnectionLimiter:
         for lease in heaviest_first:
             if self._clients[lease.key.address] <= self._clients[newcomer.key.address]:
                 break
-            if lease.give_way is not None and lease.give_way():
+            if lease.give_way is None:
+                continue
+            gives = lease.give_way()
+            if gives is None:
+                raise Asked
+            if gives:
                 self.displaced += 1
                 lease.release()
                 return True
@@ -126,15 +166,8 @@ class ConnectionLimiter:
     def released(self, lease: Lease) -> None:
         """Undo `lease` and `charge`."""
         self.total -= 1
-        if not lease.charged:
-            return
-        address, block = lease.key.address, self._blocks[lease.key.block]
-        self._clients[address] -= 1
-        if not self._clients[address]:
-            del self._clients[address]
-        del block[lease]
-        if not block:
-            del self._blocks[lease.key.block]
+        if lease.charged:
+            self._uncount(lease)
 
     def identify(self, peer: str | None) -> tuple[ClientKey, bool]:
         """A peer's key, and whether it is a proxy that speaks for others."""

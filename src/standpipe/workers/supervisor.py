@@ -1,0 +1,359 @@
+"""The supervisor: the parent of the keeper and of the workers. It serves nobody, and so has next to nothing to fail at.
+
+It holds what must outlive any of them: the listening sockets, to which connections come while a keeper is replaced. It
+starts each child as a fork of itself, starts it again when it ends, later each time; ends it when it hangs; and writes
+what all of them log to its own standard error, line by line, so that none is torn.
+
+SIGTERM and Ctrl-C let everybody finish, and at the second time leave. SIGHUP is passed on once `check` finds nothing
+wrong. SIGUSR1 is passed on. SIGUSR2 replaces the workers one by one, then the keeper: a new worker serves before the
+old one takes no more, which ends when its last connection has ended.
+
+No event loop runs here: a fork in the middle of one would be a copy of it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import os
+import selectors
+import signal
+import socket
+import time
+from collections.abc import Callable, Iterator
+from enum import StrEnum
+from typing import Final
+
+from msgspec import Struct
+
+from standpipe.workers.lifeline import READY, SILENT
+
+_FIRST_PAUSE: Final = 0.1
+_LONGEST_PAUSE: Final = 5.0
+"""Seconds before a child that has ended is started again: twice as long each time, and from the beginning once it has
+lived for some."""
+_LIVED: Final = 10.0
+_OVERTIME: Final = 5.0
+"""Seconds beyond `grace` after which children that do not end are ended."""
+_LINE: Final = 65_536
+"""Bytes of one line of the log at most."""
+_SIGNALS: Final = (
+    signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2, signal.SIGCHLD,
+)  # fmt: skip
+
+
+class Role(StrEnum):
+    """What a child is for."""
+
+    KEEPER = "keeper"
+    WORKER = "worker"
+
+
+class Part(Struct, frozen=True):
+    """What a child is told at its start. `number` is its own, from 0; `first`: nothing has been served yet."""
+
+    role: Role
+    number: int
+    lifeline: socket.socket
+    first: bool
+
+
+class _Child:
+    """One process."""
+
+    def __init__(self, part: Part, pid: int, lifeline: socket.socket, log: socket.socket) -> None:
+        self.part = part
+        self.pid = pid
+        self.lifeline = lifeline
+        self.log = log
+        self.partial = b""
+        """The beginning of a line."""
+        self.ready = False
+        self.leaving = False
+        """It has been told to end: nobody starts it again."""
+        self.since = self.heard = time.monotonic()
+
+    @property
+    def name(self) -> str:
+        return f"{self.part.role} {self.part.number}"
+
+
+class Supervisor:
+    """The parent of one keeper and some workers."""
+
+    def __init__(
+        self,
+        play: Callable[[Part], int],
+        workers: int,
+        *,
+        grace: Callable[[], float],
+        tell: Callable[..., None],
+        write: Callable[[str], None],
+        check: Callable[[], bool],
+    ) -> None:
+        """`play` is what a child does, and gives its exit status; everything that it needs of here it gets by the fork.
+
+        Args:
+            play: plays a part until told to stop.
+            workers: how many.
+            grace: seconds that running answers have at the end.
+            tell: logs a level, an event and its fields.
+            write: writes text to where the log goes.
+            check: whether what SIGHUP would load is right; logs what is not.
+        """
+        self._play = play
+        self._workers = workers
+        self._grace = grace
+        self._tell = tell
+        self._write = write
+        self._check = check
+        self._children: dict[int, _Child] = {}
+        self._pauses: dict[tuple[Role, int], float] = {}
+        self._due: list[tuple[float, Role, int]] = []
+        """What is to be started, and when."""
+        self._stopping: float | None = None
+        """When whoever is left is ended."""
+        self._served = False
+        self._status = 0
+        self._replacing: Iterator[None] | None = None
+        self._selector = selectors.DefaultSelector()
+        self._woken, self._waker = socket.socketpair()
+
+    def run(self) -> int:
+        """Until all children have ended. Gives the exit status."""
+        self._listen_to_signals()
+        # What stands now is shared with every child for as long as none of them touches it.
+        gc.collect()
+        gc.freeze()
+        for number in range(self._workers):
+            self._start(Role.WORKER, number)
+        self._start(Role.KEEPER, 0)
+        while self._children or (self._due and self._stopping is None):
+            for key, _ in self._selector.select(self._patience()):
+                key.data()
+            self._look()
+        return self._status
+
+    def _listen_to_signals(self) -> None:
+        for end in (self._woken, self._waker):
+            end.setblocking(False)
+        for number in _SIGNALS:
+            signal.signal(number, lambda _number, _frame: None)
+        signal.set_wakeup_fd(self._waker.fileno(), warn_on_full_buffer=False)
+        self._selector.register(self._woken, selectors.EVENT_READ, self._signalled)
+
+    def _patience(self) -> float:
+        """Seconds until something is due."""
+        now = time.monotonic()
+        due = [child.heard + SILENT for child in self._children.values()]
+        due += [at for at, _, _ in self._due]
+        if self._stopping is not None:
+            due.append(self._stopping)
+        return max(0.0, min(due, default=now + SILENT) - now)
+
+    # Children.
+
+    def _start(self, role: Role, number: int) -> None:
+        ours, theirs = socket.socketpair()
+        log_here, log_there = socket.socketpair()
+        part = Part(role, number, theirs, first=not self._served)
+        pid = os.fork()
+        if pid == 0:
+            self._become(part, log_there)
+        for end in (theirs, log_there):
+            end.close()
+        for end in (ours, log_here):
+            end.setblocking(False)
+        child = self._children[pid] = _Child(part, pid, ours, log_here)
+        self._selector.register(ours, selectors.EVENT_READ, lambda: self._hear(child))
+        self._selector.register(log_here, selectors.EVENT_READ, lambda: self._gather(child))
+
+    def _become(self, part: Part, log: socket.socket) -> None:
+        """The child's first steps, and its last."""
+        status = 1
+        try:
+            signal.set_wakeup_fd(-1)
+            for number in _SIGNALS:
+                signal.signal(number, signal.SIG_DFL)
+            os.setsid()  # a Ctrl-C at the terminal is for the parent
+            os.dup2(log.fileno(), 2)
+            log.close()
+            self._selector.close()
+            for end in (self._woken, self._waker):
+                end.close()
+            for child in self._children.values():
+                child.lifeline.close()
+                child.log.close()
+            self._children.clear()
+            status = self._play(part)
+        finally:
+            os._exit(status)
+
+    def _hear(self, child: _Child) -> None:
+        try:
+            said = child.lifeline.recv(4096)
+        except (BlockingIOError, ConnectionError):
+            return
+        if not said:
+            self._selector.unregister(child.lifeline)
+            return
+        child.heard = time.monotonic()
+        if READY in said and not child.ready:
+            child.ready = True
+            if all(one.ready for one in self._children.values()) and not self._due:
+                self._served = True
+            self._go_on_replacing()
+
+    def _gather(self, child: _Child) -> bool:
+        """Pass on what it has logged. Whether there may be more."""
+        try:
+            data = child.log.recv(_LINE)
+        except (BlockingIOError, ConnectionError):
+            return False
+        if not data:
+            self._selector.unregister(child.log)
+            return False
+        whole, end, rest = (child.partial + data).rpartition(b"\n")
+        child.partial = rest[:_LINE]
+        if end:
+            self._write((whole + end).decode(errors="backslashreplace"))
+        return True
+
+    def _ended(self, child: _Child, status: int) -> None:
+        del self._children[child.pid]
+        while child.log.fileno() in self._selector.get_map() and self._gather(child):
+            pass
+        if child.partial:
+            self._write(child.partial.decode(errors="backslashreplace") + "\n")
+        for end in (child.lifeline, child.log):
+            with contextlib.suppress(KeyError):
+                self._selector.unregister(end)
+            end.close()
+        if self._stopping is not None or child.leaving:
+            self._go_on_replacing()
+            return
+        if not child.ready and not self._served:
+            # What does not come up at the very start would not the next time either, and has said why.
+            self._status = status or 1
+            self._stop(signal.SIGKILL)
+            return
+        part, now = child.part, time.monotonic()
+        before = 0.0 if now - child.since > _LIVED else self._pauses.get((part.role, part.number), 0.0)
+        pause = self._pauses[part.role, part.number] = min(max(2 * before, _FIRST_PAUSE), _LONGEST_PAUSE)
+        # The first time at once: people wait.
+        pause = pause if before else 0.0
+        self._tell("error", "process ended", process=child.name, status=_in_words(status), restart_in=pause)
+        self._due.append((now + pause, part.role, part.number))
+
+    def _look(self) -> None:
+        """Do what is due."""
+        now = time.monotonic()
+        for child in tuple(self._children.values()):
+            if now - child.heard >= SILENT:
+                self._tell("error", "process hangs", process=child.name, seconds=round(now - child.heard))
+                child.heard = now
+                _kill(child, signal.SIGKILL)
+        due = [one for one in self._due if one[0] <= now]
+        self._due = [one for one in self._due if one[0] > now]
+        for _, role, number in due:
+            if self._stopping is None:
+                self._start(role, number)
+        if self._stopping is not None and now >= self._stopping:
+            self._stopping = now + _OVERTIME
+            for child in self._children.values():
+                _kill(child, signal.SIGKILL)
+
+    # Signals.
+
+    def _signalled(self) -> None:
+        with contextlib.suppress(BlockingIOError):
+            for number in self._woken.recv(64):
+                match number:
+                    case signal.SIGCHLD:
+                        self._reap()
+                    case signal.SIGINT | signal.SIGTERM:
+                        self._stop(signal.SIGTERM)
+                    case signal.SIGHUP:
+                        if self._check():
+                            self._pass_on(signal.SIGHUP)
+                    case signal.SIGUSR1:
+                        self._pass_on(signal.SIGUSR1)
+                    case signal.SIGUSR2:
+                        self._begin_replacing()
+                    case _:
+                        pass
+
+    def _reap(self) -> None:
+        while self._children:
+            try:
+                pid, status = os.waitpid(-1, os.WNOHANG)
+            except ChildProcessError:
+                return
+            if pid == 0:
+                return
+            if (child := self._children.get(pid)) is not None:
+                self._ended(child, os.waitstatus_to_exitcode(status))
+
+    def _pass_on(self, number: signal.Signals) -> None:
+        for child in self._children.values():
+            _kill(child, number)
+
+    def _stop(self, number: signal.Signals) -> None:
+        """Let everybody finish; at the second call, leave."""
+        self._due.clear()
+        self._replacing = None
+        if self._stopping is None:
+            self._stopping = time.monotonic() + (self._grace() + _OVERTIME if number == signal.SIGTERM else 0.0)
+        self._pass_on(number)
+
+    # A rolling restart.
+
+    def _begin_replacing(self) -> None:
+        if self._replacing is None and self._stopping is None:
+            self._tell("info", "replacing processes", workers=self._workers)
+            self._replacing = self._replace()
+            self._go_on_replacing()
+
+    def _go_on_replacing(self) -> None:
+        if self._replacing is not None and next(self._replacing, self) is self:
+            self._replacing = None
+            self._tell("info", "processes replaced")
+
+    def _replace(self) -> Iterator[None]:
+        """Step by step, whenever a child is ready or has ended."""
+        for number in range(self._workers):
+            old = [child for child in self._children.values() if _is(child, Role.WORKER, number) and not child.leaving]
+            self._due = [one for one in self._due if one[1:] != (Role.WORKER, number)]
+            for child in old:
+                child.leaving = True  # if it ends now, the new one is there already
+            self._start(Role.WORKER, number)
+            while not self._stands(Role.WORKER, number):
+                yield
+            for child in old:
+                _kill(child, signal.SIGUSR2)
+        for child in tuple(self._children.values()):
+            if _is(child, Role.KEEPER, 0):
+                child.leaving = True
+                _kill(child, signal.SIGUSR2)
+                while child.pid in self._children:
+                    yield
+                self._start(Role.KEEPER, 0)
+        while not self._stands(Role.KEEPER, 0):
+            yield
+
+    def _stands(self, role: Role, number: int) -> bool:
+        return any(_is(child, role, number) and child.ready and not child.leaving for child in self._children.values())
+
+
+def _is(child: _Child, role: Role, number: int) -> bool:
+    return child.part.role is role and child.part.number == number
+
+
+def _kill(child: _Child, number: signal.Signals) -> None:
+    """Only ever a child that has not been waited for: its pid is nobody else's yet."""
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(child.pid, number)
+
+
+def _in_words(status: int) -> str:
+    return signal.Signals(-status).name if status < 0 else f"exit status {status}"
