@@ -61,6 +61,13 @@ class Acceptor:
         for sock in self._listening:
             self._resume(sock)
 
+    def let_go(self) -> None:
+        """Close our descriptors and take nobody in: somebody else listens on the same sockets."""
+        self.hold()
+        for sock in self._listening:
+            sock.close()
+        self._listening.clear()
+
     def close(self) -> None:
         """Take in who is at the door already, as many as the kernel may hold: closing alone would reset them."""
         for sock in self._listening:

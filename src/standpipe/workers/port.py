@@ -17,6 +17,7 @@ import secrets
 import socket
 from collections import deque
 from collections.abc import Callable, Sequence
+from math import inf
 
 from msgspec import Struct
 
@@ -96,8 +97,8 @@ class _Worker:
         self.leaving = False
         self.given = 0
         """When it was given one last: the port's count of visits."""
-        self.kept: dict[int, float] = {}
-        """Until when visits that did not give way are not asked again."""
+        self.asked: dict[int, float] = {}
+        """Visits that were asked to give way, and until when they are not asked again."""
         self.channel: Channel[FromWorker, FromKeeper] = Channel(sock, FromWorker, self._hear, self._gone)
 
     def _hear(self, message: FromWorker, _: socket.socket | None) -> None:
@@ -110,12 +111,12 @@ class _Worker:
                 port.begin()
             case Closed(numbers):
                 for number in numbers:
-                    self.kept.pop(number, None)
+                    port.limiter.displaced += self.asked.pop(number, None) is not None
                     if (lease := self.visits.pop(number, None)) is not None:
                         lease.release()
                 port.judge_again()
             case Kept(number):
-                self.kept[number] = port.now() + _KEPT
+                self.asked[number] = port.now() + _KEPT
                 port.judge_again()
             case Leaving():
                 self.leaving = True
@@ -124,8 +125,10 @@ class _Worker:
         self.visits[number] = lease
 
         def give_way() -> bool | None:
-            if self.kept.get(number, 0.0) > self._port.now():
-                return False
+            until = self.asked.get(number, 0.0)
+            if until > self._port.now():
+                return None if until == inf else False
+            self.asked[number] = inf
             self.channel.send(GiveWay(number))
             return None
 
@@ -296,7 +299,7 @@ class Port:
     def close(self) -> None:
         """Let go of everything; the workers' connections stay with them."""
         self._draining = True
-        self._acceptor.hold()
+        self._acceptor.let_go()
         for task in self._reading:
             task.cancel()
         for sock, _ in self._held:

@@ -108,5 +108,8 @@ class Visits:
         if self._channel is not None:
             self._channel.close()
 
+    def __len__(self) -> int:
+        return len(self._open)
+
     def __repr__(self) -> str:
         return f"<Visits {len(self._open)}>"
