@@ -8,8 +8,9 @@ edge         the HTTP server                                        http_client 
 engines      whatever generates answers                             models       model files: catalog, download, fit
 store        what is remembered between requests                    observe      log, metrics, history
 serve        the path of a request                                  site         pages, and the status
-terminal     what people see in a terminal                          app          composition; nothing imports it
-cli          the command `standpipe`                                asgi         Standpipe inside another ASGI server
+terminal     what people see in a terminal                          workers      several processes as one server
+app          composition; nothing imports it                        cli          the command `standpipe`
+asgi         Standpipe inside another ASGI server
 settings     the one table of settings                      configuration  their values: flags, variables, file
 engine_tables  [[engine]] tables of the settings file
 """

@@ -8,7 +8,8 @@ import signal
 
 import pytest
 
-from standpipe.app.run import _dump, _Libraries, _raise_descriptors, _Signals, _unexpected
+from standpipe.app.run import _dump
+from standpipe.app.runtime import LibraryLog, Signals, enough_descriptors, unexpected
 from standpipe.engines.scripted.script import Script
 from standpipe.observe.log import build
 from standpipe.settings import Settings
@@ -18,7 +19,7 @@ from tests.serve.driver import Reply, scene
 @pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGUSR1, signal.SIGTERM])
 def test_a_signal_that_comes_early_ends_nothing(number):
     async def scene():
-        signals = _Signals()
+        signals = Signals()
         came = asyncio.Event()
         os.kill(os.getpid(), signal.SIGHUP)
         await asyncio.sleep(0.01)
@@ -40,16 +41,16 @@ def test_a_signal_that_comes_early_ends_nothing(number):
 def test_a_lack_of_descriptors_is_told_as_such_and_is_no_bug():
     out = io.StringIO()
     error = OSError(errno.EMFILE, "Too many open files")
-    _unexpected(build("human", "info", out), None, {"message": "cannot accept connections", "exception": error})
+    unexpected(build("human", "info", out), None, {"message": "cannot accept connections", "exception": error})
     assert "out of file descriptors" in out.getvalue()
     assert "bug" not in out.getvalue()
 
 
 @pytest.mark.parametrize(("granted", "warned"), [(500, True), (100_000, False)])
 def test_too_few_descriptors_are_told_at_the_start(monkeypatch, granted, warned):
-    monkeypatch.setattr("standpipe.app.run.raise_descriptors", lambda wanted: min(granted, wanted))
+    monkeypatch.setattr("standpipe.app.runtime.raise_descriptors", lambda wanted: min(granted, wanted))
     out = io.StringIO()
-    _raise_descriptors(Settings(), build("human", "info", out))
+    enough_descriptors(Settings(), build("human", "info", out))
     assert ("open files" in out.getvalue()) == warned
 
 
@@ -79,7 +80,7 @@ async def test_an_operator_can_see_inside_and_no_address(tap):
 
 def test_what_libraries_log_goes_into_our_log():
     out = io.StringIO()
-    handler = _Libraries(build("json", "info", out))
+    handler = LibraryLog(build("json", "info", out))
     logger = logging.getLogger("standpipe.test_libraries")
     logger.addHandler(handler)
     logger.propagate = False

@@ -3,7 +3,8 @@
 Begin with `app.py`. It must not know how anything is done: what is more than a call or a connection lives elsewhere.
 
 app.py        settings and engines to handlers
-run.py        `standpipe serve`: the loop, signals, sockets, draining
+run.py        `standpipe serve`: from the settings to an orderly end
+runtime.py    what every process does: loop, signals, log, sockets
 reload.py     SIGHUP: settings and certificate, again
 engines.py    the setting `engine` to engines
 embedded.py   the embedded engine from its name: which weights, whether they fit, and llama.cpp started on them
