@@ -15,7 +15,7 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import Protocol, Self
 
-from standpipe.chat.errors import ContextTooLong, EngineBroke, Failure, Quarantined, TooLarge, Unsupported
+from standpipe.chat.errors import ContextTooLong, Quarantined, TooLarge, Unsupported
 from standpipe.engines.fleet import Fleet
 from standpipe.engines.member import Member, Seat
 from standpipe.engines.seats import Journey, Seats
@@ -40,6 +40,11 @@ class Lease(Protocol):
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None: ...
+
+    @property
+    def company(self) -> int | None:
+        """Asks that ran there when the connection broke, where it did and where that is known."""
+        ...
 
     def speaks(self, *, timed: bool = True) -> None:
         """The engine says its first word; `timed`: what that took compares with others'."""
@@ -69,10 +74,12 @@ class Choice(Protocol):
         """A seat for an ask that was answered without a word, if there is one right now."""
         ...
 
-    async def decide(
-        self, failure: Failure, found: Verdict, journey: Journey, lease: Lease, *, sent: bool
-    ) -> Again | GiveUp:
-        """What follows a failed attempt, which says this. Raises Quarantined where the ask kills engines."""
+    async def decide(self, found: Verdict, journey: Journey, company: int | None, *, sent: bool) -> Again | GiveUp:
+        """What follows a failed attempt at the engine seen last, which says this.
+
+        `company` is the lease's, `sent` whether the client has been sent any of the answer. Raises Quarantined where
+        the ask kills engines.
+        """
         ...
 
     def praise(self, journey: Journey) -> None:
@@ -126,12 +133,9 @@ class FleetChoice:
             self._spend()
         return seat
 
-    async def decide(
-        self, failure: Failure, found: Verdict, journey: Journey, lease: Lease, *, sent: bool
-    ) -> Again | GiveUp:
-        assert isinstance(lease, Seat)
-        if isinstance(failure, EngineBroke) and journey.fingerprint and lease.company <= FEW:
-            await self._autopsy(failure, journey, lease)
+    async def decide(self, found: Verdict, journey: Journey, company: int | None, *, sent: bool) -> Again | GiveUp:
+        if company is not None and company <= FEW and journey.fingerprint:
+            await self._autopsy(journey, company)
         now = asyncio.get_running_loop().time()
         decision = decide(
             found,
@@ -147,16 +151,17 @@ class FleetChoice:
             self._spend()
         return decision
 
-    async def _autopsy(self, failure: EngineBroke, journey: Journey, seat: Seat) -> None:
+    async def _autopsy(self, journey: Journey, company: int) -> None:
         """The connection broke while few asks ran: look whether the engine has died. Raises Quarantined."""
-        restarts = seat.member.restarts
+        member = journey.seen[-1]
+        restarts = member.restarts
         await asyncio.sleep(_SETTLE)
-        await seat.member.refresh()
-        if seat.member.up and seat.member.restarts == restarts:
+        await member.refresh()
+        if member.up and member.restarts == restarts:
             return
-        if self._poison.died(journey.fingerprint, seat.company, asyncio.get_running_loop().time()):
-            raise Quarantined(_POISONED) from failure
-        journey.suspect, journey.died_at = True, seat.member
+        if self._poison.died(journey.fingerprint, company, asyncio.get_running_loop().time()):
+            raise Quarantined(_POISONED)
+        journey.suspect, journey.died_at = True, member
 
     def praise(self, journey: Journey) -> None:
         self.budget = self.budget.earn()

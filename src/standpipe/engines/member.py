@@ -237,7 +237,7 @@ class Seat:
         self.member = member
         self.spoken = False
         """The engine has begun to answer."""
-        self.company = 0
+        self.company: int | None = None
         """Asks that ran there when the connection broke, where it did."""
         member.seated()
         self._probe = member.standing.taken(self._since)
@@ -249,34 +249,51 @@ class Seat:
 
     def speaks(self, *, timed: bool = True) -> None:
         """The engine says its first word; `timed`: what that took compares with others'."""
+        self.began(self._loop.time() - self._since if timed else None)
+
+    def began(self, seconds: float | None) -> None:
+        """The engine has begun to answer, after so many seconds where that compares with others'."""
         now = self._loop.time()
         self.spoken = True
         if self._spoke is not None:
             self._spoke(now)
-        more = self.member.standing.spoke(now, now - self._since if timed else None)
+        more = self.member.standing.spoke(now, seconds)
         if self._unclaim() or more:
             self._changed()
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
-        member, standing, now = self.member, self.member.standing, self._loop.time()
         if error is None:
-            member.answered += 1
-            member.outcomes["answered"] += 1
-            standing.answered(now)
+            self.answered()
         elif isinstance(error, Failure):
-            found = verdict(error)
-            member.failed += found is not Verdict.ASK
-            member.outcomes[found] += 1
-            if found is not Verdict.ASK:
-                member.fault = error.message
-            if isinstance(error, EngineBroke):
-                self.company = member.company(now)
-            if found is Verdict.DOWN:
-                member.reason = error.message
-            standing.failed(found, now, probe=self._probe, retry_after=error.retry_after)
+            self.failed(verdict(error), error.message, error.retry_after, broke=isinstance(error, EngineBroke))
         else:
-            member.outcomes["left"] += 1
-            standing.left(probe=self._probe, spoken=self.spoken)
+            self.left()
+
+    def answered(self) -> None:
+        """The attempt is over: there is an answer."""
+        self.member.answered += 1
+        self.member.outcomes["answered"] += 1
+        self.member.standing.answered(self._loop.time())
+        self.release()
+
+    def failed(self, found: Verdict, message: str, retry_after: float | None, *, broke: bool) -> None:
+        """The attempt is over: it failed like this, and the connection `broke` or not."""
+        member, now = self.member, self._loop.time()
+        member.failed += found is not Verdict.ASK
+        member.outcomes[found] += 1
+        if found is not Verdict.ASK:
+            member.fault = message
+        if broke:
+            self.company = member.company(now)
+        if found is Verdict.DOWN:
+            member.reason = message
+        member.standing.failed(found, now, probe=self._probe, retry_after=retry_after)
+        self.release()
+
+    def left(self) -> None:
+        """The attempt is over: its client has left, or has enough."""
+        self.member.outcomes["left"] += 1
+        self.member.standing.left(probe=self._probe, spoken=self.spoken)
         self.release()
 
     def release(self) -> None:

@@ -200,7 +200,7 @@ class Pool:
             journey.complaint, journey.complainer = failure, seat.member
         if found is Verdict.ASK and journey.broke is not None:
             found = Verdict.REFUSED  # the ask was well: this engine does not go on with an answer
-        decision = await self.choice.decide(failure, found, journey, seat, sent=sent)
+        decision = await self.choice.decide(found, journey, seat.company, sent=sent)
         if isinstance(decision, GiveUp):
             raise journey.broke or journey.complaint or failure
         journey.again = decision

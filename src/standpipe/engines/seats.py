@@ -171,6 +171,10 @@ class Seats:
         spoke = partial(self._affinity.answered, journey.prefixes, member) if journey.prefixes else None
         return Seat(member, self.changed, journey if alone else None, spoke)
 
+    def resume(self, member: Member, journey: Journey) -> Seat:
+        """The seat of an ask that was given it elsewhere and works there: there is one, whatever else is known."""
+        return self._seat(member, journey)
+
     def others(self, journey: Journey, now: float) -> Others:
         """The engines that have not seen this ask."""
         unseen = [member for member in self.fleet.members if member not in journey.seen and self.can(member, journey)]

@@ -1,34 +1,92 @@
 """Admission: the async shell around the pace and the line. It turns an ask into a slot, or into a refusal, or back.
 
 The pace's instant is reserved and the line joined at once, so spacing never adds to a longer line. Whatever can be
-refused is refused here, before anything is sent. An `Ticket` owns everything that an ask holds on the way (its reserved
-instant, its place, its slot) and lets go of it once, on whatever path it is closed. One loop timer waits for the next
-instant of anybody; nothing polls. Must not know what engines do, formats or HTTP beyond the headers about waiting.
+refused is refused here, before anything is sent. A `Ticket` owns everything that an ask holds on the way (`stay`) and
+lets go of it once, on whatever path it is closed. One loop timer waits for the next instant of anybody; nothing polls.
+The walk knows admission as `Admits`, because the line may be in another process (`keeper`). Must not know what engines
+do, formats or HTTP beyond the headers about waiting.
 """
 
 from __future__ import annotations
 
 import asyncio
 import random
+from collections.abc import Callable
 from functools import partial
 from types import TracebackType
-from typing import Self
+from typing import Protocol, Self
 
-from standpipe.chat.errors import EngineFailed, Failure, LineFull, NoEngine, PaceExceeded, UnknownModel, WaitTooLong
+from standpipe.chat.errors import EngineFailed, Failure, NoEngine, PaceExceeded, WaitTooLong
 from standpipe.chat.events import Waiting
+from standpipe.engines.choice import Lease
 from standpipe.engines.member import Seat
 from standpipe.engines.seats import Journey, Seats
 from standpipe.engines.timer import Timer
 from standpipe.policy.estimate import Prompts
 from standpipe.policy.identity import ClientKey
-from standpipe.policy.line import Appointments, Left, Line, LineStatistics, QueuedAsk, Stage, TooManyWaiting
+from standpipe.policy.line import Appointments, Line, LineStatistics, QueuedAsk, Stage
 from standpipe.policy.overload import Slots
-from standpipe.policy.pace import MICROSECONDS, Rate, Refuse, Wait
+from standpipe.policy.pace import MICROSECONDS, Rate
 from standpipe.serve.lines import Lines
+from standpipe.serve.stay import Stay
 from standpipe.serve.trace import TokenMeter, Trace, WaitPreferences, Weight
 from standpipe.store.paces import Paces
 
 _OVERLOADED = "The server is overloaded, so your queued request was dropped. Please try again later."
+
+
+class Admitted(Protocol):
+    """One ask on its way to a slot, which it has in the `with`: see `Ticket`."""
+
+    meter: TokenMeter
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None: ...
+
+    async def granted(self) -> Lease | None:
+        """Wait for the slot. Gives the seat, or None where this ask has to wait for one of another kind.
+
+        Raises what the ask is refused with, if not in `__enter__` already.
+        """
+        ...
+
+    def look(self, tell: Callable[[Waiting], None]) -> None:
+        """Tell where this ask is, now or as soon as that is known."""
+        ...
+
+
+class Admits(Protocol):
+    """Lets asks in. `paces` may know of nobody but those who came to this process."""
+
+    prompts: Prompts
+    paces: Paces
+    rate: Rate | None
+
+    @property
+    def draining(self) -> bool: ...
+
+    def ticket(self, trace: Trace, journey: Journey, preferences: WaitPreferences, weight: Weight, /) -> Admitted:
+        """A ticket for one ask, whose client is known. Nothing is taken before it is entered."""
+        ...
+
+    def too_fast(self, client: ClientKey, now: float) -> bool:
+        """Whether a client asks too fast for anything that it asks to be read."""
+        ...
+
+    async def turn_away(self, client: ClientKey, now: float) -> None:
+        """Tell such a client when to come back. Raises PaceExceeded, if it is too fast in fact."""
+        ...
+
+    def charge_fault(self, client: ClientKey, now: float) -> None:
+        """A request that could not be read counts like one that could: reading it has cost the loop its time."""
+        ...
+
+    async def own(self, client: ClientKey) -> list[tuple[int, float | None, float]]:
+        """What of a client waits, in order of arrival: position, seconds to wait if known, seconds waited."""
+        ...
 
 
 class Admission:
@@ -64,7 +122,7 @@ class Admission:
         self.auto = auto
         self.most = most
         self.appointments = Appointments()
-        self._waiting: dict[QueuedAsk, Ticket] = {}
+        self._waiting: dict[QueuedAsk, Stay] = {}
         self._timer = Timer(self.dispatch)
         self._draining = False
         seats.on_change = self.dispatch
@@ -72,8 +130,14 @@ class Admission:
         seats.others_wait = lambda: bool(self._waiting)
 
     def ticket(self, trace: Trace, journey: Journey, preferences: WaitPreferences, weight: Weight) -> Ticket:
-        """A ticket for one ask, whose client is known. Nothing is taken before it is entered."""
         return Ticket(self, trace, journey, preferences, weight)
+
+    def too_fast(self, client: ClientKey, now: float) -> bool:
+        rate = self.rate
+        return rate is not None and not self.paces.peek(client, int(now * MICROSECONDS), rate).remaining
+
+    async def turn_away(self, client: ClientKey, now: float) -> None:
+        self.knock(client, now)
 
     def knock(self, client: ClientKey, now: float) -> None:
         """Refuse who asks too fast before anything of what they ask is read. Takes nothing. Raises PaceExceeded."""
@@ -81,9 +145,9 @@ class Admission:
             instant = int(now * MICROSECONDS)
             seen = self.paces.peek(client, instant, rate)
             if not seen.remaining:
-                raise self.too_fast(client, now, rate, seen.free_at - instant - rate.max_waiting * rate.interval)
+                raise self.slow_down(client, now, rate, seen.free_at - instant - rate.max_waiting * rate.interval)
 
-    def too_fast(self, client: ClientKey, now: float, rate: Rate, microseconds: int) -> PaceExceeded:
+    def slow_down(self, client: ClientKey, now: float, rate: Rate, microseconds: int) -> PaceExceeded:
         """The refusal of a client whose rate limit has room again in so many microseconds."""
         seconds = self.come_back(client, now, microseconds / MICROSECONDS, self.lines.pulse(client))
         interval = rate.interval / MICROSECONDS
@@ -97,27 +161,35 @@ class Admission:
         return self.appointments.give(client, now, room=room, gap=gap, chance=random.random())  # noqa: S311 - no secret
 
     def charge_fault(self, client: ClientKey, now: float) -> None:
-        """A request that could not be read counts like one that could: reading it has cost the loop its time."""
         if self.rate is not None:
             self.paces.reserve(client, int(now * MICROSECONDS), self.rate)
 
     def drain(self) -> None:
         """Take no more asks, and refuse those that wait."""
         self._draining = True
-        for ticket in list(self._waiting.values()):
-            ticket.refuse(self.shutting_down())
+        for stay in list(self._waiting.values()):
+            stay.refuse(self.shutting_down())
 
     @property
     def draining(self) -> bool:
         return self._draining
 
+    async def own(self, client: ClientKey) -> list[tuple[int, float | None, float]]:
+        return self.asks(client)
+
+    def asks(self, client: ClientKey) -> list[tuple[int, float | None, float]]:
+        """As `own`."""
+        now = asyncio.get_running_loop().time()
+        forecasts = ((line.forecast(place, now), place) for line, place in self.lines.asks(client))
+        return [(forecast.position, forecast.wait, now - place.joined_at) for forecast, place in forecasts]
+
     @staticmethod
     def shutting_down() -> Failure:
         return NoEngine("This server is shutting down. Please try again in a moment.", retry_after=5.0)
 
-    def enter(self, place: QueuedAsk, ticket: Ticket) -> None:
+    def enter(self, place: QueuedAsk, stay: Stay) -> None:
         """An ask waits in line."""
-        self._waiting[place] = ticket
+        self._waiting[place] = stay
         self.dispatch()
 
     def forget(self, place: QueuedAsk) -> None:
@@ -131,8 +203,8 @@ class Admission:
         self.lines.regroup()
         if self.auto is not None:
             self.auto.bound(self.seats.fleet.slots)
-        for ticket in list(self._waiting.values()):
-            ticket.regroup()
+        for stay in list(self._waiting.values()):
+            stay.regroup()
 
     def dispatch(self) -> None:
         """Grant what can be granted, and wake up again when the next instant comes. Call it when anything changed."""
@@ -166,129 +238,37 @@ class Admission:
         return f"<Admission {self.statistics()}>"
 
 
-class Ticket:
+class Ticket(Stay):
     """One ask on its way to a slot, and the owner of that slot while it is used in a `with`.
 
     Entering it reserves an instant and a place. Raises PaceExceeded, LineFull, WaitTooLong or NoEngine; then nothing
     is held. Leaving it lets go of all that is held and settles what the answer has cost.
     """
 
-    __slots__ = (
-        "_admission",
-        "_client",
-        "_granted",
-        "_line",
-        "_place",
-        "_preferences",
-        "_seat",
-        "_trace",
-        "_until",
-        "_weight",
-        "journey",
-        "meter",
-    )
+    __slots__ = ("_granted", "_trace", "meter")
 
     def __init__(
         self, admission: Admission, trace: Trace, journey: Journey, preferences: WaitPreferences, weight: Weight
     ) -> None:
         assert trace.client is not None
-        self._admission = admission
+        super().__init__(admission, trace.client, journey, preferences, weight)
         self._trace = trace
-        self.journey = journey
-        self._seat: Seat | None = None
-        self._client = trace.client
-        self._preferences = preferences
-        self._weight = weight
         # Without somebody who listens, an ask leaves no cycle of references behind.
         first = partial(trace.step, "first token") if trace.tell is not None else None
-        self.meter = TokenMeter(weight.cap, self._charge, first)
-        self._place: QueuedAsk | None = None
-        self._until: int | None = None
+        self.meter = TokenMeter(weight.cap, self.charge, first)
         self._granted: asyncio.Future[None] | None = None
 
     def __enter__(self) -> Self:
         try:
-            self._join()
+            self.join(self._admission.prompts.low(self._weight.sizes))
         except BaseException:
-            self._let_go()
+            self.let_go()
             raise
         self._trace.meter = self.meter
         return self
 
-    def _join(self) -> None:
-        admission, weight = self._admission, self._weight
-        if admission.draining:
-            raise admission.shutting_down()
-        now = asyncio.get_running_loop().time()
-        eligible_at = self._reserve(now)
-        line = self._line = admission.lines.of(self.journey)
-        try:
-            place = line.join(
-                self._client,
-                now=now,
-                eligible_at=eligible_at,
-                prompt_tokens=admission.prompts.low(weight.sizes),
-                size=weight.size,
-                output_cap=weight.cap,
-                fingerprint=weight.fingerprint,
-                retake=self._recall(now),
-            )
-        except TooManyWaiting as full:
-            full.retry_after = admission.come_back(self._client, now, full.retry_after or 0.0, line.pulse(full=True))
-            raise
-        self._place = place
-        self._trace.step("queued", now, eligible_in=round(eligible_at - now, 4), tokens=weight.cap)
-        admission.enter(place, self)
-        if place.stage is Stage.WAITING:
-            self._judge(place, now)
-
-    def _recall(self, now: float) -> Left | None:
-        """The place that a retry gets back. One that comes as it was told stood nowhere: who stands is another."""
-        if not self._preferences.retry or self._admission.appointments.expects(self._client, now):
-            return None
-        return self._line.recall(self._client, self._weight.fingerprint, now)
-
-    def _reserve(self, now: float) -> float:
-        """The instant before which this ask may not start. Raises PaceExceeded."""
-        rate = self._admission.rate
-        if rate is None:
-            return now
-        instant = int(now * MICROSECONDS)
-        verdict = self._admission.paces.reserve(self._client, instant, rate)
-        if isinstance(verdict, Refuse):
-            raise self._admission.too_fast(self._client, now, rate, verdict.retry_after)
-        if isinstance(verdict, Wait):
-            self._until = verdict.until
-            return now + (verdict.until - instant) / MICROSECONDS
-        return now
-
-    def _judge(self, place: QueuedAsk, now: float) -> None:
-        """Refuse at once what could not be kept. The client may say how long it would wait itself."""
-        if not self._preferences.patient:
-            wait = place.eligible_at - now
-            if wait > 0:
-                raise PaceExceeded(
-                    f"You sent `Prefer: wait=0`, but your rate limit allows the next request in {wait:.1f} s.",
-                    retry_after=wait,
-                )
-            raise LineFull("You sent `Prefer: wait=0`, but no slot is free right now.", retry_after=1.0)
-        fleet = self._admission.seats.fleet
-        away = fleet.away(now)
-        if away is not None and away > self._longest_wait:
-            raise self._in_vain(now)
-        forecast = self._line.forecast(place, now)
-        wait = max(place.eligible_at - now, (fleet.opens_in(now) or 0.0) + (forecast.wait or 0.0))
-        if wait > self._longest_wait:
-            raise WaitTooLong(
-                f"The estimated wait is {wait:.0f} s, over the limit of {self._longest_wait:g} s. "
-                f"{forecast.position - 1} requests are ahead of yours.",
-                retry_after=wait - self._longest_wait,
-            )
-
-    @property
-    def _longest_wait(self) -> float:
-        limit = self._admission.wait_limit
-        return min(limit, self._preferences.client_timeout or limit)
+    def joined(self, place: QueuedAsk, now: float) -> None:
+        self._trace.step("queued", now, eligible_in=round(place.eligible_at - now, 4), tokens=self._weight.cap)
 
     async def granted(self) -> Seat | None:
         """Wait for the slot. Gives the seat, or None where this ask has to wait for one of another kind.
@@ -310,104 +290,30 @@ class Ticket:
         self.journey.patience = max(0.0, self._longest_wait - (now - place.joined_at))
         return self._seat
 
-    def _in_vain(self, now: float) -> Failure:
-        if self._admission.seats.fleet.away(now) is not None:
-            return NoEngine("No engine is available right now. Please try again later.", retry_after=10.0)
-        message = f"No slot became free within {self._longest_wait:g} s. Please try again."
-        return WaitTooLong(message, retry_after=5.0)
-
     def grant(self) -> None:
-        """It has its turn, and with it a seat, if any is for it."""
-        self._seat = self._admission.seats.take(self.journey)
+        super().grant()
         if self._granted is not None and not self._granted.done():
             self._granted.set_result(None)
 
-    def regroup(self) -> None:
-        """Wait in the line that is this ask's now. An ask whose model is gone is refused, where names are strict."""
-        admission, place = self._admission, self._place
-        assert place is not None
-        try:
-            admission.seats.fleet.resolve(self.journey.model)
-        except UnknownModel as gone:
-            self.refuse(gone)
-            return
-        line = admission.lines.of(self.journey)
-        if line is not self._line:
-            self._line.hand_over(place, line, asyncio.get_running_loop().time())
-            self._line = line
-
     def refuse(self, failure: Failure) -> None:
-        """End the wait with a failure."""
         if self._granted is not None and not self._granted.done():
             self._granted.set_exception(failure)
 
-    def waiting(self) -> Waiting:
-        """Where this ask is."""
-        place = self._place
-        if place is None or place.stage is not Stage.WAITING:
-            ahead = self._trace.report.ahead
-            return Waiting(None if ahead is None else ahead + 1)
-        now = asyncio.get_running_loop().time()
-        forecast, opens_in = self._line.forecast(place, now), self._admission.seats.fleet.opens_in(now)
-        eta = None if forecast.wait is None or opens_in is None else opens_in + forecast.wait
-        return Waiting(forecast.position, eta)
-
-    def _charge(self, tokens: int, now: float) -> None:
-        """Output tokens have passed."""
-        assert self._place is not None
-        self._line.charge(self._place, tokens, now)
+    def look(self, tell: Callable[[Waiting], None]) -> None:
+        """Tell where this ask is."""
+        ahead = self._trace.report.ahead
+        tell(self.waiting() or Waiting(None if ahead is None else ahead + 1))
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         place = self._place
         if place is not None and place.stage is Stage.RUNNING:
-            self._settle(place, failed=isinstance(error, EngineFailed) or self._trace.report.attempts > 1)
-        self._let_go()
-
-    def _settle(self, place: QueuedAsk, *, failed: bool) -> None:
-        """The answer is over: put the engine's own count in the place of ours.
-
-        Where the engine gave none, ours stands, but a failure before the first token costs nothing. What was measured
-        teaches the estimates.
-        """
-        admission, usage, tokens = self._admission, self.meter.usage, self.meter.tokens
-        now = asyncio.get_running_loop().time()
-        self._trace.step("settled", now, tokens=tokens, counted=usage is not None, failed=failed)
-        if usage is not None:
-            admission.prompts.learn(self._weight.sizes, usage.prompt_tokens)
-            self._line.settle(
-                place,
-                prompt_tokens=usage.prompt_tokens,
-                completion_tokens=max(usage.completion_tokens, tokens),
-                cached_tokens=usage.cached_tokens or 0,
-            )
-        elif failed and not tokens:
-            self._line.settle(place, prompt_tokens=0, completion_tokens=0)
-        if admission.auto is not None and place.granted_at is not None:
-            if failed:
-                admission.auto.refused(now)
-            elif place.first_token_at is not None:
-                running = admission.lines.running
-                seconds = place.first_token_at - place.granted_at
-                admission.auto.first_token(usage.prompt_tokens if usage else 0, seconds, running, now)
-
-    def _let_go(self) -> None:
-        """Let go of the slot, or of the place and the instant. Nothing here suspends."""
-        place, self._place = self._place, None
-        admission, ran = self._admission, False
-        if self._seat is not None:
-            self._seat.release()
-        if place is not None:
+            failed = isinstance(error, EngineFailed) or self._trace.report.attempts > 1
+            usage, tokens = self.meter.usage, self.meter.tokens
             now = asyncio.get_running_loop().time()
-            if place.stage is Stage.RUNNING:
-                ran = True
-                self._line.release(place, now)
-            elif place.stage is Stage.WAITING:
-                self._line.leave(place, now)
-            admission.forget(place)
-        if self._until is not None and not ran and admission.rate is not None:
-            admission.paces.cancel(self._client, self._until, admission.rate)
-
-    def __repr__(self) -> str:
-        return f"<Ticket {self._place}>"
+            self._trace.step("settled", now, tokens=tokens, counted=usage is not None, failed=failed)
+            if usage is not None:
+                self._admission.prompts.learn(self._weight.sizes, usage.prompt_tokens)
+            self.settle(usage, tokens, failed=failed, now=now)
+        self.let_go()

@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import msgspec
 from msgspec import Struct
 
 from standpipe.policy.identity import ClientKey, Identity, masked
 from standpipe.policy.pace import MICROSECONDS, Peek, Rate
-from standpipe.serve.admission import Admission
+from standpipe.serve.admission import Admits
 from standpipe.serve.exchange import Exchange, Header
 
 
@@ -66,7 +66,7 @@ class ClientLimits(Struct, frozen=True):
 class Limits:
     """Tells clients of their limits."""
 
-    def __init__(self, admission: Admission, identify: Callable[[Exchange], Identity], caps: OperatorLimits) -> None:
+    def __init__(self, admission: Admits, identify: Callable[[Exchange], Identity], caps: OperatorLimits) -> None:
         self._admission = admission
         self._identify = identify
         self._caps = caps
@@ -85,9 +85,11 @@ class Limits:
         identity = self._identify(exchange)
         now = asyncio.get_running_loop().time()
         known = KnownAs(masked(identity.key), identity.via, identity.key.share)
-        limits = ClientLimits(
-            known, self._rate_limit(identity.key, now), tuple(self._requests(identity.key, now)), self._caps
+        requests = tuple(
+            OwnRequest(position, None if eta is None else round(eta, 3), round(waited, 3))
+            for position, eta, waited in await self._admission.own(identity.key)
         )
+        limits = ClientLimits(known, self._rate_limit(identity.key, now), requests, self._caps)
         exchange.send(200, msgspec.json.encode(limits), headers=((b"cache-control", b"no-store"),))
 
     def _rate_limit(self, client: ClientKey, now: float) -> OwnRateLimit | None:
@@ -98,12 +100,6 @@ class Limits:
         peek = self._admission.paces.peek(client, instant, rate)
         free_in = max(0, peek.free_at - instant)
         return OwnRateLimit(rate.interval / MICROSECONDS, free_in / MICROSECONDS, peek.remaining)
-
-    def _requests(self, client: ClientKey, now: float) -> Iterator[OwnRequest]:
-        for line, place in self._admission.lines.asks(client):
-            forecast = line.forecast(place, now)
-            eta = None if forecast.wait is None else round(forecast.wait, 3)
-            yield OwnRequest(forecast.position, eta, round(now - place.joined_at, 3))
 
 
 def pace_headers(peek: Peek, now: int, rate: Rate) -> list[Header]:

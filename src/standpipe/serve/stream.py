@@ -109,8 +109,8 @@ class Streamed:
     forget = None
 
     __slots__ = (
-        "_encoder", "_exchange", "_loop", "_make_encoder", "_meter", "_stream_type", "_timeouts", "_timer",
-        "_waiting", "_written_at",
+        "_encoder", "_exchange", "_look", "_loop", "_make_encoder", "_meter", "_stream_type", "_timeouts", "_timer",
+        "_written_at",
     )  # fmt: skip
 
     def __init__(
@@ -119,18 +119,18 @@ class Streamed:
         stream_type: str,
         encoder: Callable[[], Encoder],
         meter: TokenMeter,
-        waiting: Callable[[], Waiting],
+        look: Callable[[Callable[[Waiting], None]], None],
         timeouts: StreamTimeouts,
     ) -> None:
         """`stream_type` is the answer's Content-Type. `encoder` is called when the stream begins and the model that
-        answers is known as well as it can be. `waiting` gives what to say while there is nothing to say."""
+        answers is known as well as it can be. `look` tells what to say while there is nothing to say."""
         self._exchange = exchange
         self._stream_type = stream_type.encode()
         self._make_encoder = encoder
         self._encoder: Encoder | None = None
         self._meter = meter
         self._timeouts = timeouts
-        self._waiting = waiting
+        self._look = look
         self._loop = asyncio.get_running_loop()
         self._written_at = self._loop.time()
         self._timer: asyncio.TimerHandle | None = self._loop.call_later(timeouts.commit_after, self._tick)
@@ -160,9 +160,13 @@ class Streamed:
         due = self._written_at + (self._timeouts.heartbeat if self._encoder else self._timeouts.commit_after)
         now = self._loop.time()
         if now >= due:
-            self._write([self._waiting()], now)
+            self._look(self._beat)
             due = now + self._timeouts.heartbeat
         self._timer = self._loop.call_at(due, self._tick)
+
+    def _beat(self, waiting: Waiting) -> None:
+        if self._timer is not None:
+            self._write([waiting], self._loop.time())
 
     def finish(self) -> None:
         self._exchange.reply.end()

@@ -26,7 +26,7 @@ from standpipe.observe.log import Logger
 from standpipe.policy.estimate import texts
 from standpipe.policy.identity import Identity
 from standpipe.policy.terms import Mode, clamp, join
-from standpipe.serve.admission import Admission, Ticket
+from standpipe.serve.admission import Admits, Admitted
 from standpipe.serve.conversations import Conversations
 from standpipe.serve.exchange import Exchange, bug
 from standpipe.serve.limits import Limits
@@ -41,7 +41,7 @@ class Services(Struct, frozen=True):
     """What the walk of an ask needs of everything else."""
 
     pool: Pool
-    admission: Admission
+    admission: Admits
     identify: Callable[[Exchange], Identity]
     limits: Limits
     hash_client: Callable[[str], str]
@@ -93,22 +93,24 @@ class _Walk:
         raise NotImplementedError
 
     async def _body(self, exchange: Exchange, trace: Trace) -> bytes:
-        trace.client = self._services.identify(exchange).key
-        return await exchange.body(self._services.body_limit)
+        """The body, unless its client asks too fast for it to be read."""
+        client = trace.client = self._services.identify(exchange).key
+        body = await exchange.body(self._services.body_limit)
+        admission, now = self._services.admission, asyncio.get_running_loop().time()
+        if admission.too_fast(client, now):
+            await admission.turn_away(client, now)
+        return body
 
     def _parse(self, parse: Callable[[bytes], _P], body: bytes, trace: Trace) -> _P:
         """Read a body. It takes the loop's time before there is an ask to pace, so faults are paced as well."""
-        client, admission = trace.client, self._services.admission
-        assert client is not None
-        now = asyncio.get_running_loop().time()
-        admission.knock(client, now)
         try:
             return parse(body)
         except Failure:
-            admission.charge_fault(client, now)
+            assert trace.client is not None
+            self._services.admission.charge_fault(trace.client, asyncio.get_running_loop().time())
             raise
 
-    def _ticket(self, exchange: Exchange, trace: Trace, journey: Journey, weight: Weight) -> Ticket:
+    def _ticket(self, exchange: Exchange, trace: Trace, journey: Journey, weight: Weight) -> Admitted:
         """The ask's way to a slot. Nobody needs the request after this, and an answer may last for minutes."""
         preferences = WaitPreferences.read(exchange.request.headers)
         exchange.request.forget()
@@ -159,7 +161,7 @@ class AskHandler(_Walk):
         finally:
             delivery.close()
 
-    def _delivery(self, exchange: Exchange, parsed: Parsed, trace: Trace, ticket: Ticket, weight: Weight) -> Delivery:
+    def _delivery(self, exchange: Exchange, parsed: Parsed, trace: Trace, ticket: Admitted, weight: Weight) -> Delivery:
         dialect = self._dialect
         if not parsed.stream:
             return Whole(exchange, lambda answer: dialect.answer(parsed, self._meta(trace), answer), ticket.meter)
@@ -168,7 +170,7 @@ class AskHandler(_Walk):
             dialect.stream_type,
             lambda: dialect.encoder(parsed, self._meta(trace, weight)),
             ticket.meter,
-            ticket.waiting,
+            ticket.look,
             self._services.timeouts,
         )
 

@@ -39,6 +39,16 @@ class Paces:
         """Look without reserving."""
         return pace.peek(self._tats.get(client.address, 0), now, rate)
 
+    def learn(self, address: str, tat: int, now: int) -> None:
+        """A client's next free instant is this, as somebody else has counted, or later."""
+        self._tats[address] = max(tat, self._tats.get(address, 0))
+        if len(self._tats) >= self._sweep_at:
+            self._sweep(now)
+
+    def under_way(self, now: int) -> list[tuple[str, int]]:
+        """Who may not start yet, by address, and for how many microseconds."""
+        return [(address, tat - now) for address, tat in self._tats.items() if tat > now]
+
     def _sweep(self, now: int) -> None:
         """Forget the free. Amortised: the next sweep waits until those who remain have doubled."""
         self._tats = {address: tat for address, tat in self._tats.items() if tat > now}

@@ -192,6 +192,11 @@ class Line:
         left = self._left.get((client, fingerprint))
         return left if left is not None and now <= left.until else None
 
+    def keep(self, client: ClientKey, fingerprint: bytes, left: Left) -> None:
+        """Keep a place that was left in a line that is gone."""
+        self._numbers = max(self._numbers, left.number)
+        self._left.setdefault((client, fingerprint), left)
+
     def leave(self, queued: QueuedAsk, now: float) -> None:
         """The client of a waiting ask has gone, or is refused."""
         if queued.stage is not Stage.WAITING:
