@@ -150,8 +150,10 @@ _DECLARED = {"type": "function", "name": "get_weather", "description": "Now.", "
 _GRAMMAR = {"type": "grammar", "syntax": "lark", "definition": 'start: "x"'}
 
 _CLIENT_SIDE = (
-    {"type": "custom", "name": "apply_patch", "description": "Edits files.", "format": _GRAMMAR},
+    {"type": "custom", "name": "edit", "description": "Edits files.", "format": _GRAMMAR},
     {"type": "local_shell"},
+    {"type": "shell", "environment": {"type": "local"}},
+    {"type": "apply_patch"},
     {"type": "namespace", "name": "weather", "description": "Of all.", "tools": [_DECLARED]},
 )
 
@@ -159,7 +161,8 @@ RESPONSES = Section(
     path="POST /v1/responses",
     title="OpenAI Responses",
     about="If the operator stores none (`keep_responses` is 0, the default), `store` is answered "
-    "with false and `previous_response_id` is refused.",
+    "with false and `previous_response_id` is refused. Items of tools that ran elsewhere are passed over in the past "
+    "of a conversation.",
     parse=parse(openai_responses.OpenAIResponses(keeps=True)),
     struct=openai_responses_wire.Request,
     published=(
@@ -213,6 +216,13 @@ RESPONSES = Section(
                     "action": {"type": "exec", "command": ["ls"], "env": {}},
                 },
                 {"type": "local_shell_call_output", "id": "call_5", "output": "{}"},
+                {
+                    "type": "apply_patch_call",
+                    "call_id": "call_6",
+                    "status": "completed",
+                    "operation": {"type": "delete_file", "path": "a.py"},
+                },
+                {"type": "apply_patch_call_output", "call_id": "call_6", "status": "completed", "output": "Done."},
                 {"role": "user", "content": [{"type": "input_text", "text": "Thanks!"}]},
             ],
             "instructions": "Be brief.",
@@ -221,6 +231,8 @@ RESPONSES = Section(
             "store": True,
             "previous_response_id": "resp_1",
             "background": False,
+            "frequency_penalty": 0.5,
+            "presence_penalty": 0.5,
             "include": ["message.output_text.logprobs"],
             "max_output_tokens": 100,
             "metadata": {"purpose": "test"},
@@ -263,6 +275,7 @@ RESPONSES = Section(
     notes={
         "input[].summary": "read where `content` is empty",
         "input[].tools": "of `additional_tools`",
+        "tools[].environment": "of a `shell`: `local`, where the client runs the commands",
         "tools[].format": "told to the model; nobody holds it to that",
         "tools[].tools": "of a `namespace`",
         "model": ANY_MODEL,
@@ -272,6 +285,7 @@ RESPONSES = Section(
         "reasoning.effort": "`xhigh` and `max` mean `high`",
         "truncation": "nothing is ever cut: the answer says `disabled`",
     },
+    more=("frequency_penalty", "presence_penalty"),
 )
 
 LEGACY = Section(

@@ -253,8 +253,8 @@ def as_input(text: str | None) -> str:
     return msgspec.json.encode({"input": text or ""}).decode()
 
 
-def object_text(sent: Raw, param: str) -> str:
-    """The JSON text of a past call's arguments, where they are an object. No arguments are an empty one.
+def raw_text(sent: Raw, param: str) -> str:
+    """A past value of any form: a text as it is, of anything else its JSON, and nothing of null.
 
     Raises InvalidAsk for what is not UTF-8, which undecoded JSON may hold.
     """
@@ -262,8 +262,17 @@ def object_text(sent: Raw, param: str) -> str:
         text = bytes(sent).decode().strip()
     except UnicodeDecodeError:
         raise InvalidAsk(f"`{param}` is not UTF-8.", param=param) from None
-    if text.startswith('"'):  # the arguments as a text, as other formats have them
-        text = msgspec.json.decode(text, type=str).strip()
+    if text.startswith('"'):
+        return msgspec.json.decode(text, type=str)
+    return "" if text == "null" else text
+
+
+def object_text(sent: Raw, param: str) -> str:
+    """The JSON text of a past call's arguments, where they are an object. No arguments are an empty one.
+
+    Raises as `raw_text`.
+    """
+    text = raw_text(sent, param).strip()  # the arguments as a text, as other formats have them, are read as well
     if text in {"", "null"}:
         return "{}"
     return text if text.startswith("{") else as_input(text)

@@ -6,7 +6,7 @@ reads a clock: ids and times come in as a `ResponseMeta`.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 from msgspec import Struct
@@ -33,12 +33,14 @@ class Parsed(Struct, frozen=True):
 
 class ResponseMeta(Struct, frozen=True):
     """What an answer is marked with: our request id (letters and digits), creation time in Unix seconds, the name
-    of the model that really answers, and how many tokens the prompt is estimated to have."""
+    of the model that really answers, how many tokens the prompt is estimated to have, and what tells the time when the
+    answer ends (None: it ends when it is created)."""
 
     id: str
     created: int
     model: str
     prompt_estimate: int = 0
+    now: Callable[[], float] | None = None
 
 
 class Encoder(Protocol):

@@ -176,8 +176,9 @@ class AskHandler(_Walk):
 
     def _meta(self, trace: Trace, weight: Weight | None = None) -> ResponseMeta:
         assert trace.report.model is not None
+        now = self._services.wall_clock
         tokens = 0 if weight is None else math.ceil(self._services.admission.prompts.guess(weight.sizes))
-        return ResponseMeta(trace.id, int(self._services.wall_clock()), trace.report.model, tokens)
+        return ResponseMeta(trace.id, int(now()), trace.report.model, tokens, now)
 
 
 class Embeddings(_Walk):

@@ -218,19 +218,43 @@ def test_an_effort_beyond_all_is_the_highest(sent, effort):
             (ToolResult("call_1", "[screenshot that cannot be shown here]"),),
         ),
         ({**OUTPUT, "type": "custom_tool_call_output"}, (ToolResult("call_1", "7 °C"),)),
+        ({**CALL, "arguments": {"city": "Paris"}}, (ToolCall("call_1", "get_weather", '{"city":"Paris"}'),)),
+        ({**OUTPUT, "output": 7}, (ToolResult("call_1", "7"),)),
+        ({**OUTPUT, "output": [{"stdout": "a"}]}, (ToolResult("call_1", '[{"stdout":"a"}]'),)),
     ],
 )
 def test_what_was_said_before_is_kept_as_far_as_it_can_be(item, parts):
     assert messages(HELLO, item, HELLO)[1].parts == parts
 
 
+ELSEWHERE: list[JsonObject] = [
+    {"type": "web_search_call", "id": "ws_1", "status": "completed", "action": {"type": "search", "query": "x"}},
+    {"type": "file_search_call", "id": "fs_1", "status": "completed", "queries": ["x"], "results": None},
+    {"type": "computer_call", "id": "c", "call_id": "c", "status": "completed", "pending_safety_checks": []},
+    {"type": "image_generation_call", "id": "ig_1", "status": "completed", "result": "aGk="},
+    {"type": "code_interpreter_call", "id": "ci_1", "status": "completed", "code": "1", "outputs": [{"type": "logs"}]},
+    {"type": "mcp_list_tools", "id": "l", "server_label": "s", "tools": [{"name": "a.b", "input_schema": {}}]},
+    {"type": "mcp_approval_request", "id": "a", "name": "x", "arguments": "{}", "server_label": "s"},
+    {"type": "mcp_approval_response", "approval_request_id": "a", "approve": True},
+    {"type": "tool_search_call", "call_id": "t", "arguments": {"query": "x"}, "execution": "server"},
+    {"type": "tool_search_output", "call_id": "t", "tools": [{"type": "function", "name": "x"}], "status": "completed"},
+    {"type": "reasoning", "id": "rs_1", "summary": [], "encrypted_content": "gAAAA"},
+    {"type": "compaction", "id": "c", "encrypted_content": "gAAAA"},
+    {"type": "something_of_tomorrow", "id": "x", "payload": [1]},
+]
+
+
 def test_tools_that_ran_elsewhere_are_told_or_passed_over():
     ran = {"type": "mcp_call", "id": "mcp_1", "name": "search", "arguments": "{}", "output": "Found."}
-    assert messages(HELLO, {"type": "web_search_call", "id": "ws_1", "status": "completed"}, ran, HELLO)[1:3] == (
+    assert messages(HELLO, *ELSEWHERE, ran, SAID, HELLO)[1:3] == (
         Message(Role.ASSISTANT, (ToolCall("mcp_1", "search", "{}"),)),
         Message(Role.TOOL, (ToolResult("mcp_1", "Found."),)),
     )
-    assert len(messages(HELLO, {"type": "compaction", "id": "c"}, SAID, HELLO)) == 3
+
+
+@pytest.mark.parametrize("item", ELSEWHERE, ids=lambda item: item["type"])
+def test_no_item_of_the_past_ends_a_conversation(item):
+    assert messages(HELLO, item, SAID, HELLO) == messages(HELLO, SAID, HELLO)
 
 
 def bad(param: str, kind: type[Failure] = InvalidAsk, **body: Any) -> Any:
@@ -264,9 +288,8 @@ BAD = [
     bad("input[0].content[1]", Unsupported, input=part("input_file", file_id="x")),
     bad("input[0].content[1]", Unsupported, input=part("input_audio")),
     bad("input[0].call_id", input=[{**CALL, "call_id": None}]),
-    bad("input[0].arguments", input=[{**CALL, "arguments": {}}]),
     bad("input[0].call_id", input=[{**OUTPUT, "call_id": ""}]),
-    bad("input[0].output", input=[{**OUTPUT, "output": 7}]),
+    bad("input[1].tools", input=[HELLO, {"type": "additional_tools", "tools": [{"name": "x"}]}]),
     bad("input[0]", Unsupported, input=[{"type": "item_reference", "id": "msg_1"}]),
     bad("input[1].type", Unsupported, input=[HELLO, {"type": "compaction_trigger"}]),
     bad("tools[0].name", tools=[{"type": "custom"}]),
@@ -320,7 +343,17 @@ def test_what_is_no_request_is_refused(body):
         DIALECT.parse(body)
 
 
-@pytest.mark.parametrize("kind", ["web_search", "mcp", "code_interpreter"])
-def test_a_tool_of_openais_own_is_refused_by_name(kind):
+@pytest.mark.parametrize(
+    "kind",
+    [
+        *("web_search", "web_search_preview", "web_search_2025_08_26", "mcp", "code_interpreter", "file_search"),
+        *("image_generation", "computer_use_preview", "computer", "tool_search", "something_of_tomorrow"),
+    ],
+)
+def test_a_tool_of_openais_own_is_passed_over_beside_functions_and_refused_alone(kind):
+    tool = {"type": kind, "container": {"type": "auto"}, "server_label": "s", "vector_store_ids": ["v"]}
+    parsed = parse(tools=[tool, WEATHER])
+    assert [one.name for one in parsed.ask.tools] == ["get_weather"]
+    assert "tools[0]" in parsed.dropped
     with pytest.raises(Unsupported, match=f"`{kind}`"):
-        parse(tools=[{"type": kind}])
+        parse(tools=[tool])

@@ -175,6 +175,7 @@ class ResponseEvents:
         self._keeper = echo.keeper
         self._called_as = echo.called_as
         self._mark = meta.id
+        self._clock = meta.now
         self.final = b""
         """The whole response (JSON), once Finished has come."""
         self._frames: list[bytes] = []
@@ -244,6 +245,7 @@ class ResponseEvents:
         response = replace(
             self._outline,
             status=status,
+            completed_at=None if details else self._now(),
             incomplete_details=details,
             output=self._output(),
             usage=None if event.usage is None else wire.usage(event.usage),
@@ -254,6 +256,10 @@ class ResponseEvents:
             spoken = tuple(part for item in self._items for part in item.read())
             answered = (Message(Role.ASSISTANT, spoken),) if spoken else ()
             self._keeper(response.id, Turn(self.final, (*self._asked, *answered)))
+
+    def _now(self) -> int:
+        """Unix seconds."""
+        return self._outline.created_at if self._clock is None else int(self._clock())
 
     def _fail(self, failure: Failure) -> None:
         self._create(ItemStatus.IN_PROGRESS)
@@ -339,7 +345,7 @@ class ResponseEvents:
                 name = "response.function_call_arguments.delta"
             case "custom":
                 name = "response.custom_tool_call_input.delta"
-            case _:  # a local shell has no deltas
+            case _:  # shells and patches have no deltas
                 self._emit("response.in_progress", response=self._outline)
                 return
         self._emit(name, item_id=call.id, output_index=call.index, delta=delta)
@@ -347,7 +353,7 @@ class ResponseEvents:
     def _close_call(self, call: Call, status: ItemStatus) -> None:
         at = {"item_id": call.id, "output_index": call.index}
         if call.type == "function":
-            self._emit("response.function_call_arguments.done", **at, arguments=call.arguments)
+            self._emit("response.function_call_arguments.done", **at, name=call.name, arguments=call.arguments)
         elif call.type == "custom":
             self._write_arguments(call, input_of(call.arguments))
             self._emit("response.custom_tool_call_input.done", **at, input=input_of(call.arguments))
@@ -364,7 +370,7 @@ class ResponseEvents:
         item.status = status
         self._emit("response.output_item.done", output_index=item.index, item=item.written())
 
-    def _emit(self, name: str, **fields: Any) -> None:
+    def _emit(self, name: str, /, **fields: Any) -> None:
         data = quote({"type": name, "sequence_number": self._next(), **fields})
         self._frames.append(b"event: %b\ndata: %b\n\n" % (name.encode(), data))
 

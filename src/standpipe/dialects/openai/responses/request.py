@@ -8,6 +8,8 @@ Whoever keeps responses between asks builds the dialect with `keeps`, and hands 
 without that nothing is kept, `store` is answered with false, and `previous_response_id` is refused. The outline of a
 response tells what really holds: an effort that no model here knows is the highest one that they do, and nothing is
 ever cut from the beginning of a conversation, so its truncation is always `disabled`.
+
+The past is read kindly: items of tools that ran elsewhere are told as far as they can be, and passed over otherwise.
 """
 
 from __future__ import annotations
@@ -16,6 +18,9 @@ from collections.abc import Iterator, Sequence
 from itertools import groupby
 from operator import itemgetter
 from typing import Any
+
+import msgspec
+from msgspec import Raw
 
 from standpipe.chat.ask import (
     Ask,
@@ -48,6 +53,7 @@ from standpipe.dialects.asks import (
     past_texts,
     plain,
     present,
+    raw_text,
     schema_format,
     texts,
     tool_choice,
@@ -57,7 +63,7 @@ from standpipe.dialects.openai.faults import RESPONSES, failure_body, renamed
 from standpipe.dialects.openai.responses import wire
 from standpipe.dialects.openai.responses.answer import ResponseEvents
 from standpipe.dialects.openai.responses.kept import Echo
-from standpipe.dialects.openai.responses.tools import LOCAL_SHELL, CalledAs, full_name, function, placed
+from standpipe.dialects.openai.responses.tools import NAMELESS, CalledAs, full_name, function, placed
 from standpipe.dialects.reading import DROPPED, Reader
 
 _TEXTS = ("input_text", "output_text", "text")
@@ -157,7 +163,7 @@ def _ask(request: wire.Request) -> tuple[Ask, wire.Response, dict[str, CalledAs]
     choice, tools = _choice(request.tool_choice, declared)
     form = _format(None if request.text is None else request.text.format)
     called_as = {
-        LOCAL_SHELL if called.type == LOCAL_SHELL else tool.name or "": called
+        called.type if called.type in NAMELESS else tool.name or "": called
         for _, tool, called in sent
         if called.type != "function" or called.namespace is not None
     }
@@ -170,6 +176,8 @@ def _ask(request: wire.Request) -> tuple[Ask, wire.Response, dict[str, CalledAs]
             temperature=request.temperature,
             top_p=request.top_p,
             max_tokens=request.max_output_tokens,
+            frequency_penalty=request.frequency_penalty,
+            presence_penalty=request.presence_penalty,
             logprobs=logprobs,
             top_logprobs=request.top_logprobs if logprobs else None,
         ),
@@ -179,14 +187,15 @@ def _ask(request: wire.Request) -> tuple[Ask, wire.Response, dict[str, CalledAs]
         format=form,
         effort=how_hard,
     )
+    sampled = ("temperature", "top_p", "frequency_penalty", "presence_penalty")
     outline = wire.Response(
+        **{name: value for name in sampled if (value := getattr(request, name)) is not None},
         instructions=request.instructions,
         max_output_tokens=request.max_output_tokens,
         metadata=request.metadata or {},
         parallel_tool_calls=request.parallel_tool_calls is not False,
         previous_response_id=request.previous_response_id,
         reasoning=wire.WrittenReasoning(how_hard),
-        temperature=request.temperature,
         text=wire.WrittenText(_written_format(form)),
         tool_choice="auto" if request.tool_choice is None else _written_choice(request.tool_choice),
         tools=tuple(
@@ -195,7 +204,6 @@ def _ask(request: wire.Request) -> tuple[Ask, wire.Response, dict[str, CalledAs]
             if tool.name not in called_as
         ),
         top_logprobs=request.top_logprobs or 0,
-        top_p=request.top_p,
     )
     return ask, outline, called_as, passed_over
 
@@ -205,7 +213,7 @@ def _declared_tools(request: wire.Request) -> Iterator[tuple[str, wire.Tool, Cal
     yield from placed(request.tools or ())
     for i, item in enumerate(request.input if isinstance(request.input, list) else ()):
         if item.type == "additional_tools":
-            yield from placed(item.tools or (), f"input[{i}].tools")
+            yield from placed(_later_tools(item.tools, f"input[{i}].tools"), f"input[{i}].tools")
 
 
 def _format(sent: wire.Format | None) -> OutputFormat:
@@ -243,10 +251,11 @@ def _choice(sent: str | wire.ChosenTool | None, tools: tuple[Tool, ...]) -> tupl
 
 def _declared(sent: wire.AllowedTool, tools: Sequence[Tool], path: str) -> ToolChoice:
     """The choice of one tool that the client runs; there are no others here."""
-    if sent.type not in {"function", "custom", LOCAL_SHELL}:
+    nameless = sent.type in NAMELESS
+    if not nameless and sent.type not in {"function", "custom"}:
         raise Unsupported(f"`{path}.type` is {plain(sent.type)}, which is not supported.", param=f"{path}.type")
-    name = LOCAL_SHELL if sent.type == LOCAL_SHELL else present(sent.name, f"{path}.name")
-    choice = tool_choice(ToolMode.NAMED, tools, f"{path}.name", name)
+    name = sent.type if nameless else present(sent.name, f"{path}.name")
+    choice = tool_choice(ToolMode.NAMED, tools, f"{path}.{'type' if nameless else 'name'}", name)
     assert choice is not None
     return choice
 
@@ -255,9 +264,12 @@ def _written_choice(sent: str | wire.ChosenTool) -> Any:
     if isinstance(sent, str):
         return sent
     if sent.type == "allowed_tools":
-        tools = [{"type": tool.type, "name": tool.name} for tool in sent.tools or ()]
-        return {"type": sent.type, "mode": sent.mode, "tools": tools}
-    return {"type": sent.type, "name": sent.name}
+        return {"type": sent.type, "mode": sent.mode, "tools": [_named(tool) for tool in sent.tools or ()]}
+    return _named(sent)
+
+
+def _named(sent: wire.AllowedTool) -> dict[str, str | None]:
+    return {"type": sent.type} if sent.type in NAMELESS else {"type": sent.type, "name": sent.name}
 
 
 # What was said ------------------------------------------------------------------------------------------------------
@@ -299,16 +311,20 @@ def _read(item: wire.Item, path: str, *, past: bool) -> Iterator[tuple[Role, tup
                 yield Role.ASSISTANT, (Reasoning(thought),)
         case "function_call" | "mcp_call":
             name = full_name(item.namespace, item.name)
-            call = past_call(filled(item.call_id or item.id, f"{path}.call_id"), name, item.arguments or "")
+            call = past_call(
+                filled(item.call_id or item.id, f"{path}.call_id"), name, raw_text(item.arguments, f"{path}.arguments")
+            )
             yield Role.ASSISTANT, (call,)
             if item.type == "mcp_call":
-                yield Role.TOOL, (ToolResult(call.id, past_text(_output(item))),)
+                yield Role.TOOL, (ToolResult(call.id, _result(item.output, f"{path}.output")),)
         case "custom_tool_call":
             call_id, name = filled(item.call_id, f"{path}.call_id"), full_name(item.namespace, item.name)
             yield Role.ASSISTANT, (past_call(call_id, name, as_input(item.input)),)
-        case "local_shell_call":
+        case "local_shell_call" | "shell_call" | "apply_patch_call" as kind:
             call_id = filled(item.call_id or item.id, f"{path}.call_id")
-            yield Role.ASSISTANT, (past_call(call_id, LOCAL_SHELL, object_text(item.action, f"{path}.action")),)
+            field = "operation" if kind == "apply_patch_call" else "action"
+            arguments = object_text(getattr(item, field), f"{path}.{field}")
+            yield Role.ASSISTANT, (past_call(call_id, kind.removesuffix("_call"), arguments),)
         case "additional_tools":
             return  # they were read with the others
         case "item_reference":
@@ -319,10 +335,30 @@ def _read(item: wire.Item, path: str, *, past: bool) -> Iterator[tuple[Role, tup
             )
         case kind if kind.endswith("_call_output"):
             call_id = filled(item.call_id or item.id, f"{path}.call_id")
-            yield Role.TOOL, (ToolResult(call_id, past_text(_output(item))),)
+            yield Role.TOOL, (ToolResult(call_id, _result(item.output, f"{path}.output")),)
         case kind if not (past or _is_spoken(item)):
             raise Unsupported(f"`{path}.type` is {plain(kind)}, which is not supported.", param=f"{path}.type")
 
 
-def _output(item: wire.Item) -> str | Sequence[SentPart] | None:
-    return [item.output] if isinstance(item.output, SentPart) else item.output
+def _later_tools(sent: Raw, path: str) -> Sequence[wire.Tool]:
+    """Tools within an item; those within items of other types have other forms. Raises InvalidAsk."""
+    try:
+        return _TOOLS.decode(sent) or ()
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        raise InvalidAsk(f"`{path}` must be a list of tools.", param=path) from None
+
+
+def _result(sent: Raw, param: str) -> str:
+    """What a tool gave back, in words as far as it has some; of what has another form, the JSON. Raises InvalidAsk."""
+    text = raw_text(sent, param)
+    if text[:1] not in {"[", "{"}:
+        return text
+    try:
+        found = _PARTS.decode(text)
+    except msgspec.DecodeError:
+        return text
+    return past_text([found] if isinstance(found, SentPart) else found)
+
+
+_PARTS = msgspec.json.Decoder(list[SentPart] | SentPart)
+_TOOLS = msgspec.json.Decoder(wire.Tools | None)

@@ -1,8 +1,8 @@
 """Tools that a client of Responses runs itself and that are no functions: served as functions, handed back as they are.
 
-A model calls functions and nothing else. So a custom tool is a function of one text, a local shell one that runs a
-command, and the tools of a namespace have its name before theirs. What a call then is on the wire, an item of the kind
-that the client expects, goes by the function's name. It knows nothing of streams.
+A model calls functions and nothing else. So a custom tool is a function of one text, a shell one that runs commands, a
+patch one that changes a file, and the tools of a namespace have its name before theirs. What a call then is on the
+wire, an item of the kind that the client expects, goes by the function's name. It knows nothing of streams.
 """
 
 from __future__ import annotations
@@ -17,8 +17,6 @@ from msgspec.structs import replace
 from standpipe.chat.ask import JsonObject, Tool
 from standpipe.dialects.asks import present
 from standpipe.dialects.openai.responses import wire
-
-LOCAL_SHELL: Final = "local_shell"
 
 _SEPARATOR: Final = "__"
 _ONE_TEXT: Final[JsonObject] = {
@@ -37,6 +35,39 @@ _COMMAND: Final[JsonObject] = {
     "required": ["command"],
     "additionalProperties": False,
 }
+_COMMANDS: Final[JsonObject] = {
+    "type": "object",
+    "properties": {
+        "commands": {"type": "array", "items": {"type": "string"}, "description": "Each a line of a shell."},
+        "timeout_ms": {"type": "integer"},
+        "max_output_length": {"type": "integer", "description": "Characters."},
+    },
+    "required": ["commands"],
+    "additionalProperties": False,
+}
+_UPDATE: Final = "update_file"
+_DELETE: Final = "delete_file"
+_OPERATION: Final[JsonObject] = {
+    "type": "object",
+    "properties": {
+        "type": {"type": "string", "enum": ["create_file", _UPDATE, _DELETE]},
+        "path": {"type": "string"},
+        "diff": {
+            "type": "string",
+            "description": "Lines that begin with `+`, `-` or a space, in sections that begin with `@@`. Of a new file "
+            "every line begins with `+`. A deleted one has none.",
+        },
+    },
+    "required": ["type", "path"],
+    "additionalProperties": False,
+}
+
+NAMELESS: Final = {
+    "local_shell": Tool("local_shell", "Runs a command on the user's machine.", _COMMAND),
+    "shell": Tool("shell", "Runs commands on the user's machine.", _COMMANDS),
+    "apply_patch": Tool("apply_patch", "Creates, changes or deletes a file on the user's machine.", _OPERATION),
+}
+"""The functions that stand for the tools whose type is all their name, by it."""
 
 
 class CalledAs(Struct, frozen=True):
@@ -72,9 +103,9 @@ def function(tool: wire.Tool, path: str) -> Tool | None:
         case "custom":
             described = (tool.description, _grammar(tool.format))
             return Tool(present(tool.name, f"{path}.name"), "\n\n".join(filter(None, described)) or None, _ONE_TEXT)
-        case "local_shell":
-            return Tool(LOCAL_SHELL, "Runs a command on the user's machine.", _COMMAND)
-    return None
+        case "shell" if tool.environment is not None and tool.environment.type != "local":
+            return None
+    return NAMELESS.get(tool.type)
 
 
 def _grammar(form: wire.CustomFormat | None) -> str | None:
@@ -92,7 +123,12 @@ def written_call(
         case CalledAs(type="custom"):
             return wire.CustomCallItem(item_id, call_id, called.name, input_of(arguments), called.namespace or UNSET)
         case CalledAs(type="local_shell"):
-            return wire.LocalShellItem(item_id, status, call_id, _action(arguments))
+            return wire.LocalShellItem(item_id, status, call_id, _action(_decoded(arguments)))
+        case CalledAs(type="shell"):
+            return wire.ShellItem(item_id, status, call_id, _commands(_decoded(arguments)))
+        case CalledAs(type="apply_patch"):
+            status = status if status == "completed" else "in_progress"  # there is none for half a patch
+            return wire.PatchItem(item_id, status, call_id, _operation(_decoded(arguments)))
         case CalledAs(namespace=str(namespace)):
             return wire.CallItem(item_id, status, call_id, called.name, arguments, namespace)
     return wire.CallItem(item_id, status, call_id, name, arguments)
@@ -104,19 +140,37 @@ def input_of(arguments: str) -> str:
     return sent if isinstance(sent, str) else "" if sent is None else msgspec.json.encode(sent).decode()
 
 
-def _action(arguments: str) -> wire.ShellAction:
-    sent = _decoded(arguments)
-    command = sent.get("command")
-    words = command if isinstance(command, list) else [command] if isinstance(command, str) else []
-    folder, timeout = sent.get("working_directory"), sent.get("timeout_ms")
+def _action(sent: JsonObject) -> wire.ShellAction:
+    folder = sent.get("working_directory")
     return wire.ShellAction(
-        tuple(str(word) for word in words),
-        timeout_ms=timeout if isinstance(timeout, int) else None,
+        _words(sent.get("command")),
+        timeout_ms=_count(sent.get("timeout_ms")),
         working_directory=folder if isinstance(folder, str) else None,
     )
 
 
-def _decoded(arguments: str) -> dict[str, Any]:
+def _commands(sent: JsonObject) -> wire.ShellCommands:
+    limits = _count(sent.get("timeout_ms")), _count(sent.get("max_output_length"))
+    return wire.ShellCommands(_words(sent.get("commands")), *limits)
+
+
+def _operation(sent: JsonObject) -> wire.PatchOperation:
+    kind, path, diff = (str(sent.get(name) or "") for name in ("type", "path", "diff"))
+    if kind == _DELETE:
+        return wire.PatchOperation(kind, path)
+    return wire.PatchOperation(kind if kind == "create_file" else _UPDATE, path, diff)
+
+
+def _words(sent: object) -> tuple[str, ...]:
+    """A model that should give a list may give what would be its only item."""
+    return tuple(map(str, sent)) if isinstance(sent, list) else (sent,) if isinstance(sent, str) else ()
+
+
+def _count(sent: object) -> int | None:
+    return sent if isinstance(sent, int) else None
+
+
+def _decoded(arguments: str) -> JsonObject:
     try:
         return msgspec.json.decode(arguments, type=dict[str, Any])
     except (msgspec.DecodeError, RecursionError):

@@ -44,12 +44,19 @@ class Item(Struct):
     id: str | None = None
     call_id: str | None = None
     name: str | None = None
-    arguments: str | None = None
+    arguments: Raw = Raw()
     namespace: str | None = None
     input: str | None = None
     action: Raw = Raw()
-    tools: bounds.Tools[Tool] | None = None
-    output: str | list[Part] | Part | None = None
+    operation: Raw = Raw()
+    tools: Raw = Raw()
+    output: Raw = Raw()
+
+
+class Environment(Struct):
+    """Where a shell's commands run: `local` is at the client's."""
+
+    type: str
 
 
 class CustomFormat(Struct):
@@ -58,7 +65,7 @@ class CustomFormat(Struct):
 
 
 class Tool(Struct):
-    """`format` is a custom tool's, `tools` are a namespace's."""
+    """`format` is a custom tool's, `environment` a shell's, `tools` are a namespace's."""
 
     type: str
     name: bounds.Name | None = None
@@ -66,7 +73,11 @@ class Tool(Struct):
     parameters: JsonObject | None = None
     strict: bool | None = None
     format: CustomFormat | None = None
+    environment: Environment | None = None
     tools: bounds.Tools[Tool] | None = None
+
+
+Tools = bounds.Tools[Tool]
 
 
 class AllowedTool(Struct):
@@ -98,6 +109,8 @@ class Reasoning(Struct, gc=False):
 
 
 class Request(Struct):
+    """The penalties are Open Responses', as in Chat Completions."""
+
     input: str | bounds.Messages[Item]
     instructions: str | None = None
     model: str | None = None
@@ -105,10 +118,12 @@ class Request(Struct):
     store: bool | None = None
     previous_response_id: str | None = None
     background: bool | None = None
+    frequency_penalty: bounds.Penalty | None = None
     include: list[Includable] | None = None
     max_output_tokens: bounds.TokenLimit | None = None
     metadata: Metadata | None = None
     parallel_tool_calls: bool | None = None
+    presence_penalty: bounds.Penalty | None = None
     reasoning: Reasoning | None = None
     temperature: bounds.Temperature | None = None
     text: Text | None = None
@@ -197,7 +212,40 @@ class LocalShellItem(Struct, frozen=True, tag_field="type", tag="local_shell_cal
     action: ShellAction
 
 
-WrittenItem = ReasoningItem | MessageItem | CallItem | CustomCallItem | LocalShellItem
+class ShellCommands(Struct, frozen=True):
+    commands: tuple[str, ...]
+    timeout_ms: int | None = None
+    max_output_length: int | None = None
+
+
+class LocalEnvironment(Struct, frozen=True, tag_field="type", tag="local"):
+    pass
+
+
+class ShellItem(Struct, frozen=True, tag_field="type", tag="shell_call"):
+    id: str
+    status: str
+    call_id: str
+    action: ShellCommands
+    environment: LocalEnvironment = LocalEnvironment()
+
+
+class PatchOperation(Struct, frozen=True):
+    """`diff` is absent where a file is deleted."""
+
+    type: str
+    path: str
+    diff: str | UnsetType = UNSET
+
+
+class PatchItem(Struct, frozen=True, tag_field="type", tag="apply_patch_call"):
+    id: str
+    status: str
+    call_id: str
+    operation: PatchOperation
+
+
+WrittenItem = ReasoningItem | MessageItem | CallItem | CustomCallItem | LocalShellItem | ShellItem | PatchItem
 
 
 class WrittenTool(Struct, frozen=True, tag_field="type", tag="function"):
@@ -251,16 +299,20 @@ class Incomplete(Struct, frozen=True):
 
 
 class Response(Struct, frozen=True, kw_only=True):
-    """One answer in whatever state. The fields without which nothing could be asked again repeat the request."""
+    """One answer in whatever state. The fields without which nothing could be asked again repeat the request.
+
+    Clients want numbers for how it was sampled: what the request left to the engine is told as OpenAI's default.
+    """
 
     id: str = ""
     object: str = "response"
     access_programs: None = None
     created_at: int = 0
-    completed_at: None = None
+    completed_at: int | None = None
     status: str = "in_progress"
     background: bool = False
     error: Error | None = None
+    frequency_penalty: float = 0.0
     incomplete_details: Incomplete | None = None
     instructions: str | None = None
     max_output_tokens: int | None = None
@@ -269,16 +321,19 @@ class Response(Struct, frozen=True, kw_only=True):
     model: str = ""
     output: tuple[WrittenItem, ...] = ()
     parallel_tool_calls: bool = True
+    presence_penalty: float = 0.0
     previous_response_id: str | None = None
+    prompt_cache_key: None = None
     reasoning: WrittenReasoning = WrittenReasoning()
-    service_tier: None = None
+    safety_identifier: None = None
+    service_tier: str = "default"
     store: bool = False
-    temperature: float | None = None
+    temperature: float = 1.0
     text: WrittenText = WrittenText(WrittenFormat("text"))
     tool_choice: Any = "auto"
     tools: tuple[WrittenTool, ...] = ()
     top_logprobs: int = 0
-    top_p: float | None = None
+    top_p: float = 1.0
     truncation: str = "disabled"
     usage: Usage | None = None
 
