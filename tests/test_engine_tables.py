@@ -19,7 +19,9 @@ def read(tmp_path, text):
 
 
 def test_the_documented_sample_is_read_as_it_is_meant(tmp_path):
-    (sample,) = re.findall(r"```toml\n(.*?)```", SAMPLE.read_text(encoding="utf-8"), re.DOTALL)
+    sample, front, _ = re.findall(r"```toml\n(.*?)```", SAMPLE.read_text(encoding="utf-8"), re.DOTALL)
+    (tier,) = read(tmp_path, front)
+    assert tier.forward_clients
     a, b, rented = read(tmp_path, sample)
     assert (a.name, a.slots, a.weight, a.priority) == ("gpu-a", 32, 2.0, 0)
     assert b.models == {"gpt-oss:latest": "openai/gpt-oss-20b", "qwen3": "Qwen/Qwen3-8B"}

@@ -70,6 +70,10 @@ class EngineTable(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True)
     ca: Annotated[
         str, _meta("PEM file of the authorities that its certificate is checked against; empty: the system's")
     ] = ""
+    forward_clients: Annotated[
+        bool,
+        _meta("it is a Standpipe with this one in its `tiers`: tell it, by pseudonyms, whose each request is"),
+    ] = False
     drain: Annotated[bool, _meta("give it nothing new; what runs there ends as it would")] = False
 
     def secret(self, environ: Mapping[str, str]) -> str | None:

@@ -199,6 +199,10 @@ class Settings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
         str,
         _meta("the one header in which trusted proxies name the client, such as CF-Connecting-IP; no other is read"),
     ] = "X-Forwarded-For"
+    tiers: Annotated[
+        tuple[str, ...],
+        _meta("addresses or networks of Standpipes in front of this one: they pace their clients and tell them apart"),
+    ] = ()
     proxy_protocol: Annotated[bool, _meta("expect PROXY protocol v1 or v2 from trusted proxies")] = False
     hosts: Annotated[
         tuple[str, ...],

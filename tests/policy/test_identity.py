@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from standpipe.policy.address import parse
 from standpipe.policy.identity import (
     PEER,
     UNIX,
@@ -16,7 +17,9 @@ from standpipe.policy.identity import (
     Identity,
     Suspicion,
     Trust,
+    client_key,
     masked,
+    pseudonym,
 )
 
 PROXY = "10.0.0.1"
@@ -192,7 +195,7 @@ class TestTrust:
             Trust.parse([text])
 
     def test_reads_mapped_networks_as_what_they_are(self):
-        assert Trust.parse(["::ffff:10.0.0.0/104"]).networks == Trust.parse(["10.0.0.0/8"]).networks
+        assert Trust.parse(["::ffff:10.0.0.0/104"]).proxies == Trust.parse(["10.0.0.0/8"]).proxies
 
     def test_knows_whether_a_header_is_named_for_nobody(self):
         assert not Trust.parse([]).unread
@@ -202,6 +205,45 @@ class TestTrust:
 
     def test_a_single_address_is_a_network_of_one(self):
         assert identify("10.0.0.2", Trust.parse(["10.0.0.1"]), x_forwarded_for=["203.0.113.7"]).via == PEER
+
+
+class TestTiers:
+    TRUST = Trust.parse(["10.0.0.0/8", "fd00::/8"], "CF-Connecting-IP", ["192.0.2.1"])
+    PACED = ClientKey("203.0.113.7", "203.0.113.0/24", paced=True)
+
+    def test_whom_a_tier_names_it_has_paced_and_so_it_has_itself(self):
+        assert identify("192.0.2.1", self.TRUST, x_forwarded_for=["203.0.113.7"]).key == self.PACED
+        own = identify("192.0.2.1", self.TRUST)
+        assert own.key.paced
+        assert own.suspicion is Suspicion.UNUSABLE
+
+    def test_a_tier_writes_one_header_whatever_proxies_write(self):
+        lines = {"x_forwarded_for": ["203.0.113.7"], "cf_connecting_ip": ["6.6.6.6"]}
+        assert identify("192.0.2.1", self.TRUST, **lines) == Identity(self.PACED, "x-forwarded-for")
+        assert identify(PROXY, self.TRUST, **lines).key == ClientKey("6.6.6.6", "6.6.6.0/24")
+
+    def test_a_tier_behind_a_proxy_counts_too_and_no_claim_to_be_one(self):
+        trust = Trust.parse(["10.0.0.0/8"], tiers=["192.0.2.1"])
+        assert identify(trust=trust, x_forwarded_for=["203.0.113.7, 192.0.2.1"]).key == self.PACED
+        assert identify(trust=trust, x_forwarded_for=["fd00::1, 192.0.2.1, 203.0.113.7"]).key == ALICE
+        assert identify("6.6.6.6", trust, x_forwarded_for=["203.0.113.7, 192.0.2.1"]).key.address == "6.6.6.6"
+
+    def test_a_socket_may_be_a_tiers(self):
+        assert identify(None, Trust.parse([], tiers=["unix"]), x_forwarded_for=["203.0.113.7"]).key == self.PACED
+
+    @given(st.lists(st.ip_addresses(), min_size=2, max_size=8), st.binary(min_size=32, max_size=32))
+    def test_pseudonyms_tell_clients_and_blocks_apart_and_nothing_else(self, addresses, secret):
+        keys = [client_key(parse(str(address))) for address in addresses]
+        named = [identify("192.0.2.1", self.TRUST, x_forwarded_for=[pseudonym(key, secret)]).key for key in keys]
+        for key, name in zip(keys, named, strict=True):
+            assert name.paced
+            for other, its_name in zip(keys, named, strict=True):
+                assert (key.block == other.block) == (name.block == its_name.block)
+                assert key != other or name == its_name
+
+    def test_neighbours_have_pseudonyms_of_their_own_that_another_key_changes(self):
+        keys = [client_key(parse(f"203.0.113.{number}")) for number in range(40)]
+        assert len({pseudonym(key, secret) for key in keys for secret in (b"a" * 32, b"b" * 32)}) == 80
 
 
 def test_addresses_are_shown_masked():

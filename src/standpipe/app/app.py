@@ -271,9 +271,9 @@ def _new_id() -> str:
 
 def _trust(settings: Settings) -> Trust:
     try:
-        return Trust.parse(settings.trusted_proxies, settings.client_header)
+        return Trust.parse(settings.trusted_proxies, settings.client_header, settings.tiers)
     except ValueError as error:
-        raise SettingsError(f"trusted_proxies: {error}") from error
+        raise SettingsError(f"trusted_proxies or tiers: {error}") from error
 
 
 def _fallbacks(settings: Settings) -> dict[str, tuple[str, ...]]:

@@ -46,9 +46,9 @@ async def _check(settings: Settings, console: Console) -> int:
     for sentence in unknown_variables(os.environ):
         warn(sentence)
     try:
-        Trust.parse(settings.trusted_proxies, settings.client_header)
+        Trust.parse(settings.trusted_proxies, settings.client_header, settings.tiers)
     except ValueError as error:
-        bad(f"trusted_proxies: {error}")
+        bad(f"trusted_proxies or tiers: {error}")
         return 1
     for sentence in doubts(settings):
         warn(sentence)

@@ -113,8 +113,8 @@ DOUBTS: tuple[Doubt, ...] = (
         "client_header is never read, because trusted_proxies is empty",
     ),
     (
-        lambda s: any(name != "unix" and ip_network(name).prefixlen < 8 for name in s.trusted_proxies),
-        "trusted_proxies holds a huge network: every client in it can claim to be any other",
+        lambda s: any(name != "unix" and ip_network(name).prefixlen < 8 for name in (*s.trusted_proxies, *s.tiers)),
+        "trusted_proxies or tiers holds a huge network: every client in it can claim to be any other",
     ),
     (
         lambda s: s.proxy_protocol and not s.trusted_proxies,

@@ -142,7 +142,7 @@ def _read(one: str | EngineTable, number: int) -> _Wanted:
     return wanted
 
 
-_OVER_HTTP = ("key", "key_env", "key_file", "connect_timeout", "headers", "ca")
+_OVER_HTTP = ("key", "key_env", "key_file", "connect_timeout", "headers", "ca", "forward_clients")
 _BARE = EngineTable(url="")
 
 
@@ -237,6 +237,7 @@ def _placement(table: EngineTable, settings: Settings) -> Placement:
         drain=table.drain,
         window=table.window or None,
         models={public: shown_model(own) for public, own in table.models.items()},
+        forwards=table.forward_clients,
     )
 
 

@@ -52,7 +52,7 @@ def _reload_settings(wanted: Settings, app: App, server: Server, log: Logger) ->
     waiting = changed.keys() - live.keys()
     settings = replace(former, **live)
     app.apply(settings)
-    trust = Trust.parse(settings.trusted_proxies, settings.client_header)
+    trust = Trust.parse(settings.trusted_proxies, settings.client_header, settings.tiers)
     server.configure(EdgeConfig(**settings.values(EdgeConfig)), trust)
     for sentence in doubts(settings):
         log.warning(sentence)

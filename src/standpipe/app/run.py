@@ -125,7 +125,7 @@ async def _answer(
 
 def _servers(settings: Settings, app: App) -> tuple[Server, Server]:
     config = EdgeConfig(**settings.values(EdgeConfig))
-    trust = Trust.parse(settings.trusted_proxies, settings.client_header)
+    trust = Trust.parse(settings.trusted_proxies, settings.client_header, settings.tiers)
     public = Server(app.guard, app.guard.refuse, config, trust, proxied=settings.proxy_protocol)
     return public, Server(app.admin, app.admin.refuse, EdgeConfig(), Trust())
 

@@ -196,7 +196,7 @@ class Ask(Struct, frozen=True):
     there are tools). `parallel_tool_calls` and `effort` None mean: the engine's default. `operator_prompt` is what the
     first message begins with that is the operator's and not the client's. `raw`: the client's one text is to be
     continued as it stands, without a chat template, where an engine can; there are no tools and no format then. `begun`
-    is set where another engine has begun to answer.
+    is set where another engine has begun to answer, `client` where the engine is to be told whose this is: a pseudonym.
     """
 
     messages: tuple[Message, ...]
@@ -210,6 +210,7 @@ class Ask(Struct, frozen=True):
     operator_prompt: str = ""
     raw: bool = False
     begun: Beginning | None = None
+    client: str | None = None
 
     @property
     def prompt(self) -> str:
@@ -233,11 +234,12 @@ class Ask(Struct, frozen=True):
 class EmbedAsk(Struct, frozen=True):
     """Texts to turn into vectors, in order: the one thing besides an answer that some engines give.
 
-    `model` and `dimensions` None mean: the engine's own."""
+    `model` and `dimensions` None mean: the engine's own. `client` is as an `Ask`'s."""
 
     texts: tuple[str, ...]
     model: str | None = None
     dimensions: int | None = None
+    client: str | None = None
 
 
 class Vectors(Struct, frozen=True):

@@ -24,7 +24,7 @@ class Placement(Struct, frozen=True, kw_only=True):
     Of engines that are equally good, each takes asks in proportion to its `weight`; one of a higher `priority` is a
     spare. `silence` None means as everywhere. `drain` begins without new asks. `window`, in tokens, is what every
     model has there, None where the engine shall tell. `models` are public names and the engine's own; none means those
-    that it lists.
+    that it lists. `forwards` tells it whose asks it gets, by pseudonyms.
     """
 
     weight: float = 1.0
@@ -33,6 +33,7 @@ class Placement(Struct, frozen=True, kw_only=True):
     drain: bool = False
     window: int | None = None
     models: Mapping[str, str] = {}
+    forwards: bool = False
 
 
 class Placed(ProbedWrapper):

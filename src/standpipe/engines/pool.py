@@ -3,12 +3,14 @@
 Three parts each decide one thing, and the pool puts them together: `Choice` which engine is asked, and whether another
 one is after a failure; `Attempt` whether the client has been sent anything; `Continued` what another engine is given of
 an answer that broke off.
-An ask comes with its first seat and gets others as it goes on. The pool must not know clients, the line or any format.
+An ask comes with its first seat and gets others as it goes on. The pool must not know the line or any format, and of
+a client only what a Standpipe below is told.
 """
 
 from __future__ import annotations
 
 import asyncio
+import secrets
 from collections.abc import Callable
 
 from msgspec.structs import replace
@@ -22,6 +24,7 @@ from standpipe.engines.engine import Embedder, Sink
 from standpipe.engines.member import Member
 from standpipe.engines.seats import Journey
 from standpipe.policy.affinity import prefixes
+from standpipe.policy.identity import ClientKey, pseudonym
 from standpipe.policy.retry import GiveUp, Verdict, verdict
 from standpipe.policy.terms import fit
 
@@ -36,6 +39,7 @@ class Pool:
         first_token_timeout: seconds until an engine must have said something.
         stall_timeout: seconds that it may be silent after that.
         continues: whether an answer that broke off after the client was sent some of it goes on at another engine.
+        key: by which engines that are Standpipes know a client again, at least 32 random bytes; made up by default.
     """
 
     def __init__(
@@ -45,13 +49,23 @@ class Pool:
         first_token_timeout: float = 120.0,
         stall_timeout: float = 60.0,
         continues: bool = True,
+        key: bytes | None = None,
     ) -> None:
         self.choice = choice
         self.fleet = choice.fleet
         self._silence = Silence(first_token_timeout, stall_timeout)
         self._continues = continues
+        self._key = key or secrets.token_bytes(32)
 
-    def journey(self, report: Report, fingerprint: bytes, ask: Ask | EmbedAsk, *, least: int = 0) -> Journey:
+    def journey(
+        self,
+        report: Report,
+        fingerprint: bytes,
+        ask: Ask | EmbedAsk,
+        *,
+        client: ClientKey | None = None,
+        least: int = 0,
+    ) -> Journey:
         """The way of an ask that is about to wait for its first seat. `least` is a low estimate of its prompt's tokens.
 
         Raises Quarantined when engines died of it, ContextTooLong when it fits into none.
@@ -64,6 +78,7 @@ class Pool:
             least=least,
             fingerprint=fingerprint,
             prefixes=prefixes(ask, key) if key is not None and isinstance(ask, Ask) else (),
+            client=client,
         )
         self.choice.begin(journey)
         if least:
@@ -99,6 +114,8 @@ class Pool:
                     model = self._name(journey, seat.member)
                     engine = seat.member.engine
                     sent = ask if model == ask.model else replace(ask, model=model)
+                    if (client := self._told(journey, seat.member)) is not None:
+                        sent = replace(sent, client=client)
                     if journey.least and (window := seat.member.windows.get(model or "")):
                         sent = fit(sent, window, journey.least + (0 if stream is None else stream.tokens))
                     await attempt.run(engine, sent)
@@ -168,7 +185,8 @@ class Pool:
             assert isinstance(engine, Embedder)
             try:
                 with seat:
-                    vectors = await engine.embed(replace(ask, model=self._name(journey, seat.member)))
+                    model, client = self._name(journey, seat.member), self._told(journey, seat.member)
+                    vectors = await engine.embed(replace(ask, model=model, client=client))
                     seat.speaks(timed=False)
             except Failure as failure:
                 await self._judge(failure, journey, seat, sent=False)
@@ -187,6 +205,12 @@ class Pool:
         if report.on_attempt is not None:
             report.on_attempt(asyncio.get_running_loop().time())
         return model
+
+    def _told(self, journey: Journey, member: Member) -> str | None:
+        """Whose ask this is, for an engine that is a Standpipe; no other is told."""
+        if not member.placement.forwards or journey.client is None:
+            return None
+        return pseudonym(journey.client, self._key)
 
     async def _judge(self, failure: Failure, journey: Journey, seat: Lease, *, sent: bool) -> None:
         """Decide what follows a failed attempt. Raises the failure that is the answer."""

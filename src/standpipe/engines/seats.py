@@ -20,6 +20,7 @@ from standpipe.engines.fleet import REFRESH, Fleet
 from standpipe.engines.member import Member, Seat
 from standpipe.engines.timer import Timer
 from standpipe.policy.affinity import Affinity
+from standpipe.policy.identity import ClientKey
 from standpipe.policy.retry import Again, Others
 from standpipe.policy.standing import Option, choose
 
@@ -40,11 +41,12 @@ class Journey:
         least: tokens of its prompt, a low estimate: it is given to no engine with a smaller window.
         fingerprint: a digest of the request, by which one that kills engines is known again; b"" for none.
         prefixes: digests of its conversation's beginnings (`policy.affinity`); () where they don't matter.
+        client: whose it is, for engines that are told.
     """
 
     __slots__ = (
-        "again", "broke", "complainer", "complaint", "died_at", "embeds", "empty", "fingerprint", "fits", "least",
-        "model", "patience", "prefixes", "report", "seen", "since", "suspect", "worked",
+        "again", "broke", "client", "complainer", "complaint", "died_at", "embeds", "empty", "fingerprint", "fits",
+        "least", "model", "patience", "prefixes", "report", "seen", "since", "suspect", "worked",
     )  # fmt: skip
 
     def __init__(
@@ -57,7 +59,9 @@ class Journey:
         least: int = 0,
         fingerprint: bytes = b"",
         prefixes: tuple[bytes, ...] = (),
+        client: ClientKey | None = None,
     ) -> None:
+        self.client = client
         self.report = report or Report()
         self.patience = patience
         self.fingerprint = fingerprint

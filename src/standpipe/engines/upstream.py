@@ -158,6 +158,7 @@ class Upstream:
                     on_head=answer.head,
                     on_body=answer.body,
                     body=harmless_body(document, ask.operator_prompt),
+                    headers=_whose(ask.client),
                     keep=self._capabilities.reuse_after_stream,
                 )
             except HttpFault as fault:
@@ -196,6 +197,7 @@ class Upstream:
                 "POST",
                 self.EMBEDDINGS,
                 body=harmless_body(openai_embeddings.request_body(ask, model)),
+                headers=_whose(ask.client),
                 limit=EMBEDDINGS_LIMIT,
                 within=EMBEDDINGS_PATIENCE,
             )
@@ -412,6 +414,11 @@ def _renamed(fault: HttpFault) -> EngineFailed:
             return EngineFailed("The engine sent a response that is too large.")
         case _:
             return EngineBroke("The connection to the engine was lost.")
+
+
+def _whose(client: str | None) -> tuple[tuple[str, str], ...]:
+    """What tells a Standpipe below whose ask this is."""
+    return () if client is None else (("x-forwarded-for", client),)
 
 
 def _mark() -> str:

@@ -139,6 +139,7 @@ class Client:
         path: str,
         *,
         body: bytes = b"",
+        headers: Iterable[tuple[str, str]] = (),
         limit: int = 1_048_576,
         within: float = 10.0,
         below: bool = True,
@@ -163,7 +164,9 @@ class Client:
 
         try:
             async with asyncio.timeout(within):
-                await self.request(method, path, on_head=on_head, on_body=on_body, body=body, below=below)
+                await self.request(
+                    method, path, on_head=on_head, on_body=on_body, body=body, headers=headers, below=below
+                )
         except TimeoutError:
             raise DeadlinePassed("whole answer", within) from None
         return Answer(*head[0], b"".join(pieces))

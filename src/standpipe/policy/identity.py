@@ -13,15 +13,21 @@ Hops are read from the right, over all lines of the header, because proxies appe
 over, and the first that is not is the client. A hop that cannot be read (`unknown`, an obfuscated id) is somebody we do
 not know: the client is then the last proxy that we do know, which is safe (strangers share one key instead of choosing
 theirs) and flagged, because it is unfair to them.
+
+A *tier* is another Standpipe in front of this one. It is trusted as a proxy is, and has paced its clients itself. It
+names them in X-Forwarded-For, by pseudonyms: addresses that nobody has, and that tell only who is one client and which
+clients are one block.
 """
 
 from __future__ import annotations
 
+import hmac
 from collections.abc import Callable, Iterable, Sequence
 from enum import StrEnum
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, ip_network
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from standpipe.policy.address import Address, forwarded, listed, parse
 
@@ -30,11 +36,13 @@ Lines = Callable[[bytes], Sequence[str]]
 
 
 class ClientKey(Struct, frozen=True, order=True):
-    """One client. `share` is a sub-share's id: one of several people behind the same address, see `shares`."""
+    """One client. `share` is a sub-share's id: one of several people behind the same address, see `shares`. `paced`
+    tells that a tier in front has done that."""
 
     address: str
     block: str
     share: str | None = None
+    paced: bool = False
 
 
 UNIX = ClientKey("unix", "unix")
@@ -46,6 +54,10 @@ UNKNOWN = ClientKey("unknown", "unknown")
 
 PEER = "peer"
 """Where the address came from, if from the socket; else the header's name."""
+
+FORWARDED_FOR = b"x-forwarded-for"
+_PURPOSE = b"standpipe pseudonym v1\0"
+"""Keeps these hashes apart from others that may be made with the same key."""
 
 
 class Suspicion(StrEnum):
@@ -65,32 +77,40 @@ class Identity(Struct, frozen=True):
     suspicion: Suspicion | None = None
 
 
-class Trust(Struct, frozen=True):
-    """Whose forwarding headers count. Each network is (version, prefix, bits behind the prefix).
+Networks = tuple[tuple[int, int, int], ...]
+"""Each is (version, prefix, bits behind the prefix)."""
 
-    `header` is the one header to read the client's address from, in lower case.
+
+class Trust(Struct, frozen=True):
+    """Whose forwarding headers count: those of proxies, and of tiers.
+
+    `header` is the one header to read the client's address from, in lower case; a tier's is always X-Forwarded-For.
     """
 
-    networks: tuple[tuple[int, int, int], ...] = ()
+    proxies: Networks = ()
     unix: bool = False
-    header: bytes = b"x-forwarded-for"
+    header: bytes = FORWARDED_FOR
+    tiers: Networks = ()
+    unix_tier: bool = False
 
     @classmethod
-    def parse(cls, texts: Iterable[str], header: str = "X-Forwarded-For") -> Trust:
+    def parse(cls, proxies: Iterable[str], header: str = "X-Forwarded-For", tiers: Iterable[str] = ()) -> Trust:
         """From addresses, networks in CIDR form and the word `unix`. Raises ValueError that names the wrong one."""
-        names = tuple(texts)
-        networks = tuple(_network(name) for name in names if name != "unix")
-        return cls(networks, "unix" in names, header.strip().lower().encode("latin-1"))
+        proxies, tiers = tuple(proxies), tuple(tiers)
+        name = header.strip().lower().encode("latin-1")
+        return cls(_networks(proxies), "unix" in proxies, name, _networks(tiers), "unix" in tiers)
 
     def includes(self, address: Address) -> bool:
-        """Whether this is the address of a trusted proxy."""
-        version, value = address.version, address.value
-        return any(version == v and value >> bits == prefix for v, prefix, bits in self.networks)
+        """Whether this is the address of a trusted proxy or of a tier."""
+        return _within(address, self.proxies) or _within(address, self.tiers)
+
+    def is_tier(self, address: Address) -> bool:
+        return _within(address, self.tiers)
 
     @property
     def unread(self) -> bool:
         """Whether a header was named that nobody is trusted to write."""
-        return self.header != Trust().header and not self.unix and not self.networks
+        return self.header != FORWARDED_FOR and not self.unix and not self.proxies
 
 
 class Identities:
@@ -98,55 +118,69 @@ class Identities:
 
     def __init__(self, trust: Trust, remember: int = 8192) -> None:
         self.trust = trust
-        self._via = trust.header.decode("latin-1")
+        self._unix = replace(UNIX, paced=trust.unix_tier)
         self._hops = forwarded if trust.header == b"forwarded" else listed
         self._remember = remember
         self._peers: dict[str, tuple[ClientKey, bool]] = {}
 
     def identify(self, peer: str | None, lines: Lines) -> Identity:
         """Who asks. `peer` is the socket's other end without port, None for a UNIX socket."""
+        trust = self.trust
         if peer is None:
-            key, trusted = UNIX, self.trust.unix
+            key, trusted = self._unix, trust.unix or trust.unix_tier
         else:
             key, trusted = self._peers.get(peer) or self._learn(peer)
         if trusted:
             return self._vouched(key, lines)
-        if lines(self.trust.header) or lines(b"x-forwarded-for") or lines(b"forwarded"):
+        if lines(trust.header) or lines(FORWARDED_FOR) or lines(b"forwarded"):
             return Identity(key, PEER, Suspicion.UNTRUSTED)
         return Identity(key, PEER)
 
     def _learn(self, peer: str) -> tuple[ClientKey, bool]:
         address = parse(peer)
-        known = (UNKNOWN, False) if address is None else (client_key(address), self.trust.includes(address))
+        known = (UNKNOWN, False)
+        if address is not None:
+            known = (client_key(address, paced=self.trust.is_tier(address)), self.trust.includes(address))
         if len(self._peers) >= self._remember:
             del self._peers[next(iter(self._peers))]
         self._peers[peer] = known
         return known
 
     def _vouched(self, proxy: ClientKey, lines: Lines) -> Identity:
-        """Whom a trusted proxy vouches for: from it outwards, the first hop that is not trusted."""
-        values = lines(self.trust.header)
+        """Whom a trusted proxy or tier vouches for: from it outwards, the first hop that is not trusted."""
+        header, hops = (FORWARDED_FOR, listed) if proxy.paced else (self.trust.header, self._hops)
+        values = lines(header)
         if not values:
             return Identity(proxy, PEER, Suspicion.UNUSABLE)
-        nearest = proxy
-        for address in self._hops(values):
+        via, nearest = header.decode("latin-1"), proxy
+        for address in hops(values):
             if address is None:
-                return Identity(nearest, self._via, Suspicion.UNUSABLE)
-            nearest = client_key(address)
+                return Identity(nearest, via, Suspicion.UNUSABLE)
+            # Whom a tier names it has paced, and itself it need not be.
+            nearest = client_key(address, paced=nearest.paced or self.trust.is_tier(address))
             if not self.trust.includes(address):
                 break
-        return Identity(nearest, self._via)
+        return Identity(nearest, via)
 
     def __repr__(self) -> str:
-        return f"<Identities {len(self.trust.networks)} trusted networks, {len(self._peers)} peers remembered>"
+        return f"<Identities {len(self.trust.proxies)} trusted networks, {len(self._peers)} peers remembered>"
 
 
-def client_key(address: Address) -> ClientKey:
+def client_key(address: Address, *, paced: bool = False) -> ClientKey:
     """The client that an address belongs to."""
     value = address.value
     if address.version == 4:
-        return ClientKey(str(IPv4Address(value)), f"{IPv4Address(value & ~0xFF)}/24")
-    return ClientKey(f"{IPv6Address(value >> 64 << 64)}/64", f"{IPv6Address(value >> 80 << 80)}/48")
+        return ClientKey(str(IPv4Address(value)), f"{IPv4Address(value & ~0xFF)}/24", paced=paced)
+    return ClientKey(f"{IPv6Address(value >> 64 << 64)}/64", f"{IPv6Address(value >> 80 << 80)}/48", paced=paced)
+
+
+def pseudonym(client: ClientKey, key: bytes) -> str:
+    """An address for a client that only tells it from others, for the tier below: of a /48 that stands for its block
+    (40 bits, as RFC 4193 has them drawn), and of a /64 in it. Two of one block may happen to be one, which costs them a
+    place; `key` is at least 32 random bytes."""
+    block = hmac.digest(key, _PURPOSE + b"block\0" + client.block.encode(), "sha256")[:5]
+    address = hmac.digest(key, _PURPOSE + b"address\0" + client.address.encode(), "sha256")[:2]
+    return str(IPv6Address(b"\xfd" + block + address + b"\0" * 7 + b"\1"))
 
 
 def masked(key: ClientKey) -> str:
@@ -154,6 +188,15 @@ def masked(key: ClientKey) -> str:
     if "." in key.address:
         return key.address.rpartition(".")[0] + ".x"
     return key.address
+
+
+def _within(address: Address, networks: Networks) -> bool:
+    version, value = address.version, address.value
+    return any(version == v and value >> bits == prefix for v, prefix, bits in networks)
+
+
+def _networks(names: Iterable[str]) -> Networks:
+    return tuple(_network(name) for name in names if name != "unix")
 
 
 def _network(text: str) -> tuple[int, int, int]:

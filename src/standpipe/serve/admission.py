@@ -63,10 +63,13 @@ class Admits(Protocol):
 
     prompts: Prompts
     paces: Paces
-    rate: Rate | None
 
     @property
     def draining(self) -> bool: ...
+
+    def rate_of(self, client: ClientKey) -> Rate | None:
+        """The pace of one client; None where there is none, and for whom a tier in front has paced."""
+        ...
 
     def ticket(self, trace: Trace, journey: Journey, preferences: WaitPreferences, weight: Weight, /) -> Admitted:
         """A ticket for one ask, whose client is known. Nothing is taken before it is entered."""
@@ -132,8 +135,11 @@ class Admission:
     def ticket(self, trace: Trace, journey: Journey, preferences: WaitPreferences, weight: Weight) -> Ticket:
         return Ticket(self, trace, journey, preferences, weight)
 
+    def rate_of(self, client: ClientKey) -> Rate | None:
+        return None if client.paced else self.rate
+
     def too_fast(self, client: ClientKey, now: float) -> bool:
-        rate = self.rate
+        rate = self.rate_of(client)
         return rate is not None and not self.paces.peek(client, int(now * MICROSECONDS), rate).remaining
 
     async def turn_away(self, client: ClientKey, now: float) -> None:
@@ -141,7 +147,7 @@ class Admission:
 
     def knock(self, client: ClientKey, now: float) -> None:
         """Refuse who asks too fast before anything of what they ask is read. Takes nothing. Raises PaceExceeded."""
-        if (rate := self.rate) is not None:
+        if (rate := self.rate_of(client)) is not None:
             instant = int(now * MICROSECONDS)
             seen = self.paces.peek(client, instant, rate)
             if not seen.remaining:
@@ -157,12 +163,13 @@ class Admission:
 
     def come_back(self, client: ClientKey, now: float, room: float, pulse: float) -> float:
         """In how many seconds to tell a refused client to come back, if one ask of its starts every `pulse` seconds."""
-        gap = max(pulse, 0.0 if self.rate is None else self.rate.interval / MICROSECONDS)
+        rate = self.rate_of(client)
+        gap = max(pulse, 0.0 if rate is None else rate.interval / MICROSECONDS)
         return self.appointments.give(client, now, room=room, gap=gap, chance=random.random())  # noqa: S311 - no secret
 
     def charge_fault(self, client: ClientKey, now: float) -> None:
-        if self.rate is not None:
-            self.paces.reserve(client, int(now * MICROSECONDS), self.rate)
+        if (rate := self.rate_of(client)) is not None:
+            self.paces.reserve(client, int(now * MICROSECONDS), rate)
 
     def drain(self) -> None:
         """Take no more asks, and refuse those that wait."""

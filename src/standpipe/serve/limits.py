@@ -73,8 +73,7 @@ class Limits:
 
     def headers(self, client: ClientKey | None, now: float) -> list[Header]:
         """What is left of a client's pace at this instant of the loop's time; nothing while it is not known."""
-        rate = self._admission.rate
-        if client is None or rate is None:
+        if client is None or (rate := self._admission.rate_of(client)) is None:
             return []
         instant = int(now * MICROSECONDS)
         peek = self._admission.paces.peek(client, instant, rate)
@@ -93,7 +92,7 @@ class Limits:
         exchange.send(200, msgspec.json.encode(limits), headers=((b"cache-control", b"no-store"),))
 
     def _rate_limit(self, client: ClientKey, now: float) -> OwnRateLimit | None:
-        rate = self._admission.rate
+        rate = self._admission.rate_of(client)
         if rate is None:
             return None
         instant = int(now * MICROSECONDS)

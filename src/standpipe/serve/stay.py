@@ -92,7 +92,7 @@ class Stay:
 
     def _reserve(self, now: float) -> float:
         """The instant before which this ask may not start. Raises PaceExceeded."""
-        rate = self._admission.rate
+        rate = self._admission.rate_of(self._client)
         if rate is None:
             return now
         instant = int(now * MICROSECONDS)

@@ -142,7 +142,7 @@ class AskHandler(_Walk):
         weight = Weight.of(body, texts(ask), cap)
         del body
         least = services.admission.prompts.low(weight.sizes)
-        journey = services.pool.journey(trace.report, weight.fingerprint, ask, least=least)
+        journey = services.pool.journey(trace.report, weight.fingerprint, ask, client=trace.client, least=least)
         ticket = self._ticket(exchange, trace, journey, weight)
         delivery = self._delivery(exchange, parsed, trace, ticket, weight)
         try:
@@ -200,7 +200,7 @@ class Embeddings(_Walk):
         trace.dropped = parsed.dropped
         trace.report.model = pool.fleet.resolve(parsed.ask.model)
         weight = Weight.of(body, parsed.ask.texts, 1)  # so much to read, next to nothing to write
-        journey = pool.journey(trace.report, weight.fingerprint, parsed.ask)
+        journey = pool.journey(trace.report, weight.fingerprint, parsed.ask, client=trace.client)
         with self._ticket(exchange, trace, journey, weight) as ticket:
             seat = await ticket.granted()
             vectors = await pool.embed(parsed.ask, journey, seat=seat)
