@@ -99,6 +99,8 @@ async def _receive(receive: Receive, intake: Intake, wanted: asyncio.Event, repl
             data = message.get("body", b"")
             intake.take(data, len(data))
             if message.get("more_body", False):
+                if intake.full:
+                    wanted.clear()
                 await wanted.wait()
             else:
                 intake.end()

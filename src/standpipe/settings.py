@@ -150,7 +150,14 @@ class Settings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     max_tokens: Annotated[
         int, _meta("most output tokens of one answer, reasoning included", "tokens", ge=1, le=1_048_576)
     ] = 2048
-    body_limit: Annotated[int, _meta("largest request body", "B", ge=1024, le=67_108_864)] = 262_144
+    body_limit: Annotated[int, _meta("largest request body", "B", ge=1024, le=67_108_864)] = 8_388_608
+    body_memory: Annotated[
+        int, _meta("memory for request bodies above 64 KiB, all together; beyond that 503", "B", ge=65_536)
+    ] = 134_217_728
+    body_memory_per_client: Annotated[
+        int,
+        _meta("the same for one client; a network block may hold four times as much; beyond that 429", "B", ge=65_536),
+    ] = 16_777_216
 
     keep_responses: Annotated[
         Seconds,

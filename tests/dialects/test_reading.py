@@ -102,7 +102,7 @@ def test_brackets_in_strings_are_no_nesting():
 
 
 def test_measuring_takes_linear_time_whatever_the_bytes():
-    for hostile in (b'"' + b'\\"' * 200_000, b'"\\' * 200_000, b'"' * 400_001, b"\\" * 400_000, b"]" * 400_000):
+    for hostile in (b'"' + b'\\"' * 200_000, b'"\\' * 200_000, b'"' * 199_999, b"\\" * 400_000, b"]" * 400_000):
         assert "not" in fault(b"[" * 33 + b"]" * 33 + b"{" * 33 + hostile)[1]
 
 
@@ -167,3 +167,12 @@ def test_half_a_character_is_replaced_and_nothing_else(sent, read):
 @given(st.text(st.sampled_from('\\u"dD8cC0aé ')))
 def test_whatever_is_no_half_stays_as_it_is(text):
     assert READER.read(encode({"anything": [text, rb"\ud800"]}))[0].anything[0] == text
+
+
+def test_strings_and_escaped_halves_are_counted():
+    many = reading.STRINGS
+    assert fault(b'{"anything": [' + b'"",' * many + b"0]}") == (None, "The body has more than 100000 strings.")
+    assert fault(b'{"anything": {' + b'"\\\\":0,' * 2 * many + b"}}")[1] == "The body has more than 100000 strings."
+    READER.read(b'{"anything": "' + b'\\"' * 3 * many + b'"}')
+    READER.read(b'{"anything": "' + b"\\ud83d\\ude00" * (reading.HALVES // 2) + b'"}')
+    assert "escaped surrogates" in fault(b'{"anything": "' + b"\\uD83d" * (reading.HALVES + 1) + b'"}')[1]

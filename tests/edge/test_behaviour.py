@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from standpipe.edge.config import EdgeConfig
+from standpipe.edge.intake import Intake
 from standpipe.edge.seam import BodyTooLarge, BodyTooSlow
 from tests.edge.rig import GET, HOST, post, run, until
 
@@ -368,12 +369,13 @@ def test_a_body_is_counted_as_received_and_its_413_can_be_read(loop):
     run(loop, careful, scene, config=SOON)
 
 
-def test_a_body_that_was_thrown_away_never_comes_back_as_whole(loop):
+def test_who_takes_more_gets_what_was_too_much_at_first(loop):
     async def handler(request, reply):
-        for limit in (10, 10_000):
-            with pytest.raises(BodyTooLarge):
-                await request.body(limit)
-        reply.start(413, [(b"content-length", b"0")])
+        with pytest.raises(BodyTooLarge):
+            await request.body(10)
+        await asyncio.sleep(0.005)
+        assert await request.body(10_000_000) == b"x" * 1_000_100
+        reply.start(204, [])
         reply.end()
 
     async def scene(rig):
@@ -381,10 +383,26 @@ def test_a_body_that_was_thrown_away_never_comes_back_as_whole(loop):
         client.send(b"POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n")
         await until(lambda: rig.server.limiter.total)
         await asyncio.sleep(0.005)
-        client.send(b"64\r\n" + b"x" * 100 + b"\r\n0\r\n\r\n")
-        assert (await client.answer()).status == 413
+        client.send(b"64\r\n" + b"x" * 100 + b"\r\n")
+        await asyncio.sleep(0.005)
+        client.send(b"f4240\r\n" + b"x" * 1_000_000 + b"\r\n0\r\n\r\n")
+        assert (await client.answer()).status == 204
 
-    run(loop, handler, scene, config=SOON)
+    run(loop, handler, scene)
+
+
+def test_a_body_that_was_thrown_away_never_comes_back_as_whole():
+    async def scene():
+        intake = Intake(EdgeConfig(), None, lambda: None)
+        asyncio.get_running_loop().call_soon(intake.take, b"x" * 20, 20)
+        with pytest.raises(BodyTooLarge):
+            await intake.body(10)
+        intake.take(b"x" * 20, 20)
+        intake.end()
+        with pytest.raises(BodyTooLarge):
+            await intake.body(10_000)
+
+    asyncio.run(scene())
 
 
 def test_a_body_may_be_read_twice(loop):

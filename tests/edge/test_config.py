@@ -1,6 +1,6 @@
 import pytest
 
-from standpipe.edge.config import MINIMUM_RATE, RateDeadline
+from standpipe.edge.config import BODY_RATE, MINIMUM_RATE, RateDeadline
 
 
 def test_a_flow_at_the_least_rate_is_waited_for_until_its_time_is_over():
@@ -28,3 +28,13 @@ def test_a_burst_does_not_pay_for_a_later_stall():
 
 def test_no_window_outlasts_the_whole():
     assert RateDeadline(0.0, window=5, total=3).due == pytest.approx(3)
+
+
+def test_what_comes_earns_time_for_what_is_still_to_come():
+    deadline = RateDeadline(0.0, window=5, total=20, earns=BODY_RATE, passed=3 * BODY_RATE)
+    passed = 3 * BODY_RATE
+    for now in (5, 10, 15, 20):
+        passed += 5 * BODY_RATE // 2
+        assert not deadline.missed(now, passed)
+    assert not deadline.missed(25, passed + 5 * MINIMUM_RATE)
+    assert deadline.missed(30.2, passed + 10 * MINIMUM_RATE)

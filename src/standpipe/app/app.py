@@ -26,6 +26,7 @@ from standpipe.observe.hooks import Hook
 from standpipe.observe.log import ClientHash, Logger, RequestLog
 from standpipe.observe.metrics import Metrics, Now
 from standpipe.policy.alarm import Alarm
+from standpipe.policy.body_budget import BodyBudget
 from standpipe.policy.identity import Identities, Identity, Trust
 from standpipe.policy.line import LargestAsk, Line, QueueLimits, Rules
 from standpipe.policy.overload import ShedTarget, SlotRange, Slots
@@ -33,6 +34,7 @@ from standpipe.policy.pace import MICROSECONDS, Rate
 from standpipe.policy.retry import ATTEMPTS
 from standpipe.serve import endpoints
 from standpipe.serve.admission import Admission
+from standpipe.serve.bodies import Bodies
 from standpipe.serve.conversations import Conversations
 from standpipe.serve.door import Door, Origins
 from standpipe.serve.exchange import Exchange
@@ -95,6 +97,12 @@ class App:
             auto=Slots(1, SlotRange(most=self.fleet.slots)) if settings.slots == "auto" else None,
             most=settings.streams,
         )
+        self._bodies = Bodies(
+            BodyBudget(settings.body_memory, settings.body_memory_per_client),
+            settings.body_limit,
+            self.admission,
+            time.perf_counter,
+        )
         self._shares = Shares(secrets.token_bytes(32), time.time, secrets.token_bytes) if settings.shares else None
         self.kept = Blobs(Quota(seconds=settings.keep_responses)) if settings.keep_responses else None
         self.edge: Callable[[], EdgeStatistics] | None = None
@@ -127,6 +135,8 @@ class App:
         self.admission.rate, self.admission.wait_limit = _rate(settings), settings.wait_limit
         self.admission.lines.set_rules(_rules(settings))
         self.admission.most = settings.streams
+        self._bodies.limit, budget = settings.body_limit, self._bodies.budget
+        budget.total, budget.client = settings.body_memory, settings.body_memory_per_client
         self.guard.routes, self.guard.door = self._routes(settings), self._door(settings)
         self.guard.page = pages.fail
         self.admin.door = _operators_door(settings)
@@ -217,6 +227,7 @@ class App:
             **settings.values(Services),
             pool=self.pool,
             admission=self.admission,
+            bodies=self._bodies,
             identify=self._identify,
             limits=limits,
             hash_client=self._hash_client,

@@ -160,6 +160,12 @@ class LineFull(_NoCapacity):
     code = "line_full"
 
 
+class MemoryFull(_NoCapacity):
+    """Large requests hold as much memory as they may."""
+
+    code = "memory_full"
+
+
 class WaitTooLong(_NoCapacity):
     """The predicted wait is beyond the deadline, or the deadline came."""
 

@@ -19,6 +19,9 @@ LOW_WATER = 16_384
 MINIMUM_RATE = 1024
 """Bytes per second that a body must bring, and that the reader of a backlog must take. Apache's mod_reqtimeout asks
 for 500."""
+BODY_RATE = 65_536
+"""Bytes of a body that earn it another second, beyond `body_timeout`: what a thin uplink (half a megabit) brings. As
+mod_reqtimeout's MinRate."""
 
 
 class EdgeConfig(Struct, frozen=True):
@@ -30,7 +33,8 @@ class EdgeConfig(Struct, frozen=True):
     """From the first byte of a request to the end of its head; also a TLS handshake. nginx and Node have 60, Apache 20:
     browsers and clients of an API send a head at once."""
     body_timeout: float = 20.0
-    """From the moment that a handler wants the body to its end. mod_reqtimeout begins with 20, too; Node has 300."""
+    """From the moment that a handler wants the body to its end, and what the body earns while it comes (`BODY_RATE`).
+    mod_reqtimeout begins with 20, too; Node has 300."""
     body_window: float = 5.0
     """Over which the minimum rate of a body is measured."""
     idle_timeout: float = 75.0
@@ -42,7 +46,7 @@ class EdgeConfig(Struct, frozen=True):
     linger: float = 2.0
     """How long a connection stays open after its last answer was refused or broke off, so that the client can read
     that; what is still arriving is thrown away (RFC 9112, 9.6). nginx has 5."""
-    linger_bytes: int = 4_194_304
+    linger_bytes: int = 16_777_216
     """How much is thrown away at most."""
     request_line: int = 8192
     """RFC 9112, 3: at least 8,000 are recommended. nginx 8 KiB, Apache 8,190."""
@@ -62,13 +66,18 @@ class EdgeConfig(Struct, frozen=True):
 
 
 class RateDeadline:
-    """How long to wait for bytes to pass: `window` by `window` at the minimum rate, and `total` in all."""
+    """How long to wait for bytes to pass: `window` by `window` at the minimum rate, and `total` in all, and another
+    second for every so many bytes."""
 
-    __slots__ = ("_end", "_mark", "_need", "_window", "due")
+    __slots__ = ("_earns", "_end", "_mark", "_need", "_window", "due")
 
-    def __init__(self, now: float, *, window: float, total: float = math.inf, passed: int = 0) -> None:
-        """`now`, `window` and `total` in seconds. `passed` is what a count of bytes says at the start."""
-        self._end = now + total
+    def __init__(
+        self, now: float, *, window: float, total: float = math.inf, earns: float = math.inf, passed: int = 0
+    ) -> None:
+        """`now`, `window` and `total` in seconds. `earns` is the bytes that are good for another one. `passed` is what
+        a count of bytes says at the start."""
+        self._earns = earns
+        self._end = now + total - passed / earns
         self._window = window
         self._need = MINIMUM_RATE * window
         self._mark = passed
@@ -79,10 +88,11 @@ class RateDeadline:
         """Whether to give up. Ask at `due`, with the count of bytes that have passed by now."""
         if now < self.due:
             return False
-        if now >= self._end or passed - self._mark < self._need:
+        end = self._end + passed / self._earns
+        if now >= end or passed - self._mark < self._need:
             return True
         self._mark = passed
-        self.due = min(self._end, now + self._window)
+        self.due = min(end, now + self._window)
         return False
 
     def __repr__(self) -> str:

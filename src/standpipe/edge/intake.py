@@ -10,7 +10,7 @@ import asyncio
 import contextlib
 from collections.abc import Callable
 
-from standpipe.edge.config import EdgeConfig, RateDeadline
+from standpipe.edge.config import BODY_RATE, EdgeConfig, RateDeadline
 from standpipe.edge.seam import BodyTooLarge, BodyTooSlow, Headers
 
 
@@ -39,8 +39,8 @@ class Intake:
 
     def take(self, data: bytes, received: int) -> None:
         """More of the body; `received` bytes of the wire brought it."""
-        self._received += received
-        if self._limit is None or self._received <= self._limit:
+        before, self._received = self._received, self._received + received
+        if self._limit is None or before <= self._limit:  # what crosses the limit is kept for a handler who takes more
             self._pieces.append(data)
         else:
             self._pieces.clear()
@@ -71,7 +71,11 @@ class Intake:
         loop = asyncio.get_running_loop()
         config = self._config
         deadline = RateDeadline(
-            loop.time(), window=config.body_window, total=config.body_timeout, passed=self._received
+            loop.time(),
+            window=config.body_window,
+            total=config.body_timeout,
+            earns=BODY_RATE,
+            passed=self._received,
         )
         while self._received <= limit and not self.whole:
             self._arrival = loop.create_future()

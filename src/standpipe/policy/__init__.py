@@ -6,7 +6,8 @@
     line/         the fair queue for slots                          estimate.py  bytes to tokens, tokens to seconds
     overload.py   load shedding, and how many slots there are       breaker.py   the circuit breaker of an engine
     standing.py   what is believed of an engine, and the choice     retry.py     what follows a failed attempt
-    poison.py     asks that kill the engine they run on          affinity.py   where a conversation goes on
+    poison.py     asks that kill the engine they run on           affinity.py  where a conversation goes on
+    body_budget.py  how much memory large bodies may hold
 
 Knows asks and failures (`chat`), and nothing of formats, engines or HTTP. Begin with `pace`, the shortest, then `line`.
 """

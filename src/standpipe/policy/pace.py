@@ -57,23 +57,24 @@ class Peek(Struct, frozen=True):
     remaining: int
 
 
-def reserve(tat: int, now: int, rate: Rate) -> Verdict:
-    """Take the next free instant. `tat` is 0 for a client that is not known."""
+def reserve(tat: int, now: int, rate: Rate, count: int = 1) -> Verdict:
+    """Take the next free instant, and with it those that follow, `count` in all, for what counts as several asks. `tat`
+    is 0 for a client that is not known."""
     start = max(now, tat)
     too_far = start - now - rate.max_waiting * rate.interval
     if too_far > 0:
         return Refuse(too_far)
     if start == now:
-        return Go(start + rate.interval)
-    return Wait(start, start + rate.interval)
+        return Go(start + count * rate.interval)
+    return Wait(start, start + count * rate.interval)
 
 
-def cancel(tat: int, until: int, rate: Rate) -> int:
+def cancel(tat: int, until: int, rate: Rate, count: int = 1) -> int:
     """The client left before the instant `until` that it had reserved: give it back if nobody reserved after it.
 
     Returns the new TAT. In the middle of a chain nothing can be given back: the later instants were promised.
     """
-    return until if tat == until + rate.interval else tat
+    return until if tat == until + count * rate.interval else tat
 
 
 def peek(tat: int, now: int, rate: Rate) -> Peek:

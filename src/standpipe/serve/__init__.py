@@ -4,6 +4,7 @@
     admission.py      the shell around rate limit and queue: a ticket holds an ask's instant, place and slot
     stay.py           what an ask holds there, how it gets it and lets go
     lines.py          one fair line for each set of engines that may take an ask
+    bodies.py         how a body gets in: memory and the loop's time for large ones
     stream.py         how an answer's events reach the client: streamed with heartbeats, or whole
     trace.py          what is known of one ask: its weight, its wish to wait, its answer's headers, its record
     door.py           which hosts and origins are let in

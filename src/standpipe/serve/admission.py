@@ -83,8 +83,8 @@ class Admits(Protocol):
         """Tell such a client when to come back. Raises PaceExceeded, if it is too fast in fact."""
         ...
 
-    def charge_fault(self, client: ClientKey, now: float) -> None:
-        """A request that could not be read counts like one that could: reading it has cost the loop its time."""
+    def charge(self, client: ClientKey, now: float, count: int = 1) -> None:
+        """Count what is no ask like so many of them: reading it has cost the loop its time."""
         ...
 
     async def own(self, client: ClientKey) -> list[tuple[int, float | None, float]]:
@@ -167,9 +167,9 @@ class Admission:
         gap = max(pulse, 0.0 if rate is None else rate.interval / MICROSECONDS)
         return self.appointments.give(client, now, room=room, gap=gap, chance=random.random())  # noqa: S311 - no secret
 
-    def charge_fault(self, client: ClientKey, now: float) -> None:
-        if (rate := self.rate_of(client)) is not None:
-            self.paces.reserve(client, int(now * MICROSECONDS), rate)
+    def charge(self, client: ClientKey, now: float, count: int = 1) -> None:
+        if count and (rate := self.rate_of(client)) is not None:
+            self.paces.reserve(client, int(now * MICROSECONDS), rate, count)
 
     def drain(self) -> None:
         """Take no more asks, and refuse those that wait."""

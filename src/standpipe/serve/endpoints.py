@@ -5,6 +5,7 @@ No engine works for any of them. Must not know how an ask is admitted.
 
 from __future__ import annotations
 
+import asyncio
 import math
 from collections.abc import Mapping
 from functools import partial
@@ -25,6 +26,7 @@ from standpipe.policy.estimate import Prompts, Sizes, texts
 from standpipe.policy.terms import join
 from standpipe.serve.exchange import Exchange
 from standpipe.serve.front import Route
+from standpipe.serve.trace import extra_instants
 from standpipe.serve.walk import AskHandler, Services
 
 _MODEL_PATH = "/v1/models/"
@@ -76,12 +78,21 @@ class CountTokens:
     def __init__(self, services: Services) -> None:
         self._prompts: Prompts = services.admission.prompts
         self._prepare = partial(join, prompt=services.system_prompt, mode=services.system_prompt_mode)
-        self._body_limit = services.body_limit
+        self._services = services
 
     async def __call__(self, exchange: Exchange) -> None:
-        ask = self._prepare(MESSAGES.parse_count(await exchange.body(self._body_limit)))
-        tokens = math.ceil(self._prompts.guess(Sizes.of(texts(ask))))
+        """Free, but for large bodies: those count as requests, by the megabyte."""
+        bodies, admission = self._services.bodies, self._services.admission
+        client = self._services.identify(exchange).key
+        with bodies.hold(exchange, client) as hold:
+            body = await hold.body()
+            admission.charge(client, asyncio.get_running_loop().time(), extra_instants(len(body)))
+            tokens = await bodies.read(hold, partial(self._count, body))
         exchange.send(200, msgspec.json.encode({"input_tokens": tokens, "estimated": True}))
+
+    def _count(self, body: bytes) -> int:
+        ask = self._prepare(MESSAGES.parse_count(body))
+        return math.ceil(self._prompts.guess(Sizes.of(texts(ask))))
 
 
 # Ollama's -----------------------------------------------------------------------------------------------------------

@@ -46,8 +46,15 @@ class Exchange:
         self.learned: Callable[[], Sequence[Header]] = tuple
         """Gives the headers that whatever answer comes owes to what was learned on the way; set by the walk."""
 
+    @property
+    def declared(self) -> int | None:
+        """How many bytes the body has, by its own word."""
+        length = self.request.headers.get(b"content-length")
+        return int(length) if length is not None and length.isdecimal() else None
+
     async def body(self, limit: int) -> bytes:
-        """The whole body, of at most `limit` bytes. Raises Compressed, TooLarge, TooSlow."""
+        """The whole body, of at most `limit` bytes. May be called again with a higher one. Raises Compressed, TooLarge,
+        TooSlow."""
         coding = self.request.headers.get(b"content-encoding")
         if coding is not None and coding.lower() not in {"", "identity"}:
             raise Compressed("Compressed request bodies are not supported. Send the body without Content-Encoding.")

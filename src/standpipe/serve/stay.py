@@ -67,7 +67,7 @@ class Stay:
                 now=now,
                 eligible_at=eligible_at,
                 prompt_tokens=prompt_tokens,
-                size=weight.size,
+                size=0 if weight.held else weight.size,
                 output_cap=weight.cap,
                 fingerprint=weight.fingerprint,
                 retake=self._recall(now),
@@ -96,7 +96,7 @@ class Stay:
         if rate is None:
             return now
         instant = int(now * MICROSECONDS)
-        verdict = self._admission.paces.reserve(self._client, instant, rate)
+        verdict = self._admission.paces.reserve(self._client, instant, rate, self._weight.instants)
         if isinstance(verdict, Refuse):
             raise self._admission.slow_down(self._client, now, rate, verdict.retry_after)
         if isinstance(verdict, Wait):
@@ -211,7 +211,7 @@ class Stay:
                 self._line.leave(place, now)
             admission.forget(place)
         if self._until is not None and not ran and admission.rate is not None:
-            admission.paces.cancel(self._client, self._until, admission.rate)
+            admission.paces.cancel(self._client, self._until, admission.rate, self._weight.instants)
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self._place}>"

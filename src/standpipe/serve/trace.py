@@ -6,7 +6,8 @@ Decides nothing and waits for nothing. Must not know how an ask is admitted or a
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable, Sequence
+import sys
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Protocol
 
 from msgspec import Struct
@@ -63,25 +64,41 @@ def _positive(text: str | None) -> float | None:
     return number if 0 < number < 1e6 else None
 
 
+def extra_instants(size: int) -> int:
+    """How many requests more than one a body of so many bytes counts as: one for each whole megabyte."""
+    return size >> 20
+
+
 class Weight(Struct, frozen=True):
     """What the line has to know of an ask.
 
-    `size` is the bytes that wait in memory with it, `sizes` what a model has to read of it, `cap` the most output
-    tokens. `fingerprint` is a digest of the request, by which a retry is known.
+    `size` is the bytes that wait in memory with it, and `held` whether its body has room of its own there (`bodies`).
+    `sizes` is what a model has to read of it, `cap` the most output tokens, `instants` the requests that it counts as.
+    `fingerprint` is a digest of the request, by which a retry is known.
     """
 
     fingerprint: bytes
     size: int
     sizes: Sizes
     cap: int
+    held: bool = False
+    instants: int = 1
 
     @classmethod
-    def of(cls, body: bytes, texts: Iterable[str], cap: int) -> Weight:
+    def of(cls, body: bytes, texts: Iterable[str], cap: int, *, held: bool = False) -> Weight:
         """Weigh a request with this body, which makes a model read these texts, one for each message."""
-        sizes = Sizes.of(texts)
+        memory = 0
+
+        def weighed() -> Iterator[str]:
+            nonlocal memory
+            for text in texts:
+                memory += sys.getsizeof(text)  # four bytes for each character, where one is an emoji
+                yield text
+
+        sizes = Sizes.of(weighed())
         # What is kept of a conversation, and the operator's prompt, wait in memory as well as the body.
-        size = max(len(body), sizes.prose + sizes.code + sizes.wide)
-        return cls(hashlib.blake2s(body, digest_size=16).digest(), size, sizes, cap)
+        fingerprint = hashlib.blake2b(body, digest_size=16).digest()
+        return cls(fingerprint, max(len(body), memory), sizes, cap, held, 1 + extra_instants(len(body)))
 
 
 class TokenMeter:

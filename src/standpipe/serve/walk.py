@@ -11,6 +11,7 @@ import asyncio
 import math
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from functools import partial
 from typing import TypeVar
 
 from msgspec import Struct
@@ -27,11 +28,12 @@ from standpipe.policy.estimate import texts
 from standpipe.policy.identity import Identity
 from standpipe.policy.terms import Mode, clamp, join
 from standpipe.serve.admission import Admits, Admitted
+from standpipe.serve.bodies import Bodies, BodyHold
 from standpipe.serve.conversations import Conversations
 from standpipe.serve.exchange import Exchange, bug
 from standpipe.serve.limits import Limits
 from standpipe.serve.stream import CapReached, Delivery, Streamed, StreamTimeouts, Whole
-from standpipe.serve.trace import Trace, WaitPreferences, Weight, answer_headers, record
+from standpipe.serve.trace import Trace, WaitPreferences, Weight, answer_headers, extra_instants, record
 
 _P = TypeVar("_P")
 """What a body is parsed into."""
@@ -48,7 +50,7 @@ class Services(Struct, frozen=True):
     max_tokens: int
     system_prompt: str
     system_prompt_mode: Mode
-    body_limit: int
+    bodies: Bodies
     timeouts: StreamTimeouts
     hooks: Sequence[Hook]
     log: Logger
@@ -71,7 +73,9 @@ class _Walk:
         trace.step("arrived", trace.arrived, dialect=self._name)
         exchange.learned = lambda: answer_headers(trace, services.limits.headers(trace.client, clock()), clock())
         try:
-            await self._answer(exchange, trace)
+            trace.client = services.identify(exchange).key
+            with services.bodies.hold(exchange, trace.client) as hold:
+                await self._answer(exchange, trace, hold)
         except Failure as failure:
             trace.failure = failure
             if trace.report.attempts > 1:  # an SDK's own attempts would multiply ours
@@ -88,26 +92,18 @@ class _Walk:
             for hook in services.hooks:
                 hook(made)
 
-    async def _answer(self, exchange: Exchange, trace: Trace) -> None:
+    async def _answer(self, exchange: Exchange, trace: Trace, hold: BodyHold) -> None:
         """Walk the walk. Raises the failure that is the answer; notes one that ended a stream."""
         raise NotImplementedError
 
-    async def _body(self, exchange: Exchange, trace: Trace) -> bytes:
-        """The body, unless its client asks too fast for it to be read."""
-        client = trace.client = self._services.identify(exchange).key
-        body = await exchange.body(self._services.body_limit)
-        admission, now = self._services.admission, asyncio.get_running_loop().time()
-        if admission.too_fast(client, now):
-            await admission.turn_away(client, now)
-        return body
-
-    def _parse(self, parse: Callable[[bytes], _P], body: bytes, trace: Trace) -> _P:
+    async def _parse(self, parse: Callable[[bytes], _P], body: bytes, hold: BodyHold) -> _P:
         """Read a body. It takes the loop's time before there is an ask to pace, so faults are paced as well."""
+        await self._services.bodies.knock(hold.client)
         try:
-            return parse(body)
+            return await self._services.bodies.read(hold, partial(parse, body))
         except Failure:
-            assert trace.client is not None
-            self._services.admission.charge_fault(trace.client, asyncio.get_running_loop().time())
+            now = asyncio.get_running_loop().time()
+            self._services.admission.charge(hold.client, now, 1 + extra_instants(len(body)))
             raise
 
     def _ticket(self, exchange: Exchange, trace: Trace, journey: Journey, weight: Weight) -> Admitted:
@@ -125,13 +121,12 @@ class AskHandler(_Walk):
         self._dialect = dialect
         self._conversations = conversations
 
-    async def _answer(self, exchange: Exchange, trace: Trace) -> None:
+    async def _answer(self, exchange: Exchange, trace: Trace, hold: BodyHold) -> None:
         services = self._services
-        body = await self._body(exchange, trace)
-        parsed = self._parse(self._dialect.parse, body, trace)
-        assert trace.client is not None
+        body = await hold.body()
+        parsed = await self._parse(self._dialect.parse, body, hold)
         if self._conversations is not None:
-            parsed = self._conversations.recall(parsed, trace.client)
+            parsed = self._conversations.recall(parsed, hold.client)
         trace.dropped, trace.stream = parsed.dropped, parsed.stream
         trace.report.model = services.pool.fleet.resolve(parsed.ask.model)
         if not parsed.ask.messages:
@@ -139,8 +134,10 @@ class AskHandler(_Walk):
             return
         ask = join(clamp(parsed.ask, services.max_tokens), services.system_prompt, services.system_prompt_mode)
         cap = ask.sampling.max_tokens or services.max_tokens
-        weight = Weight.of(body, texts(ask), cap)
-        del body
+        weigh = partial(Weight.of, body, texts(ask), cap, held=hold.size > 0)
+        weight = await services.bodies.read(hold, weigh)
+        hold.resize(weight.size)
+        del body, weigh
         least = services.admission.prompts.low(weight.sizes)
         journey = services.pool.journey(trace.report, weight.fingerprint, ask, client=trace.client, least=least)
         ticket = self._ticket(exchange, trace, journey, weight)
@@ -187,19 +184,22 @@ class Embeddings(_Walk):
     def __init__(self, services: Services) -> None:
         super().__init__("openai_embeddings", services)
 
-    async def _answer(self, exchange: Exchange, trace: Trace) -> None:
+    async def _answer(self, exchange: Exchange, trace: Trace, hold: BodyHold) -> None:
         try:
-            await self._embed(exchange, trace)
+            await self._embed(exchange, trace, hold)
         except Failure as failure:
             raise openai_embeddings.in_our_words(failure) from None
 
-    async def _embed(self, exchange: Exchange, trace: Trace) -> None:
-        pool = self._services.pool
-        body = await self._body(exchange, trace)
-        parsed = self._parse(openai_embeddings.parse, body, trace)
+    async def _embed(self, exchange: Exchange, trace: Trace, hold: BodyHold) -> None:
+        pool, bodies = self._services.pool, self._services.bodies
+        body = await hold.body()
+        parsed = await self._parse(openai_embeddings.parse, body, hold)
         trace.dropped = parsed.dropped
         trace.report.model = pool.fleet.resolve(parsed.ask.model)
-        weight = Weight.of(body, parsed.ask.texts, 1)  # so much to read, next to nothing to write
+        weigh = partial(Weight.of, body, parsed.ask.texts, 1, held=hold.size > 0)  # next to nothing to write
+        weight = await bodies.read(hold, weigh)
+        hold.resize(weight.size)
+        del body, weigh
         journey = pool.journey(trace.report, weight.fingerprint, parsed.ask, client=trace.client)
         with self._ticket(exchange, trace, journey, weight) as ticket:
             seat = await ticket.granted()

@@ -106,6 +106,8 @@ def _rate_limit(settings: Settings) -> str:
 
 
 def _size(size: int) -> str:
+    if size % 1_048_576 == 0:
+        return f"{size >> 20} MiB"
     return f"{size // 1024} KiB" if size % 1024 == 0 else f"{size:,} bytes"
 
 

@@ -20,20 +20,20 @@ class Paces:
         self._tats: dict[str, int] = {}
         self._sweep_at = _SWEEP_AT_LEAST
 
-    def reserve(self, client: ClientKey, now: int, rate: Rate) -> Verdict:
-        """Take the client's next free instant."""
-        verdict = pace.reserve(self._tats.get(client.address, 0), now, rate)
+    def reserve(self, client: ClientKey, now: int, rate: Rate, count: int = 1) -> Verdict:
+        """Take the client's next free instant, and those that follow, `count` in all."""
+        verdict = pace.reserve(self._tats.get(client.address, 0), now, rate, count)
         if not isinstance(verdict, Refuse):
             self._tats[client.address] = verdict.tat
             if len(self._tats) >= self._sweep_at:
                 self._sweep(now)
         return verdict
 
-    def cancel(self, client: ClientKey, until: int, rate: Rate) -> None:
+    def cancel(self, client: ClientKey, until: int, rate: Rate, count: int = 1) -> None:
         """Give back an instant that was reserved and not used, unless a later one was reserved after it."""
         tat = self._tats.get(client.address)
         if tat is not None:
-            self._tats[client.address] = pace.cancel(tat, until, rate)
+            self._tats[client.address] = pace.cancel(tat, until, rate, count)
 
     def peek(self, client: ClientKey, now: int, rate: Rate) -> Peek:
         """Look without reserving."""
