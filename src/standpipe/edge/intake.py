@@ -17,7 +17,9 @@ from standpipe.edge.seam import BodyTooLarge, BodyTooSlow, Headers
 class Intake:
     """One body."""
 
-    __slots__ = ("_arrival", "_config", "_declared", "_limit", "_pieces", "_received", "_void", "_wanted", "whole")
+    __slots__ = (
+        "_arrival", "_config", "_data", "_declared", "_limit", "_pieces", "_received", "_void", "_wanted", "whole",
+    )  # fmt: skip
 
     def __init__(self, config: EdgeConfig, declared: int | None, wanted: Callable[[], None]) -> None:
         """`declared` is the length that the head declares, if it does. `wanted` is called when a handler asks."""
@@ -27,6 +29,7 @@ class Intake:
         self._wanted = wanted
         self._pieces: list[bytes] = []
         self._received = 0
+        self._data = 0
         self._void = False
         self._limit: int | None = None
         self._arrival: asyncio.Future[None] | None = None
@@ -35,13 +38,16 @@ class Intake:
     def full(self) -> bool:
         """Whether more has come than a handler takes, or than is kept for one that has not asked. To read on then would
         keep the loop from letting the handler say so."""
-        return self._received > (self._config.read_ahead if self._limit is None else self._limit)
+        return self._void or self._received > (self._config.read_ahead if self._limit is None else self._limit)
 
     def take(self, data: bytes, received: int) -> None:
         """More of the body; `received` bytes of the wire brought it."""
         before, self._received = self._received, self._received + received
-        if self._limit is None or before <= self._limit:  # what crosses the limit is kept for a handler who takes more
-            self._pieces.append(data)
+        self._data += len(data)
+        framing = self._received - self._data
+        tiny = framing > max(self._data, self._config.read_ahead)  # chunks that cost the parser as much as large ones
+        if not tiny and (self._limit is None or before <= self._limit):
+            self._pieces.append(data)  # also what crosses the limit: a handler may take more after all
         else:
             self._pieces.clear()
             self._void = True
@@ -53,8 +59,8 @@ class Intake:
         self._arrived()
 
     async def body(self, limit: int) -> bytes:
-        """The whole body, at most `limit` bytes as received. Raises BodyTooLarge, BodyTooSlow. May be called again,
-        also with another limit, as long as nothing was thrown away."""
+        """The whole body, at most `limit` bytes as received. May be called again, also with another limit, as long as
+        nothing was thrown away. Raises BodyTooLarge, also where chunks are mostly framing, and BodyTooSlow."""
         self._limit = limit
         if self._declared is not None and self._declared > limit:
             raise BodyTooLarge(f"{self._declared} bytes are declared, the limit is {limit}")
@@ -77,12 +83,12 @@ class Intake:
             earns=BODY_RATE,
             passed=self._received,
         )
-        while self._received <= limit and not self.whole:
+        while self._received <= limit and not (self.whole or self._void):
             self._arrival = loop.create_future()
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout_at(deadline.due):
                     await self._arrival
-            if not self.whole and deadline.missed(loop.time(), self._received):
+            if not (self.whole or self._void) and deadline.missed(loop.time(), self._received):
                 raise BodyTooSlow(f"{self._received} bytes have come in time")
 
     def forget(self) -> None:
