@@ -86,7 +86,7 @@ def _convert(field: Field, value: Any, origin: str) -> Any:
         value = str(value)  # `slots = 4` in a file
     if field.name == "engine" and isinstance(value, list):
         value = [
-            _engine(one, f"engine {number}", origin) if isinstance(one, dict) else one
+            engine_table(one, f"engine {number}", origin) if isinstance(one, dict) else one
             for number, one in enumerate(value, 1)
         ]
     try:
@@ -95,7 +95,7 @@ def _convert(field: Field, value: Any, origin: str) -> Any:
         raise SettingsError(f"{field.name} (from {origin}) is {value!r}; allowed: {field.allowed}") from None
 
 
-def _engine(table: dict[str, Any], which: str, origin: str) -> EngineTable:
+def engine_table(table: dict[str, Any], which: str, origin: str) -> EngineTable:
     """One `[[engine]]`. Raises SettingsError naming the table and the key, and repeating no secret."""
     if isinstance(name := table.get("name"), str) and name:
         which = f"{which} ({name})"

@@ -271,7 +271,7 @@ _GROUPS = {
 
 STARTS = frozenset({
     "host", "port", "unix_socket", "admin_host", "admin_port", "tls_cert", "tls_key", "reuse_port",
-    "engine", "model", "api_key", "slots", "affinity_slack", "context", "threads", "cache_dir",
+    "model", "api_key", "slots", "affinity_slack", "context", "threads", "cache_dir",
     "gpu_layers", "flash_attention", "cache_type", "keep_responses", "first_token_timeout", "stall_timeout",
     "continue_streams", "proxy_protocol", "shares", "log_format",
 })  # fmt: skip

@@ -10,11 +10,11 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Self
 
+from standpipe.app.roster import Roster
 from standpipe.dialects.openai import completions as openai_completions
 from standpipe.dialects.openai import request as openai_chat
 from standpipe.dialects.openai.responses import request as openai_responses
 from standpipe.edge.server import EdgeStatistics
-from standpipe.engine_tables import EngineTable
 from standpipe.engines.choice import FleetChoice
 from standpipe.engines.engine import Engine
 from standpipe.engines.fleet import Change, DefaultChange, Fleet
@@ -79,6 +79,7 @@ class App:
         self.fleet = Fleet(engines, settings.model or None)
         self.fleet.strict, self.fleet.fallbacks = settings.strict_models, _fallbacks(settings)
         self.fleet.on_default = self._tell_default
+        self.roster = Roster(self.fleet, settings, log)
         self.choice = FleetChoice(self.fleet, attempts=attempts, affinity_slack=settings.affinity_slack)
         self.pool = Pool(
             self.choice,
@@ -126,8 +127,6 @@ class App:
         fallbacks = _fallbacks(settings)
         pages = Pages(settings, self._address, self.fleet, self.board)
         # From here on nothing can fail.
-        for member, one in zip(self.fleet.members, settings.engine, strict=False):
-            member.draining = isinstance(one, EngineTable) and one.drain
         self.settings = self.board.settings = settings
         self._identities, self.pages = identities, pages
         self.fleet.strict, self.fleet.fallbacks = settings.strict_models, fallbacks

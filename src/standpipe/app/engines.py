@@ -10,15 +10,16 @@ from __future__ import annotations
 
 import os
 import ssl
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, Sequence
 from enum import StrEnum
 from itertools import count
+from typing import Any
 
 import msgspec
 from msgspec import Struct
 
 from standpipe.dialects.engine_output import shown_model
-from standpipe.engine_tables import EngineTable
+from standpipe.engine_tables import EngineTable, url_of
 from standpipe.engines.attempt import Silence
 from standpipe.engines.engine import Engine
 from standpipe.engines.guard.forced_calls import Constrained
@@ -70,6 +71,18 @@ class Named(Struct, frozen=True):
     target: str
     slots: int | None = None
 
+    @property
+    def address(self) -> str:
+        """Where it is, or what, without credentials. Raises ValueError."""
+        match self.kind:
+            case Kind.HTTP:
+                return describe_url(self.target)
+            case Kind.OLLAMA:
+                return describe_url(http_url(self.target)).replace("http://", _OLLAMA_SCHEME)
+            case Kind.EMBEDDED:
+                return f"embedded:{self.target}" if self.target else "embedded"
+        return self.target
+
 
 class Opened(Struct, frozen=True):
     """The engines, and a sentence for each that says what it is and why it was chosen."""
@@ -83,31 +96,28 @@ async def open_engines(settings: Settings, progress: Progress, say: Say) -> Open
 
     Raises SettingsError, ModelUnavailable, EngineFailed.
     """
-    wanted = [_read(one, number) for number, one in enumerate(settings.engine, 1)]
-    _check_keys(wanted, settings)
+    wanted = read_engines(settings)
     if not wanted:
         return await _found(settings, progress, say)
     engines: list[Engine] = []
     reasons: list[str] = []
-    names: set[str] = set()
     embedded = sum(one.named.kind is Kind.EMBEDDED for one in wanted)
     for one in wanted:
         try:
             engine, reason = await _open(one, settings, progress, say, share=embedded)
         except ValueError as error:
             raise SettingsError(f"{one.which}: {error}") from error
-        if engine.name in names:
-            number = next(n for n in count(2) if f"{engine.name} {n}" not in names)
-            engine.name = f"{engine.name} {number}"
-        names.add(engine.name)
+        engine.name = unlike(engine.name, {other.name for other in engines})
         engines.append(engine)
         reasons.append(reason)
     return Opened(tuple(engines), tuple(reasons))
 
 
-class _Wanted(Struct, frozen=True):
-    """One engine of the settings. `which` names it in messages, `slots` is the operator's number, 0 for none."""
+class Wanted(Struct, frozen=True):
+    """One engine of the settings. `identity` is by what it is known again: its name, else its URL; `which` names it in
+    messages, `slots` is the operator's number, 0 for none."""
 
+    identity: str
     which: str
     named: Named
     table: EngineTable | None
@@ -118,20 +128,51 @@ class _Wanted(Struct, frozen=True):
     def over_http(self) -> bool:
         return self.named.kind in {Kind.HTTP, Kind.OLLAMA}
 
+    @property
+    def drain(self) -> bool:
+        return self.table is not None and self.table.drain
 
-def _read(one: str | EngineTable, number: int) -> _Wanted:
-    """Raises SettingsError."""
+    def changes(self, other: Wanted) -> list[str]:
+        """The keys in which the other one differs, as if both were tables."""
+        one, two = self._keys(), other._keys()
+        return [key for key in one if one[key] != two[key]]
+
+    def _keys(self) -> dict[str, Any]:
+        table = self.table or _BARE
+        keys = {name: getattr(table, name) for name in table.__struct_fields__}
+        return keys | {"url": self.named.target, "slots": self.slots, "key": self.key}
+
+
+def unlike(name: str, others: Container[str]) -> str:
+    """A name that none of the others has, like this one."""
+    return name if name not in others else next(f"{name} {n}" for n in count(2) if f"{name} {n}" not in others)
+
+
+def read_engines(settings: Settings) -> list[Wanted]:
+    """What the settings say of engines; nothing is opened. Raises SettingsError naming the table and the key."""
+    wanted: list[Wanted] = []
+    for number, one in enumerate(settings.engine, 1):
+        table = f"engine {number}{f' ({one.name})' if one.name else ''}" if isinstance(one, EngineTable) else "engine"
+        read = read_engine(one, table)
+        identity = unlike(read.identity, [other.identity for other in wanted])
+        wanted.append(msgspec.structs.replace(read, identity=identity))
+    check_keys(wanted, settings)
+    return wanted
+
+
+def read_engine(one: str | EngineTable, which: str) -> Wanted:
+    """One of them. Raises SettingsError."""
     table = one if isinstance(one, EngineTable) else None
-    which = "engine" if table is None else f"engine {number}{f' ({table.name})' if table.name else ''}"
+    identity = (table and table.name) or url_of(one).partition("#")[0].strip()
     try:
         if table is None:
             assert isinstance(one, str)
             named = parse_engine(one)
-            return _Wanted(which, named, None, named.slots or 0, None)
+            return Wanted(identity, which, named, None, named.slots or 0, None)
         named = parse_engine(table.url)
         if named.slots:
             raise ValueError("url has #slots=; allowed: the key slots")
-        wanted = _Wanted(which, named, table, table.slots, table.secret(os.environ))
+        wanted = Wanted(identity, which, named, table, table.slots, table.secret(os.environ))
         given = [key for key in _OVER_HTTP if getattr(table, key) != getattr(_BARE, key)]
         if given and not wanted.over_http:
             raise ValueError(f"{' and '.join(given)}: only for engines over HTTP")
@@ -146,7 +187,7 @@ _OVER_HTTP = ("key", "key_env", "key_file", "connect_timeout", "headers", "ca", 
 _BARE = EngineTable(url="")
 
 
-def _check_keys(wanted: Sequence[_Wanted], settings: Settings) -> None:
+def check_keys(wanted: Sequence[Wanted], settings: Settings) -> None:
     """A key belongs to one engine, and is sent to no other. Raises SettingsError where it is not clear to which."""
     over_http = [one for one in wanted if one.over_http]
     if not settings.api_key or not over_http:
@@ -170,31 +211,40 @@ def _wanted_slots(settings: Settings) -> int:
     return 0 if settings.slots == "auto" else int(settings.slots)
 
 
-async def _open(one: _Wanted, settings: Settings, progress: Progress, say: Say, *, share: int) -> tuple[Engine, str]:
+async def _open(one: Wanted, settings: Settings, progress: Progress, say: Say, *, share: int) -> tuple[Engine, str]:
     """Raises ValueError, too."""
+    if one.named.kind is Kind.EMBEDDED:
+        slots = one.slots or _wanted_slots(settings)
+        engine, reason = await _embedded(one.named.target, slots, settings, progress, say, share=share)
+        engine = place(engine, one, settings)
+    else:
+        engine, reason = connect(one, settings, say)
+    named = one.table is not None and one.table.name and not one.over_http
+    return engine, f"{engine.name}, {reason}" if named else reason
+
+
+def connect(one: Wanted, settings: Settings, say: Say) -> tuple[Engine, str]:
+    """An engine that is not embedded, and what it is. Nothing is sent to it yet. Raises ValueError."""
     slots = one.slots or _wanted_slots(settings)
-    named = one.named
-    match named.kind:
-        case Kind.SCRIPTED:
-            script = read_script(named.target)
-            if slots:
-                script = msgspec.structs.replace(script, slots=slots)
-            engine: Engine = Scripted(script)
-            reason = "a scripted engine with fake answers"
-        case Kind.HTTP | Kind.OLLAMA:
-            server = _server(one, slots, settings, say)
-            engine = _guarded(server)
-            native = ", a native Ollama" if named.kind is Kind.OLLAMA else ""
-            reason = f"{server.name}{native}, {engine.slots} requests at a time"
-        case Kind.EMBEDDED:
-            engine, reason = await _embedded(named.target, slots, settings, progress, say, share=share)
+    if one.named.kind is Kind.SCRIPTED:
+        script = read_script(one.named.target)
+        if slots:
+            script = msgspec.structs.replace(script, slots=slots)
+        return place(Scripted(script), one, settings), "a scripted engine with fake answers"
+    server = _server(one, slots, settings, say)
+    native = ", a native Ollama" if one.named.kind is Kind.OLLAMA else ""
+    return place(_guarded(server), one, settings), f"{server.name}{native}, {server.slots} requests at a time"
+
+
+def place(engine: Engine, one: Wanted, settings: Settings) -> Engine:
+    """The engine as its table wants it; one that is placed already, anew."""
     if one.table is None:
-        return engine, reason
-    placed = Placed(engine, _placement(one.table, settings), one.table.name)
-    return placed, reason if one.over_http or not one.table.name else f"{one.table.name}, {reason}"
+        return engine
+    inner = engine.engine if isinstance(engine, Placed) else engine
+    return Placed(inner, _placement(one.table, settings), one.table.name)
 
 
-def _server(one: _Wanted, slots: int, settings: Settings, say: Say) -> Upstream:
+def _server(one: Wanted, slots: int, settings: Settings, say: Say) -> Upstream:
     """Raises ValueError."""
     table = one.table or _BARE
     url = one.named.target
@@ -210,10 +260,10 @@ def _server(one: _Wanted, slots: int, settings: Settings, say: Say) -> Upstream:
     models = (settings.model,) if alone else tuple(table.models.values())
     if not slots and settings.slots == "auto":
         slots = _AUTO_SLOTS
+    name = table.name or one.named.address
     if one.named.kind is Kind.HTTP:
-        return Upstream(table.name or describe_url(url), client, slots=slots or _SLOTS, models=models, log=say)
+        return Upstream(name, client, slots=slots or _SLOTS, models=models, log=say)
     # Unless told otherwise, an Ollama works on one ask at a time.
-    name = table.name or describe_url(place).replace("http://", "ollama://")
     return Ollama(name, client, slots=slots or 1, models=models, log=say)
 
 

@@ -6,6 +6,7 @@ count after a restart.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from typing import Any
 
@@ -16,16 +17,29 @@ from standpipe.app.doubts import doubts
 from standpipe.edge.config import EdgeConfig
 from standpipe.edge.listen import ListenError
 from standpipe.edge.server import Server
-from standpipe.engine_tables import EngineTable
 from standpipe.observe.log import Logger
 from standpipe.policy.identity import Trust
 from standpipe.settings import STARTS, Settings, SettingsError
 
 
-def reload(read: Callable[[], Settings], app: App, server: Server, log: Logger) -> None:
+async def reload_at(
+    hung_up: asyncio.Event, read: Callable[[], Settings], app: App, server: Server, log: Logger
+) -> None:
+    """Reload whenever the event is set, one after the other, for ever."""
+    while True:
+        await hung_up.wait()
+        hung_up.clear()
+        try:
+            await reload(read, app, server, log)
+        except Exception as bug:  # noqa: BLE001 - the next one may go well
+            log.error("bug", error=bug)  # noqa: TRY400 - our own log
+
+
+async def reload(read: Callable[[], Settings], app: App, server: Server, log: Logger) -> None:
     """`read` gives the settings as they are now in the file; the rest is what they are for."""
     try:
-        _reload_settings(read(), app, server, log)
+        async with app.roster.lock:
+            await _reload_settings(read(), app, server, log)
     except SettingsError as error:
         log.warning("settings not reloaded: the former ones stay", reason=str(error))
     try:
@@ -35,11 +49,7 @@ def reload(read: Callable[[], Settings], app: App, server: Server, log: Logger) 
         log.warning("TLS certificate not reloaded: the former one stays", reason=str(error))
 
 
-def _undrained(settings: Settings) -> list[str | EngineTable]:
-    return [replace(one, drain=False) if isinstance(one, EngineTable) else one for one in settings.engine]
-
-
-def _reload_settings(wanted: Settings, app: App, server: Server, log: Logger) -> None:
+async def _reload_settings(wanted: Settings, app: App, server: Server, log: Logger) -> None:
     former = app.settings
     changed: dict[str, Any] = {
         name: getattr(wanted, name)
@@ -47,11 +57,15 @@ def _reload_settings(wanted: Settings, app: App, server: Server, log: Logger) ->
         if getattr(wanted, name) != getattr(former, name)
     }
     live = {name: value for name, value in changed.items() if name not in STARTS}
-    if "engine" in changed and _undrained(wanted) == _undrained(former):
-        live["engine"] = wanted.engine  # the same engines, of which others drain
     waiting = changed.keys() - live.keys()
     settings = replace(former, **live)
-    app.apply(settings)
+    plan = await app.roster.plan(settings)
+    try:
+        app.apply(settings)
+    except SettingsError:
+        await plan.opened.aclose()
+        raise
+    app.roster.carry_out(plan, settings)
     trust = Trust.parse(settings.trusted_proxies, settings.client_header, settings.tiers)
     server.configure(EdgeConfig(**settings.values(EdgeConfig)), trust)
     for sentence in doubts(settings):

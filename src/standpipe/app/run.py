@@ -19,11 +19,12 @@ from pathlib import Path
 from standpipe.app.app import App
 from standpipe.app.doubts import doubts
 from standpipe.app.engines import open_engines
-from standpipe.app.reload import reload
+from standpipe.app.reload import reload_at
 from standpipe.app.runtime import (
     LibraryLog,
     Signals,
     Sockets,
+    beside,
     calm_collector,
     enough_descriptors,
     first,
@@ -108,18 +109,20 @@ async def _answer(
     server.start(doors.public, tls)
     admin.start(doors.admin)
     app.edge = server.statistics
-    signals.on = {signal.SIGHUP: partial(reload, read, app, server, log), signal.SIGUSR1: partial(_dump, app, log)}
-    calm_collector()
-    Outlet(sys.stdout).write(banner.text(settings, app.pool.fleet.resolve(None), doors.public[0], reasons))
-    log.info("serving", address=banner.address(settings, doors.public[0]))
-    await signals.drain.wait()
-    grace = app.settings.grace
-    log.info("draining", grace=grace)
-    app.admission.drain()
-    draining = asyncio.ensure_future(server.drain(grace))
-    if not await first(draining, signals.leave):
-        await server.abort()
-    await admin.abort()
+    hung_up = asyncio.Event()
+    signals.on = {signal.SIGHUP: hung_up.set, signal.SIGUSR1: partial(_dump, app, log)}
+    async with beside(reload_at(hung_up, read, app, server, log)):
+        calm_collector()
+        Outlet(sys.stdout).write(banner.text(settings, app.pool.fleet.resolve(None), doors.public[0], reasons))
+        log.info("serving", address=banner.address(settings, doors.public[0]))
+        await signals.drain.wait()
+        grace = app.settings.grace
+        log.info("draining", grace=grace)
+        app.admission.drain()
+        draining = asyncio.ensure_future(server.drain(grace))
+        if not await first(draining, signals.leave):
+            await server.abort()
+        await admin.abort()
     log.info("stopped")
 
 

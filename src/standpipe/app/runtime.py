@@ -11,7 +11,7 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable, Coroutine
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -103,6 +103,18 @@ async def first(work: asyncio.Future[Any], stop: asyncio.Event) -> bool:
             with contextlib.suppress(asyncio.CancelledError):
                 await work
     return not work.cancelled()
+
+
+@contextlib.asynccontextmanager
+async def beside(*work: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
+    """Have this done meanwhile, and stop it at the end."""
+    tasks = [asyncio.ensure_future(one) for one in work]
+    try:
+        yield
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.wait(tasks)
 
 
 def calm_collector() -> None:

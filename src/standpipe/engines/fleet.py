@@ -8,10 +8,11 @@ as it runs, and they may come and go meanwhile. It must not know asks, nor who g
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from contextlib import AsyncExitStack
 from enum import StrEnum
 from functools import partial
+from typing import Any
 
 from msgspec import Struct
 
@@ -81,9 +82,11 @@ class Fleet:
         """Called when engines came or went, or serve other models than before."""
         self.on_default: Callable[[DefaultChange], None] = lambda _: None
         """Called when the default model has been chosen, or has changed."""
+        self.on_left: Callable[[Member], None] = lambda _: None
+        """Called when an engine has left for good."""
         self._watch_over: Callable[[Member], None] = lambda _: None
         self._watchers: dict[Member, tuple[asyncio.Task[None], ...]] = {}
-        self._leaving: set[asyncio.Task[None]] = set()
+        self._ending: set[asyncio.Task[None]] = set()
 
     @property
     def slots(self) -> int:
@@ -221,24 +224,51 @@ class Fleet:
         member.draining = False
         self.on_change()
 
+    def change(self, member: Member, fresh: Member, *, close: bool = True) -> None:
+        """Go on with another engine in a member's place, or with the same one differently (`Member.become`). The one
+        that was there is closed when nothing runs on it any more, unless `close` is false."""
+        former = member.engine
+        member.become(fresh)
+        self._forget(member)
+        self._watch_over(member)
+        self._relist()
+        self.on_change()
+        if close:
+            self._later(self._retire(member, former))
+
+    def _forget(self, member: Member) -> None:
+        for task in self._watchers.pop(member, ()):
+            task.cancel()
+
+    async def _retire(self, member: Member, engine: Engine) -> None:
+        try:
+            await member.left(engine)
+        finally:
+            await engine.close()
+
+    def _later(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        """Have something done that this fleet ends when it is closed."""
+        task = asyncio.get_running_loop().create_task(work)
+        self._ending.add(task)
+        task.add_done_callback(self._ending.discard)
+        return task
+
     def leave(self, member: Member) -> None:
         """Drain it, and let go of it when nothing runs there any more. Raises ValueError if no other would be left."""
         if all(other.leaving for other in self.members if other is not member):
             raise ValueError("it is the last engine")
         self.drain(member)
         if member.leaving is None:
-            member.leaving = asyncio.get_running_loop().create_task(self._see_off(member))
-            self._leaving.add(member.leaving)
-            member.leaving.add_done_callback(self._leaving.discard)
+            member.leaving = self._later(self._see_off(member))
 
     async def _see_off(self, member: Member) -> None:
         await member.emptied()
         self.members = tuple(other for other in self.members if other is not member)
-        for task in self._watchers.pop(member, ()):
-            task.cancel()
+        self._forget(member)
         self._relist()
         self.on_change()
-        await member.engine.close()
+        self.on_left(member)
+        await self._retire(member, member.engine)
 
     # Care
 
@@ -298,10 +328,9 @@ class Fleet:
 
     async def close(self) -> None:
         """Let go of every engine, also when one of them fails to."""
-        for member in self.members:
-            if member.leaving is not None:
-                member.leaving.cancel()
-        await asyncio.gather(*self._leaving, return_exceptions=True)
+        for task in self._ending:
+            task.cancel()
+        await asyncio.gather(*self._ending, return_exceptions=True)
         async with AsyncExitStack() as stack:
             for member in self.members:
                 stack.push_async_callback(member.engine.close)

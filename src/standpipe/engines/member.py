@@ -76,6 +76,8 @@ class Member:
         self.leaving: asyncio.Task[None] | None = None
         """What takes it out of the fleet as soon as nothing runs there, where that is wanted."""
         self._continuer = engine if isinstance(engine, Continuer) else None
+        self.at_work: Counter[Engine] = Counter()
+        """Attempts that run, by engine: some may still run on one that stood here before (`become`)."""
         self.busy = 0
         self.elsewhere = 0
         """Asks of others that it works on, as it last said."""
@@ -123,6 +125,20 @@ class Member:
     def card(self, model: str) -> Card:
         """What it tells of one of its models."""
         return self.engine.card(model) if isinstance(self.engine, Described) else Card()
+
+    def become(self, other: Member) -> None:
+        """Be the engine of this one from now on, which has been refreshed and is in no fleet. What runs goes on at the
+        engine that was here, and holds its slots. What was believed of that one is forgotten."""
+        self.engine, self.placement, self.draining = other.engine, other.placement, other.draining
+        self._continuer, self.standing = other._continuer, other.standing
+        self.reason, self.restarts, self.elsewhere = other.reason, other.restarts, 0
+        self.models, self.windows, self.looked_at = other.models, other.windows, other.looked_at
+
+    async def left(self, engine: Engine) -> None:
+        """Wait until nothing runs any more on an engine that stood here before."""
+        while self.at_work[engine]:  # noqa: ASYNC110 - as above, there is no hurry
+            await asyncio.sleep(1.0)
+        del self.at_work[engine]
 
     async def refresh(self) -> None:
         """Ask for its health and models. What it does not tell now stays as it was."""
@@ -219,7 +235,10 @@ class Seat:
     begins to answer; `spoke` is given the time when it does.
     """
 
-    __slots__ = ("_changed", "_claim", "_loop", "_probe", "_since", "_spoke", "_taken", "company", "member", "spoken")
+    __slots__ = (
+        "_changed", "_claim", "_engine", "_loop", "_probe", "_since", "_spoke", "_standing", "_taken", "company",
+        "member", "spoken",
+    )  # fmt: skip
 
     def __init__(
         self,
@@ -234,16 +253,20 @@ class Seat:
         self._claim = claim
         self._spoke = spoke
         self._taken = True
+        self._engine: Engine | None = None
+        self._standing = member.standing
         self.member = member
         self.spoken = False
         """The engine has begun to answer."""
         self.company: int | None = None
         """Asks that ran there when the connection broke, where it did."""
         member.seated()
-        self._probe = member.standing.taken(self._since)
+        self._probe = self._standing.taken(self._since)
 
     def __enter__(self) -> Self:
         self.member.attempts += 1
+        self._engine = self.member.engine
+        self.member.at_work[self._engine] += 1
         self._since = self._loop.time()
         return self
 
@@ -257,7 +280,7 @@ class Seat:
         self.spoken = True
         if self._spoke is not None:
             self._spoke(now)
-        more = self.member.standing.spoke(now, seconds)
+        more = self._standing.spoke(now, seconds)
         if self._unclaim() or more:
             self._changed()
 
@@ -273,7 +296,7 @@ class Seat:
         """The attempt is over: there is an answer."""
         self.member.answered += 1
         self.member.outcomes["answered"] += 1
-        self.member.standing.answered(self._loop.time())
+        self._standing.answered(self._loop.time())
         self.release()
 
     def failed(self, found: Verdict, message: str, retry_after: float | None, *, broke: bool) -> None:
@@ -287,13 +310,13 @@ class Seat:
             self.company = member.company(now)
         if found is Verdict.DOWN:
             member.reason = message
-        member.standing.failed(found, now, probe=self._probe, retry_after=retry_after)
+        self._standing.failed(found, now, probe=self._probe, retry_after=retry_after)
         self.release()
 
     def left(self) -> None:
         """The attempt is over: its client has left, or has enough."""
         self.member.outcomes["left"] += 1
-        self.member.standing.left(probe=self._probe, spoken=self.spoken)
+        self._standing.left(probe=self._probe, spoken=self.spoken)
         self.release()
 
     def release(self) -> None:
@@ -301,8 +324,10 @@ class Seat:
         if not self._taken:
             return
         self._taken = False
+        if self._engine is not None:
+            self.member.at_work[self._engine] -= 1
         self.member.freed()
-        self.member.standing.over(spoken=self.spoken)
+        self._standing.over(spoken=self.spoken)
         self._unclaim()
         self._changed()
 

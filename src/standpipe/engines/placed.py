@@ -42,6 +42,7 @@ class Placed(ProbedWrapper):
     def __init__(self, engine: Engine, placement: Placement, name: str = "") -> None:
         """`name` is shown instead of the engine's own where there is one."""
         super().__init__(engine)
+        self.engine = engine
         self.placement = placement
         self.name = name or engine.name
         self._translates = any(public != own for public, own in placement.models.items())
