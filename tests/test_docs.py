@@ -138,4 +138,4 @@ def test_the_table_has_ranges_and_reasons():
     assert rows["temperature", ""].note == "between 0 and 2"
     assert rows["functions", ""].note == "`functions` is not supported: use `tools`"
     assert rows["verbosity", ""].note == ""
-    assert rows["messages[].content[]", "of type `file`, `image_url`, `input_audio`"].status == REFUSED
+    assert rows["messages[].content[]", "of type `file`, `input_audio`"].status == REFUSED

@@ -27,6 +27,9 @@ from tools.fields import Parse, Row, Table
 
 SCHEMA = {"type": "object", "properties": {"city": {"type": "string"}}}
 HELLO = [{"role": "user", "content": "Hello!"}]
+PNG = "iVBORw0KGgoAAAANSUhEUgAAAEAAAABAAQAAAACCEkxzAAAAD0lEQVR42mNgGAWjgHwAAAJAAAHgTR1EAAAAAElFTkSuQmCC"
+URL = f"data:image/png;base64,{PNG}"
+SEEN = "a PNG, JPEG, GIF or WebP in base64, where the model sees images; a 400 otherwise"
 ANY_MODEL = "a name that no engine lists is served by the default model"
 
 
@@ -104,7 +107,10 @@ CHAT = Section(
                 {"role": "tool", "tool_call_id": "call_1", "content": "Sunny."},
                 {"role": "assistant", "function_call": {"name": "get_weather", "arguments": "{}"}},
                 {"role": "function", "name": "get_weather", "content": "Sunny."},
-                {"role": "user", "content": [{"type": "text", "text": "Thanks!"}]},
+                {
+                    "role": "user",
+                    "content": [{"type": "text", "text": "Thanks!"}, {"type": "image_url", "image_url": {"url": URL}}],
+                },
             ],
             "model": "gpt-oss:latest",
             "stream": True,
@@ -136,6 +142,7 @@ CHAT = Section(
         {"messages": HELLO, "response_format": {"type": "text"}},
     ),
     notes={
+        "messages[].content[].image_url": SEEN,
         "messages[].reasoning": "accepted back under each of the names that engines give it",
         "messages[].reasoning_content": "as `reasoning`",
         "messages[].thinking": "as `reasoning`",
@@ -223,7 +230,13 @@ RESPONSES = Section(
                     "operation": {"type": "delete_file", "path": "a.py"},
                 },
                 {"type": "apply_patch_call_output", "call_id": "call_6", "status": "completed", "output": "Done."},
-                {"role": "user", "content": [{"type": "input_text", "text": "Thanks!"}]},
+                {
+                    "role": "user",
+                    "content": [
+                        {"type": "input_text", "text": "Thanks!"},
+                        {"type": "input_image", "image_url": URL, "detail": "auto"},
+                    ],
+                },
             ],
             "instructions": "Be brief.",
             "model": "gpt-oss:latest",
@@ -273,6 +286,7 @@ RESPONSES = Section(
         },
     ),
     notes={
+        "input[].content[].image_url": SEEN,
         "input[].summary": "read where `content` is empty",
         "input[].tools": "of `additional_tools`",
         "tools[].environment": "of a `shell`: `local`, where the client runs the commands",

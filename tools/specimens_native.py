@@ -9,10 +9,11 @@ from standpipe.dialects.anthropic import request as anthropic
 from standpipe.dialects.anthropic import wire as anthropic_wire
 from standpipe.dialects.ollama import request as ollama
 from standpipe.dialects.ollama import wire as ollama_wire
-from tools.specimens import ANY_MODEL, HELLO, SCHEMA, Section, parse
+from tools.specimens import ANY_MODEL, HELLO, PNG, SCHEMA, SEEN, Section, parse
 
 _THOUGHT = {"type": "thinking", "thinking": "Hm.", "signature": "unsigned"}
 _USED = {"type": "tool_use", "id": "call_1", "name": "get_weather", "input": {}}
+_SHOWN = {"type": "image", "source": {"type": "base64", "media_type": "image/png", "data": PNG}}
 _CUSTOM = {"type": "custom", "name": "get_weather", "description": "Now.", "input_schema": SCHEMA, "strict": True}
 
 ANTHROPIC = Section(
@@ -34,10 +35,11 @@ ANTHROPIC = Section(
                         {
                             "type": "tool_result",
                             "tool_use_id": "call_1",
-                            "content": [{"type": "text", "text": "Sunny."}],
+                            "content": [{"type": "text", "text": "Sunny."}, _SHOWN],
                             "is_error": False,
                         },
                         {"type": "text", "text": "Well?"},
+                        _SHOWN,
                     ],
                 },
             ],
@@ -80,6 +82,7 @@ ANTHROPIC = Section(
     ),
     notes={
         "messages": "turns of the same role in a row are one turn",
+        "messages[].content[].source": SEEN,
         "model": ANY_MODEL,
         "thinking": "without it no thinking is told",
         "thinking.budget_tokens": "chooses an effort, unless `output_config.effort` does",
@@ -131,7 +134,7 @@ OLLAMA_CHAT = Section(
             **_OLLAMA,
             "messages": [
                 {"role": "system", "content": "Be brief."},
-                {"role": "user", "content": "What is the weather?"},
+                {"role": "user", "content": "What is the weather?", "images": [PNG]},
                 {
                     "role": "assistant",
                     "content": "Well.",
@@ -151,6 +154,7 @@ OLLAMA_CHAT = Section(
     ),
     notes={
         **_OLLAMA_NOTES,
+        "messages[].images": SEEN,
         "messages[].tool_call_id": "else `tool_name`, else the order tells which call was answered",
     },
     more=ollama.IGNORED,
@@ -164,12 +168,13 @@ OLLAMA_GENERATE = Section(
     struct=ollama_wire.GenerateRequest,
     published=(GenerateRequest,),
     specimens=(
-        {**_OLLAMA, "prompt": "Hello!", "system": "Be brief."},
+        {**_OLLAMA, "prompt": "Hello!", "system": "Be brief.", "images": [PNG]},
         {"prompt": "Hello!", "think": "low", "format": "json", "options": {"stop": "END"}},
         {"prompt": "Once upon", "raw": True},
     ),
     notes={
         **_OLLAMA_NOTES,
+        "images": SEEN,
         "raw": "the prompt is continued without a chat template where the engine can; if not, `x-standpipe-dropped` "
         "names `raw`. Control tokens in it are text",
     },

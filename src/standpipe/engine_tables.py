@@ -51,6 +51,7 @@ class EngineTable(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True)
             "tokens of prompt and answer together; 0: as the engine tells, where it does", "tokens", ge=0, le=16_777_216
         ),
     ] = 0
+    images: Annotated[bool, _meta("its models may be shown images; false: as the engine tells, where it does")] = False
     weight: Annotated[
         float, _meta("its share among engines that are equally good: 2 takes twice as much as 1", ge=0.01, le=100)
     ] = 1.0

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import msgspec
 
 from standpipe.chat.ask import (
+    Image,
     JsonObject,
     Message,
     Reasoning,
@@ -54,9 +55,9 @@ CONVERSATION = (
 class Format(NamedTuple):
     """One dialect.
 
-    `hello` is the least request that asks "Hello!", and `picture` are fields that show one instead. `sampling` has
-    every field that says how to sample, which means `sampled`. The functions spell what is ours, as fields of a
-    request; None where there is no such thing in this format.
+    `hello` is the least request that asks "Hello!". `sampling` has every field that says how to sample, which means
+    `sampled`. The functions spell what is ours, as fields of a request; None where there is no such thing in this
+    format.
     """
 
     dialect: Any
@@ -64,7 +65,6 @@ class Format(NamedTuple):
     sampling: JsonObject
     sampled: Sampling
     said: Callable[[Sequence[Message]], JsonObject] | None = None
-    picture: Callable[[Sequence[Message]], JsonObject] | None = None
     tool: Callable[[Tool], JsonObject] | None = None
     other_tool: JsonObject | None = None
     choice: Callable[[ToolChoice], Any] | None = None
@@ -97,6 +97,12 @@ def _text(message: Message) -> str:
     return "".join(part.text for part in message.parts if isinstance(part, Text))
 
 
+def _shown(images: Sequence[Image], kind: str = "image_url", *, bare: bool = False) -> list[JsonObject]:
+    """As OpenAI spells it: in Chat Completions the address stands in an object."""
+    urls = [f"data:{image.media_type};base64,{image.data}" for image in images]
+    return [{"type": kind, "image_url": url if bare else {"url": url, "detail": "auto"}} for url in urls]
+
+
 # OpenAI -------------------------------------------------------------------------------------------------------------
 
 
@@ -107,11 +113,16 @@ def _chat(messages: Sequence[Message]) -> JsonObject:
 def _chat_messages(message: Message) -> list[JsonObject]:
     if message.role is Role.TOOL:
         return [
-            {"role": "tool", "tool_call_id": part.call_id, "content": part.text}
+            {
+                "role": "tool",
+                "tool_call_id": part.call_id,
+                "content": [{"type": "text", "text": part.text}, *_shown(part.images)] if part.images else part.text,
+            }
             for part in message.parts
             if isinstance(part, ToolResult)
         ]
-    written: JsonObject = {"role": message.role, "content": [{"type": "text", "text": _text(message)}]}
+    content = [{"type": "text", "text": _text(message)}, *_shown(message.images)]
+    written: JsonObject = {"role": message.role, "content": content}
     for part in message.parts:
         match part:
             case Reasoning(text):
@@ -121,11 +132,6 @@ def _chat_messages(message: Message) -> list[JsonObject]:
                 call = {"id": call_id, "type": "function", "function": function}
                 written.setdefault("tool_calls", []).append(call)
     return [written]
-
-
-def _chat_picture(before: Sequence[Message]) -> JsonObject:
-    parts = [{"type": "text", "text": "What?"}, {"type": "image_url", "image_url": {"url": "data:,x"}}]
-    return {"messages": [*_chat(before)["messages"], {"role": "user", "content": parts}]}
 
 
 def _chat_choice(choice: ToolChoice) -> Any:
@@ -171,7 +177,6 @@ def _of_chat(dialect: Any) -> Format:
         _CHAT_SAMPLING,
         _CHAT_SAMPLED,
         _chat,
-        _chat_picture,
         _function,
         {"type": "web_search"},
         _chat_choice,
@@ -191,7 +196,8 @@ def _responses(messages: Sequence[Message]) -> JsonObject:
     items: list[JsonObject] = []
     for message in messages:
         if message.role is not Role.ASSISTANT and message.role is not Role.TOOL:
-            items.append({"role": message.role, "content": [{"type": "input_text", "text": _text(message)}]})
+            seen = _shown(message.images, "input_image", bare=True)
+            items.append({"role": message.role, "content": [{"type": "input_text", "text": _text(message)}, *seen]})
             continue
         for part in message.parts:
             match part:
@@ -204,14 +210,11 @@ def _responses(messages: Sequence[Message]) -> JsonObject:
                 case ToolCall(call_id, name, arguments):
                     call = {"type": "function_call", "call_id": call_id, "name": name, "arguments": arguments}
                     items.append(call)
-                case ToolResult(call_id, text):
-                    items.append({"type": "function_call_output", "call_id": call_id, "output": text})
+                case ToolResult(call_id, text, _, images):
+                    seen = _shown(images, "input_image", bare=True)
+                    output = [{"type": "input_text", "text": text}, *seen] if seen else text
+                    items.append({"type": "function_call_output", "call_id": call_id, "output": output})
     return {"input": items}
-
-
-def _responses_picture(before: Sequence[Message]) -> JsonObject:
-    parts = [{"type": "input_text", "text": "What?"}, {"type": "input_image", "image_url": "data:,x"}]
-    return {"input": [*_responses(before)["input"], {"role": "user", "content": parts}]}
 
 
 _RESPONSES = Format(
@@ -226,7 +229,6 @@ _RESPONSES = Format(
     },
     Sampling(temperature=2, top_p=0, max_tokens=10, logprobs=True, top_logprobs=5),
     _responses,
-    _responses_picture,
     lambda tool: {
         "type": "function",
         "name": tool.name,
@@ -256,16 +258,19 @@ def _anthropic(messages: Sequence[Message]) -> JsonObject:
                 case ToolCall(call_id, name, arguments):
                     used = {"type": "tool_use", "id": call_id, "name": name, "input": msgspec.Raw(arguments.encode())}
                     blocks.append(used)
-                case ToolResult(call_id, text):
-                    blocks.append({"type": "tool_result", "tool_use_id": call_id, "content": text})
+                case ToolResult(call_id, text, _, images):
+                    content = [{"type": "text", "text": text}, *map(_block, images)] if images else text
+                    blocks.append({"type": "tool_result", "tool_use_id": call_id, "content": content})
+                case Image():
+                    blocks.append(_block(part))
         if message.role is not Role.SYSTEM:
             written.append({"role": "assistant" if message.role is Role.ASSISTANT else "user", "content": blocks})
     return {"messages": written} | ({"system": _text(system[0])} if system else {})
 
 
-def _anthropic_picture(before: Sequence[Message]) -> JsonObject:
-    blocks = [{"type": "text", "text": "What?"}, {"type": "image", "source": {"type": "base64", "data": "x"}}]
-    return {"messages": [*_anthropic(before)["messages"], {"role": "user", "content": blocks}]}
+def _block(image: Image) -> JsonObject:
+    source = {"type": "base64", "media_type": image.media_type, "data": image.data}
+    return {"type": "image", "source": source, "cache_control": {"type": "ephemeral"}}
 
 
 _ANTHROPIC_WORDS = {ToolMode.REQUIRED: "any", ToolMode.NAMED: "tool"}
@@ -275,7 +280,6 @@ _ANTHROPIC = Format(
     {"temperature": 1, "top_p": 0, "top_k": 40, "max_tokens": 10, "stop_sequences": ["a", "b"]},
     Sampling(temperature=1, top_p=0, top_k=40, max_tokens=10, stop=("a", "b"), tell_stop=True),
     _anthropic,
-    _anthropic_picture,
     lambda tool: {"name": tool.name, "description": tool.description, "input_schema": tool.parameters},
     {"type": "web_search_20250305", "name": "web_search"},
     lambda choice: {"type": _ANTHROPIC_WORDS.get(choice.mode, choice.mode), "name": choice.name},
@@ -290,10 +294,16 @@ def _ollama(messages: Sequence[Message]) -> JsonObject:
     written: list[JsonObject] = []
     for message in messages:
         results = [part for part in message.parts if isinstance(part, ToolResult)]
-        written += [{"role": "tool", "tool_call_id": part.call_id, "content": part.text} for part in results]
+        written += [
+            {"role": "tool", "tool_call_id": part.call_id, "content": part.text}
+            | ({"images": [image.data for image in part.images]} if part.images else {})
+            for part in results
+        ]
         if results:
             continue
         said: JsonObject = {"role": message.role, "content": _text(message)}
+        if message.images:
+            said["images"] = [image.data for image in message.images]
         for part in message.parts:
             match part:
                 case Reasoning(text):
@@ -303,10 +313,6 @@ def _ollama(messages: Sequence[Message]) -> JsonObject:
                     said.setdefault("tool_calls", []).append({"id": call_id, "function": function})
         written.append(said)
     return {"messages": written}
-
-
-def _ollama_picture(before: Sequence[Message]) -> JsonObject:
-    return {"messages": [*_ollama(before)["messages"], {"role": "user", "content": "What?", "images": ["eA=="]}]}
 
 
 _OLLAMA_SAMPLING: JsonObject = {
@@ -345,7 +351,6 @@ _OLLAMA_CHAT = Format(
     _OLLAMA_SAMPLING,
     _OLLAMA_SAMPLED,
     _ollama,
-    _ollama_picture,
     _function,
     {"type": "web_search"},
     None,

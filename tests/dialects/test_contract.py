@@ -10,10 +10,12 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from msgspec import inspect
+from msgspec.structs import replace
 
 from standpipe.chat.ask import (
     Ask,
     FormatKind,
+    Image,
     JsonObject,
     Message,
     OutputFormat,
@@ -23,13 +25,17 @@ from standpipe.chat.ask import (
     Tool,
     ToolChoice,
     ToolMode,
+    ToolResult,
 )
 from standpipe.chat.errors import Failure, InvalidAsk, TooLarge, Unsupported
 from standpipe.dialects import bounds
+from standpipe.dialects.images import shown
 from standpipe.dialects.ollama import to_engine as to_ollama
 from standpipe.dialects.openai import to_engine as to_openai
 from standpipe.dialects.reading import DROPPED
+from tests import pictures
 from tests.dialects.formats import CONVERSATION, FORMATS, NOOP, SCHEMA, WEATHER, Format
+from tests.pictures import PICTURE, PNG
 from tests.strangers import JSON, bodies, places, put
 
 SECRET = "my secret prompt"
@@ -262,19 +268,73 @@ def test_schemas_have_a_size(one: Format):
 # The past -----------------------------------------------------------------------------------------------------------
 
 
-@each("picture")
-def test_a_picture_is_refused_by_name_and_in_the_past_there_are_words_for_it(one: Format):
-    assert one.picture is not None
+LOOK = Message(Role.USER, (Text("What?"), PICTURE))
+LARGE = [pictures.text(data) for data in (pictures.jpeg(9000, 1), pictures.gif(8000, 8000))]
+SHOWN = (
+    *CONVERSATION[:3],
+    Message(Role.TOOL, (ToolResult("call_1", "7 °C", images=(PICTURE,)), ToolResult("call_2", ""))),
+)
+"""A conversation in which a tool has shown something."""
+
+
+@each("said")
+def test_what_is_shown_is_read_in_its_place_and_reaches_every_kind_of_engine(one: Format):
     assert one.said is not None
-    with pytest.raises(Unsupported) as caught:
-        one.parse(**one.picture(CONVERSATION))
+    ask = one.parse(**one.said((LOOK, *SHOWN[2:], LOOK))).ask
+    assert [message.parts for message in merged(ask.messages) if message.images] == [
+        LOOK.parts,
+        SHOWN[3].parts,
+        LOOK.parts,
+    ]
+    assert shown(ask, sees=True) == ask
+    chat = msgspec.json.encode(to_openai.request_body(ask, "m", extras=to_openai.LLAMA))
+    native = msgspec.json.encode(to_ollama.request_body(ask, "m"))
+    assert chat.count(f'"image_url":{{"url":"data:image/png;base64,{PNG}"}}'.encode()) == 3
+    assert native.count(f'"images":["{PNG}"]'.encode()) == 3
+
+
+@each("said")
+def test_a_picture_that_nobody_sees_is_refused_by_name_and_in_the_past_there_are_words_for_it(one: Format):
+    assert one.said is not None
+    ask = one.parse(**one.said((*CONVERSATION, LOOK))).ask
+    with pytest.raises(Unsupported, match=r"does not see images: .* These models do: `eyes`") as caught:
+        shown(ask, sees=False, others=("eyes",))
     assert blamed(caught.value) in one.hello
-    then, now = one.picture(()), one.said([CONVERSATION[4], HELLO])
-    (where,) = then.keys() & now.keys() & one.hello.keys()
-    messages = one.parse(**{where: [*then[where], *now[where]]}).ask.messages
-    assert [message.role for message in messages] == [Role.USER, Role.ASSISTANT, Role.USER]
-    assert "image that cannot be shown here" in messages[0].text
-    assert "What?" in messages[0].text
+    messages = shown(one.parse(**one.said((LOOK, *SHOWN[2:], CONVERSATION[4], HELLO))).ask, sees=False).messages
+    words = "[image that cannot be shown here]"
+    assert messages[0].parts == (Text("What?"), Text(words))
+    result = next(message.parts[0] for message in messages if message.role is Role.TOOL)
+    assert result == ToolResult("call_1", f"7 °C\n{words}")
+    assert not any(message.images for message in messages)
+
+
+@each("said")
+@pytest.mark.parametrize("data", ["", "eA==", "x", PNG[:-1], f"{PNG} ", *LARGE])
+def test_what_is_no_picture_or_too_large_is_refused_by_name_and_in_the_past_there_are_words_for_it(
+    one: Format, data: str
+):
+    assert one.said is not None
+    look = Message(Role.USER, (Text("What?"), Image("image/png", data, 4, 3)))
+    with pytest.raises((InvalidAsk, TooLarge)) as caught:
+        one.parse(**one.said((*CONVERSATION, look)))
+    assert blamed(caught.value) in one.hello
+    then = one.parse(**one.said((look, CONVERSATION[4], HELLO))).ask.messages[0]
+    assert "image that cannot be shown here" in then.text
+    assert not then.images
+    result = Message(Role.TOOL, (ToolResult("call_1", "See.", images=look.images), ToolResult("call_2", "")))
+    told = merged(one.parse(**one.said((*CONVERSATION[:3], result))).ask.messages)[3].parts[0]
+    assert told == ToolResult("call_1", "See.\n[image that cannot be shown here]")
+
+
+@each("said")
+def test_only_a_user_and_a_tool_show_something(one: Format):
+    assert one.said is not None
+    with pytest.raises(Failure) as caught:
+        one.parse(**one.said((replace(LOOK, role=Role.SYSTEM), HELLO)))
+        raise Unsupported("it has no system message that may have parts", param=next(iter(one.hello)))
+    assert blamed(caught.value) in one.hello
+    past = one.parse(**one.said((HELLO, replace(LOOK, role=Role.ASSISTANT), HELLO))).ask.messages
+    assert not any(message.images for message in past)
 
 
 EMPTY: list[Any] = ["", None, []]

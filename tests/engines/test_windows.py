@@ -56,8 +56,12 @@ def test_llama_server_tells_the_context_of_a_slot():
             {"parameters": "num_ctx          8192\nstop x", "model_info": {"l.context_length": 9}},
             Card(8192),
         ),
-        ({"model_info": {"gptoss.context_length": 131072}, "capabilities": ["completion"]}, Card(131072, chats=True)),
-        ({"capabilities": ["embedding"]}, Card(None, chats=False)),
+        (
+            {"model_info": {"gptoss.context_length": 131072}, "capabilities": ["completion"]},
+            Card(131072, chats=True, sees=False),
+        ),
+        ({"capabilities": ["completion", "vision"]}, Card(None, chats=True, sees=True)),
+        ({"capabilities": ["embedding"]}, Card(None, chats=False, sees=False)),
         ({"parameters": 3, "model_info": [], "capabilities": []}, Card()),
     ],
 )

@@ -286,6 +286,7 @@ def _placement(table: EngineTable, settings: Settings) -> Placement:
         silence=Silence(first, later),
         drain=table.drain,
         window=table.window or None,
+        sees=table.images,
         models={public: shown_model(own) for public, own in table.models.items()},
         forwards=table.forward_clients,
     )

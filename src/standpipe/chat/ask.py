@@ -7,6 +7,7 @@ look is the dialect's business (`dialects.dialect.Parsed`).
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from enum import StrEnum
 from typing import Any
 
@@ -55,38 +56,6 @@ class Reasoning(Struct, frozen=True, tag="reasoning"):
     signature: str | None = None
 
 
-class ToolCall(Struct, frozen=True, tag="tool_call"):
-    """A model's wish to have a tool run. `arguments` is JSON text exactly as the model wrote it."""
-
-    id: str
-    name: str
-    arguments: str
-
-
-class ToolResult(Struct, frozen=True, tag="tool_result"):
-    """What a tool gave back for the call `call_id`."""
-
-    call_id: str
-    text: str
-    failed: bool = False
-
-
-Part = Text | Refusal | Reasoning | ToolCall | ToolResult
-
-
-class Message(Struct, frozen=True):
-    """One turn. An assistant's turn may mix parts; every other role has Text parts, a tool's has ToolResult parts."""
-
-    role: Role
-    parts: tuple[Part, ...]
-    name: str | None = None
-
-    @property
-    def text(self) -> str:
-        """All Text parts joined, which is what a model without other notions gets to read."""
-        return "".join(part.text for part in self.parts if isinstance(part, Text))
-
-
 class _Written(Struct, frozen=True):
     """What a client wrote somewhere. Where is for whoever finds fault with it, and sets no two apart."""
 
@@ -101,6 +70,65 @@ class _Written(Struct, frozen=True):
         return not self == other
 
     __hash__ = None  # type: ignore[assignment]  # schemas have none
+
+
+class Image(_Written, frozen=True, tag="image"):
+    """What was shown: a picture in base64 as it came, its media type, and the size in pixels that its header tells.
+    `field` is where the client wrote it, for whoever finds fault with it."""
+
+    media_type: str
+    data: str
+    width: int
+    height: int
+    field: str = "messages"
+
+    def __repr__(self) -> str:
+        return f"<Image {self.media_type} {self.width}x{self.height}>"
+
+
+class ToolCall(Struct, frozen=True, tag="tool_call"):
+    """A model's wish to have a tool run. `arguments` is JSON text exactly as the model wrote it."""
+
+    id: str
+    name: str
+    arguments: str
+
+
+class ToolResult(Struct, frozen=True, tag="tool_result"):
+    """What a tool gave back for the call `call_id`: text, and what it shows beside that."""
+
+    call_id: str
+    text: str
+    failed: bool = False
+    images: tuple[Image, ...] = ()
+
+
+Part = Text | Refusal | Reasoning | Image | ToolCall | ToolResult
+
+
+class Message(Struct, frozen=True):
+    """One turn. A user's has Text and Image parts, a tool's ToolResult parts, an assistant's any but those; every other
+    role has Text parts."""
+
+    role: Role
+    parts: tuple[Part, ...]
+    name: str | None = None
+
+    @property
+    def text(self) -> str:
+        """All Text parts joined, which is what a model without other notions gets to read."""
+        return "".join(part.text for part in self.parts if isinstance(part, Text))
+
+    @property
+    def images(self) -> tuple[Image, ...]:
+        """All that is shown, by whoever speaks or by a tool."""
+        found: list[Image] = []
+        for part in self.parts:
+            if type(part) is Image:
+                found.append(part)
+            elif type(part) is ToolResult:
+                found += part.images
+        return tuple(found)
 
 
 class Tool(_Written, frozen=True):
@@ -213,6 +241,11 @@ class Ask(Struct, frozen=True):
     client: str | None = None
 
     @property
+    def images(self) -> tuple[Image, ...]:
+        """All images, in order."""
+        return tuple(image for message in self.messages for image in message.images)
+
+    @property
     def prompt(self) -> str:
         """All that is to be continued, of an ask that is `raw`: the operator's prompt, where there is one, leads it."""
         return "\n\n".join(message.text for message in self.messages)
@@ -229,6 +262,20 @@ class Ask(Struct, frozen=True):
     def must_call(self) -> bool:
         """Whether a tool has to be called, so that an answer in prose would be wrong."""
         return self.tool_choice is not None and self.tool_choice.mode in (ToolMode.REQUIRED, ToolMode.NAMED)
+
+
+def now(spoken: Sequence[bool]) -> int:
+    """Where the past ends: after the assistant's last turn that something follows. One that nothing follows is a
+    beginning for the answer to go on from.
+
+    `spoken` is, for every message, whether it is the assistant's.
+    """
+    end = len(spoken)
+    while end and spoken[end - 1]:
+        end -= 1
+    while end and not spoken[end - 1]:
+        end -= 1
+    return end
 
 
 class EmbedAsk(Struct, frozen=True):

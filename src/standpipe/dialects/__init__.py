@@ -4,6 +4,7 @@
 * `reading`: JSON to typed requests, and every fault to a sentence that names its field
 * `bounds`: ranges, counts and names as types, and the measure of schemas: what every wire type is made of
 * `asks`: typed requests to asks, as far as all formats do it alike: tools, their choice, schemas, what was said
+* `images`, `image_header`: from base64 to an image within bounds, and which of them an engine is shown
 * `framing`: server-sent events and newline-delimited JSON, cut and written at any split
 * `engine_output`: what engines and models put out, made fit for every format
 * `text_pieces`: stop strings and characters across the pieces in which text comes

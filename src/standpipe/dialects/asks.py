@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from typing import Final, Literal, Protocol, TypeVar
 
 import msgspec
@@ -21,6 +22,7 @@ from msgspec.structs import replace
 from standpipe.chat.ask import (
     Effort,
     FormatKind,
+    Image,
     JsonObject,
     OutputFormat,
     Refusal,
@@ -29,8 +31,10 @@ from standpipe.chat.ask import (
     ToolCall,
     ToolChoice,
     ToolMode,
+    ToolResult,
 )
-from standpipe.chat.errors import InvalidAsk, Unsupported
+from standpipe.chat.errors import Failure, InvalidAsk, Unsupported
+from standpipe.dialects import images
 from standpipe.dialects.bounds import check_schemas
 from standpipe.dialects.reading import whole
 
@@ -42,7 +46,15 @@ T = TypeVar("T")
 _BEYOND_HIGH: Final = frozenset({"xhigh", "max"})
 _NOT_IN_NAMES: Final = re.compile(r"[^A-Za-z0-9_-]")
 _MEDIUM: Final = re.compile(r"image|audio|video|file|document|screenshot")
+_IMAGES: Final = frozenset({"image_url", "input_image", "computer_screenshot"})
+"""The types of parts that show an image."""
 _WORD: Final = re.compile(r"[a-z0-9_]{1,40}")
+
+
+class ImageUrl(Struct, gc=False):
+    """Where an image is, and in what detail to look at it: that is the engine's business."""
+
+    url: str | None = None
 
 
 class Part(Struct, gc=False):
@@ -51,6 +63,14 @@ class Part(Struct, gc=False):
     type: str
     text: str | None = None
     refusal: str | None = None
+    image_url: str | ImageUrl | None = None
+
+    def image(self, path: str) -> Image | None:
+        """The image that it shows, if it is one. Raises as `images.from_url`."""
+        if self.type not in _IMAGES:
+            return None
+        url = self.image_url.url if isinstance(self.image_url, ImageUrl) else self.image_url
+        return images.from_url(url, path)
 
 
 class _Typed(Protocol):
@@ -59,6 +79,7 @@ class _Typed(Protocol):
 
 
 S = TypeVar("S", bound=_Typed)
+P = TypeVar("P")
 
 
 class _Said(Protocol):
@@ -66,6 +87,7 @@ class _Said(Protocol):
     def type(self) -> str: ...
     @property
     def text(self) -> str | None: ...
+    def image(self, path: str, /) -> Image | None: ...
 
 
 def present(value: T | None, param: str) -> T:
@@ -179,32 +201,37 @@ def schema_format(
 # What was said ------------------------------------------------------------------------------------------------------
 
 
-def now(spoken: Sequence[bool]) -> int:
-    """Where the past ends: after the assistant's last turn that something follows. One that nothing follows is a
-    beginning for the answer to go on from.
-
-    `spoken` is, for every message, whether it is the assistant's.
-    """
-    end = len(spoken)
-    while end and spoken[end - 1]:
-        end -= 1
-    while end and not spoken[end - 1]:
-        end -= 1
-    return end
-
-
 def texts(content: str | Sequence[_Said] | None, param: str, kinds: Sequence[str] = ("text",)) -> Iterator[Text]:
-    """The parts of what is said now. `kinds` are the types of parts that are text; the first is named in faults.
+    """The parts of what is said now, where there may be text alone. `kinds` are the types of parts that are text; the
+    first is named in faults.
 
     Raises InvalidAsk or Unsupported.
     """
-    if isinstance(content, str):
-        yield Text(content)
-        return
-    if not content:
+    for part, path in _parts(content, param):
+        yield Text(part if isinstance(part, str) else text_of(part, path, kinds))
+
+
+def told(content: str | Sequence[_Said] | None, param: str, kinds: Sequence[str] = ("text",)) -> Iterator[Text | Image]:
+    """The parts of what a user says and shows now. Raises as `texts`; TooLarge for an image, too."""
+    for part, path in _parts(content, param):
+        if isinstance(part, str):
+            yield Text(part)
+        else:
+            yield part_of(part, path, kinds)
+
+
+def part_of(part: _Said, path: str, kinds: Sequence[str] = ("text",)) -> Text | Image:
+    """The same of one part."""
+    return part.image(path) or Text(text_of(part, path, kinds))
+
+
+def _parts(content: str | Sequence[P] | None, param: str) -> Iterator[tuple[str | P, str]]:
+    if not content and not isinstance(content, str):
         raise InvalidAsk(f"`{param}` must be a string, or a list of at least one part.", param=param)
-    for i, part in enumerate(content):
-        yield Text(text_of(part, f"{param}[{i}]", kinds))
+    if isinstance(content, str):
+        yield content, param
+    else:
+        yield from ((part, f"{param}[{i}]") for i, part in enumerate(content or ()))
 
 
 def text_of(part: _Said, path: str, kinds: Sequence[str] = ("text",)) -> str:
@@ -228,12 +255,34 @@ def past_texts(content: str | Sequence[_Said] | None) -> Iterator[Text | Refusal
             yield Text(part.text)
         else:
             medium = _MEDIUM.search(part.type)
-            yield Text(f"[{medium[0] if medium else 'something'} that cannot be shown here]")
+            yield Text(images.words_for(medium[0] if medium else "something"))
 
 
 def past_said(content: str | Sequence[_Said] | None) -> tuple[Text, ...]:
     """The same as the parts of a message that has nothing but text."""
     return tuple(Text(part.text) for part in past_texts(content)) or (Text(""),)
+
+
+def past_told(content: str | Sequence[_Said] | None, param: str) -> tuple[Text | Image, ...]:
+    """The same of what a user said and showed, `param` being where. An image that is none has words."""
+    if isinstance(content, str) or not content:
+        return past_said(content)
+    return tuple(said for i, part in enumerate(content) for said in past_part(part, f"{param}[{i}]"))
+
+
+def past_part(part: _Said, path: str) -> tuple[Text | Image, ...]:
+    """The same of one part."""
+    with suppress(Failure):
+        if (image := part.image(path)) is not None:
+            return (image,)
+    return past_said([part])
+
+
+def past_result(call_id: str, content: str | Sequence[_Said] | None, param: str, *, failed: bool = False) -> ToolResult:
+    """What a tool said and showed, `param` being where: that is the past, however new."""
+    parts = past_told(content, param) if content else ()
+    text = "\n".join(part.text for part in parts if isinstance(part, Text))
+    return ToolResult(call_id, text, failed, tuple(part for part in parts if isinstance(part, Image)))
 
 
 def past_text(content: str | Sequence[_Said] | None) -> str:

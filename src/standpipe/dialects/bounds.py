@@ -29,6 +29,14 @@ STOPS: Final = 64
 """Most stop strings of one ask."""
 STOP_CHARACTERS: Final = 64
 """Most characters of one stop string."""
+IMAGE_SIDE: Final = 8000
+"""Most pixels of an image in either direction."""
+IMAGE_PIXELS: Final = 4096 * 4096
+"""Most pixels of one image: an engine unfolds each to three or four bytes, however small the file."""
+IMAGES: Final = 64
+"""Most images of one ask."""
+IMAGES_PIXELS: Final = 4 * IMAGE_PIXELS
+"""Most pixels of all images of one ask."""
 SCHEMA_BYTES: Final = 128 * 1024
 """Most bytes of all schemas of one ask, as compact JSON."""
 SCHEMA_LEVELS: Final = 24

@@ -95,10 +95,12 @@ class Embedder(Protocol):
 
 class Card(Struct, frozen=True):
     """What an engine tells of one of its models. `window` is how many tokens prompt and answer may have together, None
-    where it does not say; `chats` is false for one that makes embeddings only, None where it does not say."""
+    where it does not say; `chats` is false for one that makes embeddings only, None where it does not say. `sees` is
+    whether it may be shown images, None where it does not say."""
 
     window: int | None = None
     chats: bool | None = None
+    sees: bool | None = None
 
 
 _BLANK = Card()

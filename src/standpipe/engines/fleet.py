@@ -139,6 +139,20 @@ class Fleet:
         model = self.model_at(member, name)
         return None if model is None else member.windows.get(model)
 
+    def sees(self, name: str | None) -> bool:
+        """Whether any engine that serves this name may be shown images for it."""
+        return any(self.sees_at(member, name) for member in self.members if self.rank(member, name) is not None)
+
+    def sees_at(self, member: Member, name: str | None) -> bool:
+        """Whether the model that this engine would answer with may be shown images."""
+        if member.placement.sees:
+            return True  # whether or not it has told its models
+        return bool(member.sees) and self.model_at(member, name) in member.sees
+
+    def seers(self) -> tuple[str, ...]:
+        """All models that may be shown images."""
+        return tuple(dict.fromkeys(name for member in self.members for name in member.sees))
+
     def refuse_what_cannot_fit(self, name: str | None, least: int) -> None:
         """Raises ContextTooLong where every engine that serves this name has a smaller window than the prompt's."""
         serving = [member for member in self.members if self.rank(member, name) is not None]
@@ -153,7 +167,8 @@ class Fleet:
         """What is known of a listed model: what the engines that list it tell, the smallest window of theirs."""
         cards = [member.card(model) for member in self.members if model in member.models]
         windows = [card.window for card in cards if card.window]
-        return Card(min(windows, default=None), next((card.chats for card in cards if card.chats is not None), None))
+        chats = next((card.chats for card in cards if card.chats is not None), None)
+        return Card(min(windows, default=None), chats, any(card.sees for card in cards))
 
     def _relist(self) -> None:
         """Engines have told their models: the default may have to be chosen, or chosen anew."""

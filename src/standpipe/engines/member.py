@@ -61,6 +61,8 @@ class EngineStatistics(Struct, frozen=True):
     """What it does with control tokens, where that was probed."""
     context_tokens: int | None
     """What fits into one answer's context, prompt included, where that is known: the least of its models."""
+    sees: tuple[str, ...]
+    """Its models that may be shown images."""
     draining: bool
     priority: int
 
@@ -89,6 +91,8 @@ class Member:
         self.models: tuple[str, ...] = ()
         self.windows: dict[str, int] = {}
         """Tokens of prompt and answer together, of those of its models of which that is known."""
+        self.sees: tuple[str, ...] = ()
+        """Its models that may be shown images."""
         self.claim: object | None = None
         """Whoever has it, or shall have it, alone: nobody else gets a seat."""
         self.taken_at = 0
@@ -151,6 +155,7 @@ class Member:
                     with suppress(EngineFailed):  # it may answer all the same
                         self.models = await self.engine.models()
                         self.windows = {name: window for name in self.models if (window := self.card(name).window)}
+                        self.sees = tuple(name for name in self.models if self.card(name).sees)
         except TimeoutError:
             health = Health(up=False, reason="The engine does not respond.")
         self._believe(health)
@@ -223,6 +228,7 @@ class Member:
             first_token=standing.latency,
             handling=self.engine.handling if isinstance(self.engine, Probed) else None,
             context_tokens=min(self.windows.values(), default=None),
+            sees=self.sees,
             draining=self.draining,
             priority=self.placement.priority,
         )

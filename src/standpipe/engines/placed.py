@@ -23,8 +23,9 @@ class Placement(Struct, frozen=True, kw_only=True):
 
     Of engines that are equally good, each takes asks in proportion to its `weight`; one of a higher `priority` is a
     spare. `silence` None means as everywhere. `drain` begins without new asks. `window`, in tokens, is what every
-    model has there, None where the engine shall tell. `models` are public names and the engine's own; none means those
-    that it lists. `forwards` tells it whose asks it gets, by pseudonyms.
+    model has there, None where the engine shall tell. `sees` vouches for models that see images and do not tell.
+    `models` are public names and the engine's own; none means those that it lists. `forwards` tells it whose asks it
+    gets, by pseudonyms.
     """
 
     weight: float = 1.0
@@ -32,6 +33,7 @@ class Placement(Struct, frozen=True, kw_only=True):
     silence: Silence | None = None
     drain: bool = False
     window: int | None = None
+    sees: bool = False
     models: Mapping[str, str] = {}
     forwards: bool = False
 
@@ -77,7 +79,7 @@ class Placed(ProbedWrapper):
 
     def card(self, model: str, /) -> Card:
         card = super().card(self.placement.models.get(model, model))
-        return replace(card, window=self.placement.window or card.window)
+        return replace(card, window=self.placement.window or card.window, sees=self.placement.sees or card.sees)
 
 
 class _Renamed(SinkWrapper):

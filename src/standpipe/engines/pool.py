@@ -75,6 +75,7 @@ class Pool:
             report,
             model=ask.model,
             embeds=isinstance(ask, EmbedAsk),
+            shows=isinstance(ask, Ask) and bool(ask.images),
             least=least,
             fingerprint=fingerprint,
             prefixes=prefixes(ask, key) if key is not None and isinstance(ask, Ask) else (),

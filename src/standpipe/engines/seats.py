@@ -37,6 +37,7 @@ class Journey:
         report: is kept up to date for the caller.
         model: the name that was asked for.
         embeds: it wants vectors.
+        shows: there are images in it.
         patience: seconds that it may wait for seats, in all.
         least: tokens of its prompt, a low estimate: it is given to no engine with a smaller window.
         fingerprint: a digest of the request, by which one that kills engines is known again; b"" for none.
@@ -46,7 +47,8 @@ class Journey:
 
     __slots__ = (
         "again", "broke", "client", "complainer", "complaint", "died_at", "embeds", "empty", "fingerprint", "fits",
-        "least", "model", "patience", "prefixes", "report", "seen", "since", "suspect", "worked",
+        "least", "model", "patience", "prefixes", "report", "seen", "shows", "since",
+        "suspect", "worked",
     )  # fmt: skip
 
     def __init__(
@@ -55,6 +57,7 @@ class Journey:
         *,
         model: str | None = None,
         embeds: bool = False,
+        shows: bool = False,
         patience: float = inf,
         least: int = 0,
         fingerprint: bytes = b"",
@@ -68,6 +71,7 @@ class Journey:
         self.prefixes = prefixes
         self.model = model
         self.embeds = embeds
+        self.shows = shows
         self.least = least
         self.seen: list[Member] = []
         """Engines that it was given to, in order."""
@@ -158,6 +162,8 @@ class Seats:
         if journey.embeds and not isinstance(member.engine, Embedder):
             return None
         if journey.fits is not None and not journey.fits(member):
+            return None
+        if journey.shows and not self.fleet.sees_at(member, journey.model):
             return None
         rank = self.fleet.rank(member, journey.model, embeds=journey.embeds)
         if rank is None or not journey.least:

@@ -35,7 +35,7 @@ from standpipe.dialects.openai.from_engine import Decoder
 from standpipe.dialects.openai.to_engine import LLAMA, OPTIONAL, Extras, completion_body, request_body
 from standpipe.engines.engine import Card, Health, NeedsTemplate, Sink
 from standpipe.engines.guard.control_tokens import harmless_body
-from standpipe.engines.listing import at_work, listed, of_llama, of_ollama
+from standpipe.engines.listing import SHOWN, at_work, listed, of_llama, of_ollama, of_sglang
 from standpipe.flow import Flow
 from standpipe.http_client.client import AnswerTooLarge, Client, Method
 from standpipe.http_client.transport import ConnectFailed, DeadlinePassed, Headers, HttpFault
@@ -130,6 +130,7 @@ class Upstream:
         self._cards: dict[str, Card] = {}
         """What the list tells of each, by the name that is shown."""
         self._is_llama = False
+        self._is_vllm = False
         self._tells_work = True
         """Whether it says how many asks it has, as far as we know."""
         self._described: dict[str, Card] = {}
@@ -216,15 +217,28 @@ class Upstream:
         return names
 
     def card(self, model: str, /) -> Card:
-        """As `Described.card`: from the list, else from what a model's own page told."""
-        card = self._cards.get(model, _BLANK)
-        return card if card.window else self._described.get(model, _BLANK)
+        """As `Described.card`: from the list, and what that does not tell from what was found out beside it."""
+        card, beside = self._cards.get(model, _BLANK), self._described.get(model)
+        if beside is None:
+            return card
+        return Card(
+            card.window or beside.window,
+            beside.chats if card.chats is None else card.chats,
+            beside.sees if card.sees is None else card.sees,
+        )
 
     async def _describe(self, model: str) -> Card:
         """Ask once what the list does not tell of a model, where there is a page that may."""
-        if not self._is_llama or self.card(shown_model(model)).window:
-            return _BLANK
-        return of_llama(await self._page("GET", "/props"))
+        if self._is_llama:
+            return of_llama(await self._page("GET", "/props"))
+        if self._is_vllm:
+            return Card(sees=await self._counts_image(model))
+        return of_sglang(await self._page("GET", "/get_model_info")) if self._goes_on else _BLANK
+
+    async def _counts_image(self, model: str) -> bool:
+        """Whether a vLLM can tell the tokens of an image, which costs its GPU nothing: it refuses to for a model that
+        sees none, and tells by no other means."""
+        return bool(await self._page("POST", "/tokenize", {"model": model, "messages": SHOWN}))
 
     async def _page(self, method: Method, path: str, document: JsonObject | None = None) -> bytes:
         """A page at a server's root that it may have or not: nothing where it has none."""
@@ -246,6 +260,7 @@ class Upstream:
             await self._list(within=HEALTH_PATIENCE)
         except EngineFailed as failure:
             self._tells_work = True  # another may come back in its place
+            self._described.clear()
             return Health(up=False, reason=failure.message)
         if not self._tells_work or not self.METRICS:
             return Health(up=True)
@@ -294,7 +309,7 @@ class Upstream:
         served = {shown_model(name): name for name in self._models}
         if 200 <= answer.status < 300:
             cards = listed(answer.body)
-            self._is_llama = b'"llamacpp"' in answer.body
+            self._is_llama, self._is_vllm = b'"llamacpp"' in answer.body, b'"vllm"' in answer.body
             self._goes_on = any(owner in answer.body for owner in _CONTINUERS)
             self._cards = {shown_model(name): card for name, card in cards.items()}
             if cards and (missing := served.keys() - self._cards.keys()):

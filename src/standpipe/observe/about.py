@@ -25,7 +25,7 @@ WARNINGS = {
 
 class EngineState(Struct, frozen=True):
     """One engine. `control_tokens` is what it does with those in clients' text, None where that is not known;
-    `reason` why it is down. A draining one gets nothing new."""
+    `reason` why it is down. A draining one gets nothing new. `image_models` are those that see images."""
 
     name: str
     up: bool
@@ -36,6 +36,7 @@ class EngineState(Struct, frozen=True):
     context_tokens: int | None = None
     reason: str | None = None
     draining: bool = False
+    image_models: tuple[str, ...] = ()
 
 
 class EngineCounts(Struct, frozen=True):
@@ -66,11 +67,12 @@ class Queue(Struct, frozen=True):
 
 class RequestLimits(Struct, frozen=True, omit_defaults=True):
     """Of one answer, and of one request. `context_tokens` is what a conversation and its answer may have together, the
-    least of all engines that say so."""
+    least of all engines that say so. `images` is how many the default model may be shown; None where it sees none."""
 
     max_tokens: int
     body_limit: int
     context_tokens: int | None = None
+    images: int | None = None
 
 
 class About(Struct, frozen=True, omit_defaults=True):

@@ -15,7 +15,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from hashlib import blake2b
-from itertools import islice
 from typing import Generic, TypeVar
 
 from standpipe.chat.ask import Ask
@@ -33,8 +32,11 @@ Home = TypeVar("Home")
 def prefixes(ask: Ask, key: bytes) -> tuple[bytes, ...]:
     """A digest of each beginning of the conversation, the shortest first. `key`: at most 64 bytes, secret."""
     found = []
-    for text in islice(texts(ask), len(ask.messages)):
-        key = blake2b(text.encode("utf-8", "surrogatepass"), digest_size=_DIGEST, key=key).digest()
+    for message, text in zip(ask.messages, texts(ask), strict=False):
+        digest = blake2b(text.encode("utf-8", "surrogatepass"), digest_size=_DIGEST, key=key)
+        for image in message.images:
+            digest.update(image.data.encode())
+        key = digest.digest()
         found.append(key)
     return tuple(found)
 

@@ -19,10 +19,13 @@ from math import exp, log
 import msgspec
 from msgspec import Struct
 
-from standpipe.chat.ask import Ask, Text, ToolCall
+from standpipe.chat.ask import Ask, Image, Message, Text, ToolCall
 
 _SAMPLE = 2048
 """Characters of a text that are looked at to tell its kind."""
+
+_TOKEN_PIXELS, _IMAGE_TOKENS = 750, 1600
+"""Pixels of an image for one token, and the most tokens: what is larger is made smaller before it is looked at."""
 
 _PROSE = 0.9
 """The part of letters, spaces and common marks above which ASCII text is prose."""
@@ -42,16 +45,18 @@ class TextKind(StrEnum):
 
 
 class Sizes(Struct, frozen=True):
-    """A prompt: bytes of each kind, as UTF-8, and the number of messages, each of which a template wraps in tokens."""
+    """A prompt: bytes of each kind, as UTF-8, the number of messages, each of which a template wraps in tokens, and the
+    tokens that images are by their pixels (`image_tokens`)."""
 
     prose: int = 0
     code: int = 0
     wide: int = 0
     messages: int = 0
+    images: int = 0
 
     @classmethod
-    def of(cls, texts: Iterable[str]) -> Sizes:
-        """Measure a prompt, one text per message."""
+    def of(cls, texts: Iterable[str], images: Iterable[Image] = ()) -> Sizes:
+        """Measure a prompt: one text per message, and what is shown."""
         prose = code = wide = messages = 0
         for text in texts:
             messages += 1
@@ -63,19 +68,28 @@ class Sizes(Struct, frozen=True):
                 code += size
             else:
                 wide += size
-        return cls(prose, code, wide, messages)
+        return cls(prose, code, wide, messages, sum(map(image_tokens, images)))
+
+
+def image_tokens(image: Image) -> int:
+    """How many tokens an image is, by Anthropic's published rule: one for each 750 pixels, at most 1,600."""
+    return min(max(1, image.width * image.height // _TOKEN_PIXELS), _IMAGE_TOKENS)
 
 
 def texts(ask: Ask) -> Iterator[str]:
     """All that a model has to read of an ask: a text for each message, and one for each tool."""
-    for message in ask.messages:
-        parts = message.parts
-        if len(parts) == 1 and type(parts[0]) is Text:
-            yield parts[0].text
-        else:
-            yield "".join(part.arguments if isinstance(part, ToolCall) else part.text for part in parts)
+    yield from map(_text, ask.messages)
     for tool in ask.tools:
         yield msgspec.json.encode(tool).decode()
+
+
+def _text(message: Message) -> str:
+    parts = message.parts
+    if len(parts) == 1 and type(parts[0]) is Text:
+        return parts[0].text
+    return "".join(
+        part.arguments if isinstance(part, ToolCall) else part.text for part in parts if not isinstance(part, Image)
+    )
 
 
 def text_kind(text: str) -> TextKind:
@@ -99,15 +113,16 @@ class Prompts:
     def __init__(self, gain: float = 0.05) -> None:
         """`gain` is how much one report counts, from 0 (not at all) to 1 (it alone)."""
         self._gain = gain
-        self._rates = (0.22, 0.33, 0.35, 4.0)
-        """Tokens per byte of prose, of code and of wide text, and per message."""
+        self._rates = (0.22, 0.33, 0.35, 4.0, 1.0)
+        """Tokens per byte of prose, of code and of wide text, per message, and per token that an image is by rule."""
         self._error = 0.2
         """The usual error of a guess, as a part of it."""
 
     def guess(self, sizes: Sizes) -> float:
         """The most likely number of tokens."""
-        prose, code, wide, message = self._rates
-        return prose * sizes.prose + code * sizes.code + wide * sizes.wide + message * sizes.messages
+        prose, code, wide, message, image = self._rates
+        text = prose * sizes.prose + code * sizes.code + wide * sizes.wide
+        return text + message * sizes.messages + image * sizes.images
 
     def low(self, sizes: Sizes) -> int:
         """A number that is seldom too high: what to charge until the engine has counted."""
@@ -120,18 +135,20 @@ class Prompts:
             return
         ratio = min(4.0, max(0.25, prompt_tokens / guess))
         self._error += self._gain * (abs(ratio - 1) - self._error)
-        prose, code, wide, message = self._rates
+        prose, code, wide, message, image = self._rates
         power = self._gain / guess
         self._rates = (
             prose * ratio ** (power * prose * sizes.prose) if sizes.prose else prose,
             code * ratio ** (power * code * sizes.code) if sizes.code else code,
             wide * ratio ** (power * wide * sizes.wide) if sizes.wide else wide,
             message * ratio ** (power * message * sizes.messages),
+            image * ratio ** (power * image * sizes.images) if sizes.images else image,
         )
 
     def __repr__(self) -> str:
-        prose, code, wide, message = self._rates
-        return f"<Prompts {prose:.3f} {code:.3f} {wide:.3f} tokens per byte, {message:.1f} per message>"
+        prose, code, wide, message, image = self._rates
+        per_byte = f"{prose:.3f} {code:.3f} {wide:.3f} tokens per byte"
+        return f"<Prompts {per_byte}, {message:.1f} per message, images by {image:.2f}>"
 
 
 class Measured(Struct, frozen=True):

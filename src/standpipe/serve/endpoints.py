@@ -47,13 +47,16 @@ class ModelHandlers:
 
     async def all(self, exchange: Exchange) -> None:
         fleet = self._fleet
-        windows = {name: fleet.card(name).window for name in fleet.models()}
-        exchange.send(200, openai_wire.models_list(windows, self._created))
+        exchange.send(200, openai_wire.models_list(map(self._model, fleet.models())))
 
     async def one(self, exchange: Exchange) -> None:
         """The model that an ask for this name would get. Raises UnknownModel."""
         name = self._fleet.resolve(exchange.request.path[len(_MODEL_PATH) :])
-        exchange.send(200, openai_wire.model(name, self._fleet.card(name).window, self._created))
+        exchange.send(200, msgspec.json.encode(self._model(name)))
+
+    def _model(self, name: str) -> openai_wire.Model:
+        card = self._fleet.card(name)
+        return openai_wire.model(name, self._created, card.window, sees=bool(card.sees))
 
 
 # Anthropic's --------------------------------------------------------------------------------------------------------
@@ -92,7 +95,7 @@ class CountTokens:
 
     def _count(self, body: bytes) -> int:
         ask = self._prepare(MESSAGES.parse_count(body))
-        return math.ceil(self._prompts.guess(Sizes.of(texts(ask))))
+        return math.ceil(self._prompts.guess(Sizes.of(texts(ask), ask.images)))
 
 
 # Ollama's -----------------------------------------------------------------------------------------------------------
@@ -143,7 +146,7 @@ class OllamaModels:
         found = next((known for known in (name, f"{name}:latest") if known in self._fleet.models()), None)
         if found is None:
             raise UnknownModel("No such model here. See GET /api/tags for the list.", param="model")
-        exchange.send(200, ollama_wire.show(found, self._since))
+        exchange.send(200, ollama_wire.show(found, self._since, sees=bool(self._fleet.card(found).sees)))
 
 
 async def version(exchange: Exchange) -> None:

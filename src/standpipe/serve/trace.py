@@ -12,6 +12,7 @@ from typing import Protocol
 
 from msgspec import Struct
 
+from standpipe.chat.ask import Image
 from standpipe.chat.errors import Failure
 from standpipe.chat.events import (
     Event,
@@ -85,9 +86,11 @@ class Weight(Struct, frozen=True):
     instants: int = 1
 
     @classmethod
-    def of(cls, body: bytes, texts: Iterable[str], cap: int, *, held: bool = False) -> Weight:
-        """Weigh a request with this body, which makes a model read these texts, one for each message."""
-        memory = 0
+    def of(
+        cls, body: bytes, texts: Iterable[str], cap: int, images: Sequence[Image] = (), *, held: bool = False
+    ) -> Weight:
+        """Weigh a request with this body, which makes a model read these texts, one for each message, and images."""
+        memory = sum(len(image.data) for image in images)
 
         def weighed() -> Iterator[str]:
             nonlocal memory
@@ -95,7 +98,7 @@ class Weight(Struct, frozen=True):
                 memory += sys.getsizeof(text)  # four bytes for each character, where one is an emoji
                 yield text
 
-        sizes = Sizes.of(weighed())
+        sizes = Sizes.of(weighed(), images)
         # What is kept of a conversation, and the operator's prompt, wait in memory as well as the body.
         fingerprint = hashlib.blake2b(body, digest_size=16).digest()
         return cls(fingerprint, max(len(body), memory), sizes, cap, held, 1 + extra_instants(len(body)))

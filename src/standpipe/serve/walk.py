@@ -16,16 +16,18 @@ from typing import TypeVar
 
 from msgspec import Struct
 
+from standpipe.chat.ask import Ask
 from standpipe.chat.errors import Failure
 from standpipe.chat.events import NOTHING, Usage
 from standpipe.dialects.dialect import Dialect, Parsed, ResponseMeta
+from standpipe.dialects.images import shown
 from standpipe.dialects.openai import embeddings as openai_embeddings
 from standpipe.engines.pool import Pool
 from standpipe.engines.seats import Journey
 from standpipe.observe.hooks import Hook
 from standpipe.observe.log import Logger
 from standpipe.policy.estimate import texts
-from standpipe.policy.identity import Identity
+from standpipe.policy.identity import ClientKey, Identity
 from standpipe.policy.terms import Mode, clamp, join
 from standpipe.serve.admission import Admits, Admitted
 from standpipe.serve.bodies import Bodies, BodyHold
@@ -102,9 +104,12 @@ class _Walk:
         try:
             return await self._services.bodies.read(hold, partial(parse, body))
         except Failure:
-            now = asyncio.get_running_loop().time()
-            self._services.admission.charge(hold.client, now, 1 + extra_instants(len(body)))
+            self._charge_fault(hold.client, len(body))
             raise
+
+    def _charge_fault(self, client: ClientKey, size: int) -> None:
+        now = asyncio.get_running_loop().time()
+        self._services.admission.charge(client, now, 1 + extra_instants(size))
 
     def _ticket(self, exchange: Exchange, trace: Trace, journey: Journey, weight: Weight) -> Admitted:
         """The ask's way to a slot. Nobody needs the request after this, and an answer may last for minutes."""
@@ -132,9 +137,10 @@ class AskHandler(_Walk):
         if not parsed.ask.messages:
             exchange.send(200, self._dialect.answer(parsed, self._meta(trace), NOTHING))
             return
-        ask = join(clamp(parsed.ask, services.max_tokens), services.system_prompt, services.system_prompt_mode)
+        ask = self._shown(parsed.ask, hold.client, len(body))
+        ask = join(clamp(ask, services.max_tokens), services.system_prompt, services.system_prompt_mode)
         cap = ask.sampling.max_tokens or services.max_tokens
-        weigh = partial(Weight.of, body, texts(ask), cap, held=hold.size > 0)
+        weigh = partial(Weight.of, body, texts(ask), cap, ask.images, held=hold.size > 0)
         weight = await services.bodies.read(hold, weigh)
         hold.resize(weight.size)
         del body, weigh
@@ -157,6 +163,17 @@ class AskHandler(_Walk):
             raise
         finally:
             delivery.close()
+
+    def _shown(self, ask: Ask, client: ClientKey, size: int) -> Ask:
+        """The ask with the images that its engine will see. One that is refused has been read, like any other fault."""
+        if not ask.images:
+            return ask
+        fleet = self._services.pool.fleet
+        try:
+            return shown(ask, sees=fleet.sees(ask.model), others=fleet.seers())
+        except Failure:
+            self._charge_fault(client, size)
+            raise
 
     def _delivery(self, exchange: Exchange, parsed: Parsed, trace: Trace, ticket: Admitted, weight: Weight) -> Delivery:
         dialect = self._dialect

@@ -16,6 +16,7 @@ from msgspec.structs import asdict
 
 from standpipe import __version__
 from standpipe.chat.errors import LineFull
+from standpipe.dialects.bounds import IMAGES
 from standpipe.engines.fleet import Fleet
 from standpipe.observe.about import (
     ROWS,
@@ -109,6 +110,7 @@ class StatusBoard:
                 engine.context_tokens,
                 None if engine.up else engine.reason,
                 engine.draining,
+                engine.sees,
             )
             for engine in self._fleet.statistics().engines
         )
@@ -132,7 +134,12 @@ class StatusBoard:
             engines=self.engines(),
             rate_limit=RateLimit(settings.pace_interval, settings.pace_waiting),
             queue=Queue(line.waiting, line.running, line.slots),
-            limits=RequestLimits(settings.max_tokens, settings.body_limit, min(contexts, default=None)),
+            limits=RequestLimits(
+                settings.max_tokens,
+                settings.body_limit,
+                min(contexts, default=None),
+                IMAGES if self._fleet.sees(None) else None,
+            ),
             reason=health.reason,
             warnings=tuple(sorted(WARNINGS[warning] for warning in self._alarm.warnings)),
         )

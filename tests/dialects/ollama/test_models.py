@@ -28,8 +28,9 @@ def test_every_model_runs_and_stays():
     [("gpt-oss:20b", True), ("someone/gpt-oss-120b", True), ("smollm", False), ("my-gpt-oss", False)],
 )
 def test_a_model_is_shown_with_what_it_can(name, thinks):
-    body = msgspec.json.decode(ollama_wire.show(name, SINCE))
+    body = msgspec.json.decode(ollama_wire.show(name, SINCE, sees=False))
     assert body["capabilities"] == ["completion", "tools", *["thinking"] * thinks]
+    assert "vision" in msgspec.json.decode(ollama_wire.show(name, SINCE, sees=True))["capabilities"]
     assert {"modelfile", "template", "parameters", "details", "model_info", "modified_at"} <= set(body)
 
 

@@ -21,6 +21,7 @@ from standpipe.chat.errors import InvalidAsk, Unsupported
 from standpipe.chat.events import NOTHING
 from standpipe.dialects.dialect import Parsed, ResponseMeta
 from standpipe.dialects.ollama.request import CHAT, GENERATE, NEAREST
+from tests.pictures import PNG
 
 HELLO = {"role": "user", "content": "Hello!"}
 SCHEMA = {"type": "object", "properties": {"city": {"type": "string"}}}
@@ -194,7 +195,9 @@ FAULTS = [
     ({"messages": [{"content": "x"}]}, "messages[0].role", InvalidAsk),
     ({"messages": [{"role": "king", "content": "x"}]}, "messages[0].role", InvalidAsk),
     ({"messages": [{"role": "user", "content": [{"type": "text"}]}]}, "messages[0].content", InvalidAsk),
-    ({"messages": [{**HELLO, "images": ["aGk="]}]}, "messages[0].images", Unsupported),
+    ({"messages": [{**HELLO, "images": ["aGk="]}]}, "messages[0].images[0]", InvalidAsk),
+    ({"messages": [{**HELLO, "images": [7]}]}, "messages[0].images[0]", InvalidAsk),
+    ({"messages": [{"role": "system", "content": "", "images": [PNG]}]}, "messages[0].images", Unsupported),
     ({"messages": [result("7")]}, "messages[0]", InvalidAsk),
     ({"messages": [turn(CALL), result("7"), result("8")]}, "messages[2]", InvalidAsk),
     ({"format": "xml"}, "format", InvalidAsk),
@@ -224,7 +227,8 @@ def test_a_fault_of_a_chat_names_its_field(sent, param, kind):
         ({"raw": True, "system": "Be brief."}, "system", Unsupported),
         ({"raw": True, "format": "json"}, "format", Unsupported),
         ({"context": [1, 2]}, "context", Unsupported),
-        ({"images": ["aGk="]}, "images", Unsupported),
+        ({"images": ["aGk="]}, "images[0]", InvalidAsk),
+        ({"raw": True, "images": [PNG]}, "images", Unsupported),
         ({"options": {"top_k": "40"}}, "options.top_k", InvalidAsk),
     ],
 )

@@ -3,16 +3,26 @@ import msgspec
 from standpipe.dialects.openai import wire as openai_wire
 
 
-def test_models_are_listed_in_order():
-    assert msgspec.json.decode(openai_wire.models_list({"gpt-oss:20b": None, "b": None}, 5)) == {
+def test_models_are_listed_in_order_with_what_they_take():
+    blind = openai_wire.model("gpt-oss:20b", 5, None, sees=False)
+    eyes = openai_wire.model("eyes", 5, 4096, sees=True)
+    assert msgspec.json.decode(openai_wire.models_list([blind, eyes])) == {
         "object": "list",
         "data": [
-            {"id": "gpt-oss:20b", "object": "model", "created": 5, "owned_by": "standpipe"},
-            {"id": "b", "object": "model", "created": 5, "owned_by": "standpipe"},
+            {
+                "id": "gpt-oss:20b",
+                "object": "model",
+                "created": 5,
+                "owned_by": "standpipe",
+                "input_modalities": ["text"],
+            },
+            {
+                "id": "eyes",
+                "object": "model",
+                "created": 5,
+                "owned_by": "standpipe",
+                "input_modalities": ["text", "image"],
+                "max_model_len": 4096,
+            },
         ],
     }
-
-
-def test_one_model_is_as_in_the_list():
-    (listed,) = msgspec.json.decode(openai_wire.models_list({"m": 4096}, 5))["data"]
-    assert msgspec.json.decode(openai_wire.model("m", 4096, 5)) == listed

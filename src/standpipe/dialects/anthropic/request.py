@@ -24,7 +24,7 @@ from standpipe.chat.ask import (
     Tool,
     ToolChoice,
     ToolMode,
-    ToolResult,
+    now,
 )
 from standpipe.chat.errors import Failure
 from standpipe.chat.events import Answer
@@ -33,7 +33,19 @@ from standpipe.dialects.anthropic import wire
 from standpipe.dialects.anthropic.answer import Blocks, whole
 from standpipe.dialects.anthropic.faults import failure_body
 from standpipe.dialects.anthropic.tools import client_side
-from standpipe.dialects.asks import filled, past_said, past_text, present, schema_format, text_of, texts
+from standpipe.dialects.asks import (
+    filled,
+    part_of,
+    past_part,
+    past_result,
+    past_said,
+    past_text,
+    past_told,
+    present,
+    schema_format,
+    texts,
+    told,
+)
 from standpipe.dialects.dialect import Encoder, Parsed, ResponseMeta
 from standpipe.dialects.reading import DROPPED, Reader
 
@@ -175,16 +187,16 @@ def _messages(request: wire.Request) -> Iterator[Message]:
     """The messages as they came, a user's with results of tools as two."""
     if request.system:
         yield Message(Role.SYSTEM, (Text(_text(request.system, "system")),))
-    now = asks.now([message.role == "assistant" for message in request.messages])
+    end_of_past = now([message.role == "assistant" for message in request.messages])
     for i, message in enumerate(request.messages):
         path = f"messages[{i}].content"
         match message.role:
             case "assistant":
                 yield Message(Role.ASSISTANT, tuple(_assistant_parts(message.content, path)) or (Text(""),))
             case "system":
-                yield Message(Role.SYSTEM, (Text(_text(message.content, path, past=i < now)),))
+                yield Message(Role.SYSTEM, (Text(_text(message.content, path, past=i < end_of_past)),))
             case _:
-                yield from _user_turn(message.content, path, past=i < now)
+                yield from _user_turn(message.content, path, past=i < end_of_past)
 
 
 def _joined(messages: Iterator[Message]) -> list[Message]:
@@ -201,16 +213,17 @@ def _joined(messages: Iterator[Message]) -> list[Message]:
 def _user_turn(content: str | Sequence[wire.Block] | None, path: str, *, past: bool) -> Iterator[Message]:
     """Results go first, because they follow the calls that they answer. They are the past, however new."""
     if isinstance(content, str) or not content:
-        yield Message(Role.USER, past_said(content) if past else tuple(texts(content, path)))
+        yield Message(Role.USER, past_told(content, path) if past else tuple(told(content, path)))
         return
     results: list[Part] = []
     said: list[Part] = []
     for i, block in enumerate(content):
+        here = f"{path}[{i}]"
         if block.type == "tool_result":
-            call_id = filled(block.tool_use_id, f"{path}[{i}].tool_use_id")
-            results.append(ToolResult(call_id, past_text(block.content), failed=bool(block.is_error)))
+            call_id = filled(block.tool_use_id, f"{here}.tool_use_id")
+            results.append(past_result(call_id, block.content, f"{here}.content", failed=bool(block.is_error)))
         else:
-            said += past_said([block]) if past else [Text(text_of(block, f"{path}[{i}]"))]
+            said += past_part(block, here) if past else [part_of(block, here)]
     if results:
         yield Message(Role.TOOL, tuple(results))
     if said:

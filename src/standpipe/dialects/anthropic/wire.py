@@ -13,9 +13,9 @@ from msgspec import Meta, Raw, Struct
 from msgspec.structs import asdict
 
 from standpipe.chat import events
-from standpipe.chat.ask import JsonObject
+from standpipe.chat.ask import Image, JsonObject
 from standpipe.chat.events import FinishReason
-from standpipe.dialects import bounds
+from standpipe.dialects import bounds, images
 
 # Read ---------------------------------------------------------------------------------------------------------------
 
@@ -23,6 +23,13 @@ from standpipe.dialects import bounds
 ToolName = Annotated[
     str, Meta(pattern=r"^[A-Za-z0-9_-]{1,128}$(?!\n)", description="1 to 128 letters, digits, `_` or `-`")
 ]
+
+
+class Source(Struct, gc=False):
+    """Where an image comes from."""
+
+    type: str | None = None
+    data: str | None = None
 
 
 class Block(Struct):
@@ -38,6 +45,16 @@ class Block(Struct):
     tool_use_id: str | None = None
     content: str | list[Block] | None = None
     is_error: bool | None = None
+    source: str | Source | None = None
+
+    def image(self, path: str) -> Image | None:
+        """The image that it shows, if it is one. Raises as `images.from_base64`, and Unsupported for one elsewhere."""
+        if self.type != "image":
+            return None
+        source = self.source if isinstance(self.source, Source) else Source()
+        if source.type != "base64":
+            return images.from_url(None, path)
+        return images.from_base64(source.data, path)
 
 
 class Message(Struct):

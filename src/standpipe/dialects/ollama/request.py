@@ -19,6 +19,7 @@ from standpipe.chat.ask import (
     Ask,
     Effort,
     FormatKind,
+    Image,
     JsonObject,
     Message,
     OutputFormat,
@@ -29,11 +30,13 @@ from standpipe.chat.ask import (
     Text,
     Tool,
     ToolResult,
+    now,
 )
 from standpipe.chat.errors import Failure, InvalidAsk, Unsupported
 from standpipe.chat.events import Answer
-from standpipe.dialects.asks import Calls, chosen, functions, now, object_text, placed, present, schema_format, stops
+from standpipe.dialects.asks import Calls, chosen, functions, object_text, placed, present, schema_format, stops
 from standpipe.dialects.dialect import Encoder, Parsed, ResponseMeta
+from standpipe.dialects.images import from_base64, words_for
 from standpipe.dialects.ollama import wire
 from standpipe.dialects.ollama.answer import CHAT as CHAT_SHAPE
 from standpipe.dialects.ollama.answer import COMPLETION, AnswerShape, Lines, failure_body, whole
@@ -42,7 +45,6 @@ from standpipe.dialects.reading import DROPPED, Reader
 IGNORED = frozenset({"shift", "truncate"})
 REFUSED = {
     "context": "`context` is not supported: use /api/chat for a conversation.",
-    "images": "Images are not supported: `images` must be empty.",
     "suffix": "`suffix` is not supported: text cannot be inserted between a prefix and a suffix.",
     "template": "`template` is not supported: the model's own template is always used.",
 }
@@ -130,7 +132,8 @@ def _generate(request: wire.GenerateRequest) -> tuple[Ask, tuple[str, ...]]:
     for name, message in REFUSED.items():
         if getattr(request, name):
             raise Unsupported(message, param=name)
-    messages = [Message(Role.USER, (Text(request.prompt),))] if request.prompt else []
+    images = () if request.raw else tuple(_image(one, f"images[{i}]") for i, one in enumerate(request.images or ()))
+    messages = [Message(Role.USER, (Text(request.prompt), *images))] if request.prompt else []
     if request.raw:
         return _raw(request, tuple(messages))
     if request.system and messages:
@@ -143,6 +146,8 @@ def _raw(request: wire.GenerateRequest, messages: tuple[Message, ...]) -> tuple[
     for name in ("system", "format"):
         if getattr(request, name):
             raise Unsupported(f"`{name}` is not supported together with `raw`: put it into `prompt`.", param=name)
+    if request.images:
+        raise Unsupported("`images` is not supported together with `raw`.", param="images")
     ask = replace(_ask(request, messages, ()), effort=None, raw=bool(messages))
     return ask, () if request.think is None else ("think",)
 
@@ -204,21 +209,37 @@ def _messages(sent: Sequence[wire.Message]) -> Iterator[Message]:
     end_of_past = now([role is Role.ASSISTANT for role in roles])
     calls = Calls()
     for i, (role, message) in enumerate(zip(roles, sent, strict=True)):
-        content = message.content or ""
-        if message.images and role in {Role.USER, Role.SYSTEM} and i >= end_of_past:
-            param = f"messages[{i}].images"
-            raise Unsupported(f"Images are not supported: `{param}` must be empty.", param=param)
-        if message.images:
-            content += "\n[image that cannot be shown here]"
+        images, content = _images(message, f"messages[{i}].images", role, past=i < end_of_past)
         match role:
             case Role.ASSISTANT:
                 calls.turn()
                 yield Message(role, tuple(_assistant_parts(message, content, calls, f"messages[{i}]")) or (Text(""),))
             case Role.TOOL:
                 call_id = calls.answered(message.tool_call_id, message.tool_name, f"messages[{i}]")
-                yield Message(role, (ToolResult(call_id, content),))
+                yield Message(role, (ToolResult(call_id, content, images=images),))
             case _:
-                yield Message(role, (Text(content),))
+                yield Message(role, (Text(content), *images))
+
+
+def _images(sent: wire.Message, path: str, role: Role, *, past: bool) -> tuple[tuple[Image, ...], str]:
+    """The images of a message, and its text with words for those that cannot be shown."""
+    content, found = sent.content or "", list[Image]()
+    for i, image in enumerate(sent.images or ()):
+        try:
+            if role not in {Role.USER, Role.TOOL}:
+                raise Unsupported(f"`{path}` must be empty: only users show images.", param=path)
+            found.append(_image(image, f"{path}[{i}]"))
+        except Failure:
+            if not past and role in {Role.USER, Role.SYSTEM}:
+                raise
+            content += f"\n{words_for('image')}"
+    return tuple(found), content
+
+
+def _image(sent: Any, path: str) -> Image:
+    """Some clients write a data URL where Ollama wants plain base64."""
+    text = sent if isinstance(sent, str) else None
+    return from_base64(text.partition(",")[2] if text and text.startswith("data:") else text, path)
 
 
 def _assistant_parts(sent: wire.Message, content: str, calls: Calls, path: str) -> Iterator[Part]:

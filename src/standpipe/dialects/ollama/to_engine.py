@@ -17,6 +17,7 @@ from standpipe.chat.ask import (
     Ask,
     Effort,
     FormatKind,
+    Image,
     JsonObject,
     Message,
     Reasoning,
@@ -120,14 +121,21 @@ def _messages(messages: tuple[Message, ...]) -> Iterator[JsonObject]:
                 for part in message.parts:
                     if isinstance(part, ToolResult):
                         named = {"tool_name": names[part.call_id]} if part.call_id in names else {}
-                        yield {"role": "tool", "content": part.text, "tool_call_id": part.call_id, **named}
+                        yield _showing(
+                            {"role": "tool", "content": part.text, "tool_call_id": part.call_id, **named}, part.images
+                        )
             case Role.ASSISTANT:
                 names |= {part.id: part.name for part in message.parts if isinstance(part, ToolCall)}
                 yield _assistant(message)
             case Role.SYSTEM | Role.DEVELOPER:
                 yield {"role": "system", "content": _content(message)}
             case Role.USER:
-                yield {"role": "user", "content": _content(message)}
+                yield _showing({"role": "user", "content": _content(message)}, message.images)
+
+
+def _showing(written: JsonObject, images: tuple[Image, ...]) -> JsonObject:
+    """A message with what is shown in it, which has its place beside the text."""
+    return {**written, "images": [image.data for image in images]} if images else written
 
 
 def _assistant(message: Message) -> JsonObject:

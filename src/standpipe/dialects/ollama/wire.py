@@ -177,9 +177,9 @@ def running(names: Sequence[str]) -> bytes:
     return encode({"models": [{**_model(name), "expires_at": _NEVER, "size_vram": 0} for name in names]})
 
 
-def show(name: str, since: int) -> bytes:
+def show(name: str, since: int, *, sees: bool) -> bytes:
     """The body of POST /api/show. Any ask may have tools; only of gpt-oss it is known that it thinks."""
-    thinks = ["thinking"] if is_gpt_oss(name) else []
+    more = [word for word, can in (("vision", sees), ("thinking", is_gpt_oss(name))) if can]
     return encode(
         {
             "modelfile": "",
@@ -187,7 +187,7 @@ def show(name: str, since: int) -> bytes:
             "template": "",
             "details": _DETAILS,
             "model_info": {},
-            "capabilities": ["completion", "tools", *thinks],
+            "capabilities": ["completion", "tools", *more],
             "modified_at": timestamp(since),
         }
     )

@@ -26,7 +26,7 @@ from standpipe.chat.ask import (
     Tool,
     ToolChoice,
     ToolMode,
-    ToolResult,
+    now,
 )
 from standpipe.chat.errors import Failure, InvalidAsk, Unsupported
 from standpipe.chat.events import Answer
@@ -35,15 +35,16 @@ from standpipe.dialects.asks import (
     as_input,
     effort,
     functions,
-    now,
+    past_result,
     past_said,
-    past_text,
     past_texts,
+    past_told,
     placed,
     present,
     schema_format,
     stops,
     texts,
+    told,
     tool_choice,
 )
 from standpipe.dialects.dialect import Encoder, Parsed, ResponseMeta
@@ -227,7 +228,7 @@ def _messages(sent: Sequence[wire.Message]) -> Iterator[Message]:
     end_of_past = now([message.role == "assistant" for message in sent])
     calls = Calls()
     for i, message in enumerate(sent):
-        content = message.content
+        content, path = message.content, f"messages[{i}].content"
         match message.role:
             case "assistant":
                 calls.turn()
@@ -235,13 +236,15 @@ def _messages(sent: Sequence[wire.Message]) -> Iterator[Message]:
                 yield Message(Role.ASSISTANT, parts or (Text(""),), message.name)
             case "tool" | "function":
                 call_id = calls.answered(message.tool_call_id, message.name, f"messages[{i}].tool_call_id")
-                yield Message(Role.TOOL, (ToolResult(call_id, past_text(content)),))
+                yield Message(Role.TOOL, (past_result(call_id, content, path),))
             case role if isinstance(content, str):
                 yield Message(Role(role), (Text(content),), message.name)
-            case role if i < end_of_past:
-                yield Message(Role(role), past_said(content), message.name)
+            case "user":
+                said = past_told(content, path) if i < end_of_past else tuple(told(content, path))
+                yield Message(Role.USER, said, message.name)
             case role:
-                yield Message(Role(role), tuple(texts(content, f"messages[{i}].content")), message.name)
+                said = past_said(content) if i < end_of_past else tuple(texts(content, path))
+                yield Message(Role(role), said, message.name)
 
 
 def _assistant_parts(sent: wire.Message, calls: Calls) -> Iterator[Part]:

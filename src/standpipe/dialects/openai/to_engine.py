@@ -7,11 +7,15 @@ What comes back is `from_engine`'s.
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
+
 from msgspec import Struct
+from msgspec.structs import replace
 
 from standpipe.chat.ask import (
     Ask,
     FormatKind,
+    Image,
     JsonObject,
     Message,
     Reasoning,
@@ -73,7 +77,7 @@ OPTIONAL = frozenset({
 def request_body(ask: Ask, model: str, *, extras: Extras) -> JsonObject:
     """The body of POST /chat/completions, for the engine's model of this name."""
     messages: list[JsonObject] = []
-    for message in ask.messages:
+    for message in _with_shown(ask.messages):
         messages += _messages(message, extras)
     if ask.begun is not None:
         messages.append(_assistant(ask.begun.message, extras))
@@ -105,6 +109,21 @@ def completion_body(ask: Ask, model: str, *, extras: Extras) -> JsonObject:
     return body
 
 
+def _with_shown(messages: Sequence[Message]) -> Iterator[Message]:
+    """The messages, and what tools have shown as the user's behind it: a tool's message has no place for an image."""
+    shown: tuple[Image, ...] = ()
+    for message in messages:
+        if not shown or message.role is Role.TOOL:
+            yield message
+        elif message.role is Role.USER:  # most templates want one turn, not two
+            yield replace(message, parts=(*shown, *message.parts))
+        else:
+            yield from (Message(Role.USER, shown), message)
+        shown = (*shown, *message.images) if message.role is Role.TOOL else ()
+    if shown:
+        yield Message(Role.USER, shown)
+
+
 def _messages(message: Message, extras: Extras) -> list[JsonObject]:
     """One message of ours is one of theirs, except that each tool result is a message of its own."""
     named: JsonObject = {} if message.name is None else {"name": message.name}
@@ -121,7 +140,8 @@ def _messages(message: Message, extras: Extras) -> list[JsonObject]:
             # Templates that do not know `developer` put it into the prompt as it is; `system` means the same to all.
             return [{"role": "system", "content": _content(message), **named}]
         case Role.USER:
-            written: JsonObject = {"role": "user", "content": _content(message)}
+            shown = any(type(part) is Image for part in message.parts)
+            written: JsonObject = {"role": "user", "content": _shown(message) if shown else _content(message)}
             return [written if message.name is None else written | named]
 
 
@@ -144,8 +164,20 @@ def _assistant(message: Message, extras: Extras) -> JsonObject:
     return written
 
 
+def _shown(message: Message) -> list[JsonObject]:
+    """What is said and shown, in its order."""
+    return [
+        {"type": "image_url", "image_url": {"url": f"data:{part.media_type};base64,{part.data}"}}
+        if isinstance(part, Image)
+        else {"type": "text", "text": part.text}
+        for part in message.parts
+        if isinstance(part, Image) or (isinstance(part, Text) and part.text)
+    ]
+
+
 def _content(message: Message) -> str:
-    """Always a string: some engines refuse lists or null. Parts are joined by a line end, as llama.cpp and vLLM do."""
+    """A string where nothing is shown: some engines refuse lists or null. Parts are joined by a line end, as llama.cpp
+    and vLLM do."""
     parts = message.parts
     if len(parts) == 1 and type(parts[0]) is Text:
         return parts[0].text

@@ -7,7 +7,7 @@ here.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable
 from typing import Annotated, Literal
 
 from msgspec import UNSET, Meta, Struct, UnsetType
@@ -237,29 +237,30 @@ def logprobs(tokens: tuple[events.TokenLogprob, ...], *, refusal: bool) -> Logpr
     return Logprobs(None, written) if refusal else Logprobs(written, None)
 
 
-class _Model(Struct, frozen=True):
+class Model(Struct, frozen=True):
+    """The body of GET /v1/models/{id}."""
+
     id: str
     created: int
     object: str = "model"
     owned_by: str = "standpipe"
+    input_modalities: tuple[str, ...] = ("text",)
+    """What it takes, by OpenRouter's name for it: `text`, and `image` where it sees."""
     max_model_len: int | UnsetType = UNSET
     """Tokens of prompt and answer together, where that is known; by vLLM's name for it, which tools read."""
 
 
 class _Models(Struct, frozen=True):
-    data: tuple[_Model, ...]
+    data: tuple[Model, ...]
     object: str = "list"
 
 
-def models_list(windows: Mapping[str, int | None], created: int) -> bytes:
-    """The body of GET /v1/models: each name and its window in tokens. `created` is in Unix seconds."""
-    return encode(_Models(tuple(_model(name, window, created) for name, window in windows.items())))
+def models_list(models: Iterable[Model]) -> bytes:
+    """The body of GET /v1/models."""
+    return encode(_Models(tuple(models)))
 
 
-def model(name: str, window: int | None, created: int) -> bytes:
-    """The body of GET /v1/models/{name}."""
-    return encode(_model(name, window, created))
-
-
-def _model(name: str, window: int | None, created: int) -> _Model:
-    return _Model(name, created, max_model_len=UNSET if window is None else window)
+def model(name: str, created: int, window: int | None, *, sees: bool) -> Model:
+    """A model, its window in tokens, and whether it may be shown images. `created` is in Unix seconds."""
+    takes = ("text", "image") if sees else ("text",)
+    return Model(name, created, input_modalities=takes, max_model_len=UNSET if window is None else window)

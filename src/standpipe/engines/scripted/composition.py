@@ -19,7 +19,7 @@ from typing import Any
 
 from msgspec import Struct
 
-from standpipe.chat.ask import Ask, FormatKind, JsonObject, Message, Role, Tool, ToolCall, ToolMode, ToolResult
+from standpipe.chat.ask import Ask, FormatKind, Image, JsonObject, Message, Role, Tool, ToolCall, ToolMode, ToolResult
 from standpipe.chat.events import (
     Delta,
     Finished,
@@ -104,8 +104,8 @@ def _last_user_text(ask: Ask) -> str:
 
 
 def _words_in(message: Message) -> int:
-    texts = (part.arguments if isinstance(part, ToolCall) else part.text for part in message.parts)
-    return sum(len(text.split()) for text in texts)
+    said = (part for part in message.parts if not isinstance(part, Image))
+    return sum(len((part.arguments if isinstance(part, ToolCall) else part.text).split()) for part in said)
 
 
 def _made_up(chance: random.Random, count: int) -> list[str]:

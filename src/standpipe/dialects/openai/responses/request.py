@@ -36,6 +36,7 @@ from standpipe.chat.ask import (
     ToolChoice,
     ToolMode,
     ToolResult,
+    now,
 )
 from standpipe.chat.errors import Failure, InvalidAsk, Unsupported
 from standpipe.chat.events import Answer, Event, Finished, ReasoningDelta, Started, TextDelta, ToolCallDelta
@@ -45,17 +46,19 @@ from standpipe.dialects.asks import (
     effort,
     filled,
     functions,
-    now,
     object_text,
     past_call,
+    past_result,
     past_said,
     past_text,
     past_texts,
+    past_told,
     plain,
     present,
     raw_text,
     schema_format,
     texts,
+    told,
     tool_choice,
 )
 from standpipe.dialects.dialect import Encoder, Parsed, ResponseMeta
@@ -304,6 +307,9 @@ def _read(item: wire.Item, path: str, *, past: bool) -> Iterator[tuple[Role, tup
             role = Role(present(item.role, f"{path}.role"))
             if role is Role.ASSISTANT:
                 yield role, tuple(past_texts(item.content))
+            elif role is Role.USER:
+                where = f"{path}.content"
+                yield role, past_told(item.content, where) if past else tuple(told(item.content, where, _TEXTS))
             else:
                 yield role, past_said(item.content) if past else tuple(texts(item.content, f"{path}.content", _TEXTS))
         case "reasoning":
@@ -316,7 +322,7 @@ def _read(item: wire.Item, path: str, *, past: bool) -> Iterator[tuple[Role, tup
             )
             yield Role.ASSISTANT, (call,)
             if item.type == "mcp_call":
-                yield Role.TOOL, (ToolResult(call.id, _result(item.output, f"{path}.output")),)
+                yield Role.TOOL, (_result(call.id, item.output, f"{path}.output"),)
         case "custom_tool_call":
             call_id, name = filled(item.call_id, f"{path}.call_id"), full_name(item.namespace, item.name)
             yield Role.ASSISTANT, (past_call(call_id, name, as_input(item.input)),)
@@ -335,7 +341,7 @@ def _read(item: wire.Item, path: str, *, past: bool) -> Iterator[tuple[Role, tup
             )
         case kind if kind.endswith("_call_output"):
             call_id = filled(item.call_id or item.id, f"{path}.call_id")
-            yield Role.TOOL, (ToolResult(call_id, _result(item.output, f"{path}.output")),)
+            yield Role.TOOL, (_result(call_id, item.output, f"{path}.output"),)
         case kind if not (past or _is_spoken(item)):
             raise Unsupported(f"`{path}.type` is {plain(kind)}, which is not supported.", param=f"{path}.type")
 
@@ -348,16 +354,16 @@ def _later_tools(sent: Raw, path: str) -> Sequence[wire.Tool]:
         raise InvalidAsk(f"`{path}` must be a list of tools.", param=path) from None
 
 
-def _result(sent: Raw, param: str) -> str:
-    """What a tool gave back, in words as far as it has some; of what has another form, the JSON. Raises InvalidAsk."""
+def _result(call_id: str, sent: Raw, param: str) -> ToolResult:
+    """What a tool gave back: words as far as it has some, and images; of another form, the JSON. Raises InvalidAsk."""
     text = raw_text(sent, param)
     if text[:1] not in {"[", "{"}:
-        return text
+        return ToolResult(call_id, text)
     try:
         found = _PARTS.decode(text)
     except msgspec.DecodeError:
-        return text
-    return past_text([found] if isinstance(found, SentPart) else found)
+        return ToolResult(call_id, text)
+    return past_result(call_id, [found] if isinstance(found, SentPart) else found, param)
 
 
 _PARTS = msgspec.json.Decoder(list[SentPart] | SentPart)
