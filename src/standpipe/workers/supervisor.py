@@ -22,7 +22,7 @@ import socket
 import time
 from collections.abc import Callable, Iterator
 from enum import StrEnum
-from typing import Final
+from typing import Final, cast
 
 from msgspec import Struct
 
@@ -125,12 +125,11 @@ class Supervisor:
         # What stands now is shared with every child for as long as none of them touches it.
         gc.collect()
         gc.freeze()
-        for number in range(self._workers):
-            self._start(Role.WORKER, number)
-        self._start(Role.KEEPER, 0)
+        self._start(Role.KEEPER, 0)  # the workers follow when it serves: what is wrong is said once
         while self._children or (self._due and self._stopping is None):
             for key, _ in self._selector.select(self._patience()):
-                key.data()
+                if cast("socket.socket", key.fileobj).fileno() >= 0:  # its child may have ended a moment ago
+                    key.data()
             self._look()
         return self._status
 
@@ -200,9 +199,17 @@ class Supervisor:
         child.heard = time.monotonic()
         if READY in said and not child.ready:
             child.ready = True
-            if all(one.ready for one in self._children.values()) and not self._due:
-                self._served = True
+            if not self._served:
+                self._go_on_starting(child)
             self._go_on_replacing()
+
+    def _go_on_starting(self, child: _Child) -> None:
+        if child.part.role is Role.KEEPER:
+            for number in range(self._workers):
+                self._start(Role.WORKER, number)
+        if all(one.ready for one in self._children.values()):
+            self._served = True
+            self._tell("info", "all processes serve", workers=self._workers)
 
     def _gather(self, child: _Child) -> bool:
         """Pass on what it has logged. Whether there may be more."""
