@@ -114,6 +114,17 @@ def test_an_answer_that_is_cut_before_its_call_stays_what_it_is():
     assert answer(Scripted(Script(reasoning=5)), ask, ignores=False).reason is FinishReason.LENGTH
 
 
+def test_prose_that_is_cut_before_its_call_is_prose():
+    class Toolless(Scripted):
+        async def answer(self, ask, sink):
+            prose = replace(ask, tools=(), tool_choice=None)
+            if ask.format.kind is FormatKind.TEXT:
+                prose = replace(prose, sampling=Sampling(max_tokens=2))
+            await super().answer(prose, sink)
+
+    assert [call.name for call in answer(Toolless(Script(tokens=9)), ASK, ignores=False).tool_calls] == ["clock"]
+
+
 def test_everything_else_is_the_engines():
     inner = Scripted(Script(name="n", slots=7))
     outer = Constrained(inner)

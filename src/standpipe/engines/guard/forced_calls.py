@@ -69,7 +69,8 @@ class Constrained(ProbedWrapper):
 
 
 class _UntilCalled(SinkWrapper):
-    """Keeps an answer back until a call begins in it. `cut` tells of one that ended before it could."""
+    """Keeps an answer back until a call begins in it. `cut` tells of one that ended before it could, in reasoning: who
+    has begun with prose ignores tools, however that ends."""
 
     def __init__(self, sink: Sink) -> None:
         super().__init__(sink)
@@ -81,12 +82,16 @@ class _UntilCalled(SinkWrapper):
             self._held += events
             self.called = any(isinstance(event, ToolCallDelta) for event in events)
             last = events[-1] if events else None
-            self.cut = isinstance(last, Finished) and last.reason is FinishReason.LENGTH
+            self.cut = isinstance(last, Finished) and last.reason is FinishReason.LENGTH and not _has_prose(self._held)
             if not (self.called or self.cut):
                 self._sink.take([])
                 return
             events, self._held = self._held, []
         self._sink.take(events)
+
+
+def _has_prose(events: list[Event]) -> bool:
+    return any(isinstance(event, TextDelta) and not event.text.isspace() for event in events)
 
 
 class _FromJson(SinkWrapper):
