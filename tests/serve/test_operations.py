@@ -92,11 +92,13 @@ def test_the_status_says_why_an_engine_is_down_and_what_drains():
             about = (await tap.send("GET", "/api")).json["engines"]
             page = (await tap.send("GET", "/status.md")).body.decode()
             models = (await tap.send("GET", "/v1/models")).json["data"]
-            return about, page, models
+            shown = (await tap.send("POST", "/api/show", {"model": models[0]["id"]})).json
+            return about, page, models, shown
 
-    about, page, models = run(body())
+    about, page, models, shown = run(body())
     assert about[0]["reason"] == "The engine cannot be reached."
     assert (about[1]["draining"], about[1]["context_tokens"]) == (True, 4096)
     assert "- away: down, 0 of 24 slots busy. The engine cannot be reached." in page
     assert "slots busy, draining" in page
     assert models[0]["max_model_len"] == 4096
+    assert shown["model_info"]["standpipe.context_length"] == 4096

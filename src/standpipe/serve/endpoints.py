@@ -146,7 +146,8 @@ class OllamaModels:
         found = next((known for known in (name, f"{name}:latest") if known in self._fleet.models()), None)
         if found is None:
             raise UnknownModel("No such model here. See GET /api/tags for the list.", param="model")
-        exchange.send(200, ollama_wire.show(found, self._since, sees=bool(self._fleet.card(found).sees)))
+        card = self._fleet.card(found)
+        exchange.send(200, ollama_wire.show(found, self._since, window=card.window, sees=bool(card.sees)))
 
 
 async def version(exchange: Exchange) -> None:

@@ -52,6 +52,25 @@ def test_a_prompt_beyond_the_context_is_named_with_the_limit(body):
     assert "4096" in failure.message
 
 
+TIER = b'{"error":"`messages` have more than 33003 tokens, and the model\'s context has 2048. Shorten them."}'
+"""As a Standpipe below answers in Ollama's format, which has no codes."""
+
+
+@pytest.mark.parametrize("body", [TIER, b"%s", b'{"error":"%s"}'], ids=["guessed", "counted", "counted, Ollama"])
+def test_what_one_standpipe_says_of_a_prompt_another_understands(body):
+    own = failure_from(400, vllm(LONG)).message.encode()
+    failure = failure_from(400, body.replace(b"%s", own))
+    assert type(failure) is ContextTooLong
+    numbers = ("33003", "2048") if body is TIER else ("4990", "4096")
+    assert all(number in failure.message for number in numbers)
+
+
+def test_what_one_standpipe_says_of_a_schema_another_understands():
+    body = b'{"error":"`format.type` cannot be enforced: the types are object, array, string."}'
+    failure = failure_from(400, body)
+    assert (type(failure), failure.param) == (Unsupported, "response_format")
+
+
 def test_the_limit_need_not_be_told():
     assert type(failure_from(400, b'{"error":"prompt too long"}')) is ContextTooLong
 

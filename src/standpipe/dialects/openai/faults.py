@@ -111,7 +111,10 @@ _KNOWN_400 = (
         "The engine cannot use these `tools` or this `tool_choice` with this model.",
     ),
     _known(
-        r"grammar|json[_ ]?schema|response_format|guided|structured output", Unsupported, "response_format", _SCHEMA
+        r"grammar|json[_ ]?schema|response_format|guided|structured output|cannot be enforced",
+        Unsupported,
+        "response_format",
+        _SCHEMA,
     ),
     _known(r"logprobs", Unsupported, "logprobs", "The engine does not support these log probabilities."),
     _known(
@@ -151,18 +154,19 @@ _KNOWN_500 = (
 
 _CONTEXT = re.compile(
     r"context[ _](length|size|window)|exceed_context_size|max_model_len|(prompt|input) (is )?too long|"
-    r"exceeds? the .{0,40}length",
+    r"exceeds? the .{0,40}length|the model's context has",
     re.IGNORECASE,
 )
 _CONTEXT_LIMIT = re.compile(
-    r"(?:context (?:length|size|window)|allowed length|n_ctx)[^0-9]{1,20}([0-9]{1,9})", re.IGNORECASE
+    r"(?:context (?:length|size|window|has)|allowed length|n_ctx)[^0-9]{1,20}([0-9]{1,9})", re.IGNORECASE
 )
 _PROMPT = re.compile(
     r"([0-9]{1,9}) (?:input tokens|(?:tokens? )?in the (?:messages|prompt|input)|tokens from the input)|"
-    r"(?:prompt|input) (?:contains|has|is)(?: at least)? ([0-9]{1,9})",
+    r"(?:prompt|input) (?:contains|has|is)(?: at least)? ([0-9]{1,9})|"
+    r"(?:`messages`|they) have (?:more than )?([0-9]{1,9}) tokens",
     re.IGNORECASE,
 )
-"""How vLLM and SGLang count a prompt when they refuse it."""
+"""How vLLM and SGLang count a prompt when they refuse it, and another Standpipe."""
 _LOADING = re.compile(r"\bloading\b.{0,20}\bmodel|\bmodel\b.{0,40}\bloading", re.IGNORECASE)
 _OUTPUT = re.compile(r"max_(completion_|new_)?tokens\W.{0,60}too large", re.IGNORECASE)
 
@@ -239,7 +243,7 @@ def answer_room(status: int, body: bytes) -> int:
         return 0
     text = _message(body[:_READ])
     limit, prompt = _CONTEXT_LIMIT.search(text), _PROMPT.search(text)
-    return max(0, int(limit[1]) - int(prompt[1] or prompt[2])) if limit and prompt else 0
+    return max(0, int(limit[1]) - int(prompt[prompt.lastindex or 0])) if limit and prompt else 0
 
 
 def failure_in_stream(frame: bytes) -> Failure:
@@ -263,7 +267,7 @@ def _context_fault(text: str) -> Failure | None:
     limit = _CONTEXT_LIMIT.search(text)
     prompt = _PROMPT.search(text)
     size = f"The model's context has {limit[1]} tokens. " if limit else ""
-    have = f"They have {prompt[1] or prompt[2]} tokens. " if prompt else ""
+    have = f"They have {prompt[prompt.lastindex or 0]} tokens. " if prompt else ""
     return ContextTooLong(
         f"`messages`, with room for the answer, do not fit into the model's context. {size}{have}Shorten them.",
         param="messages",
