@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from standpipe.chat.ask import Ask, Message, Role, Text
 from standpipe.policy.affinity import MEMORY, MOST, Affinity, prefixes
 from standpipe.policy.standing import Option, choose
+from tests.pictures import PICTURE
 
 KEY = b"k" * 32
 
@@ -26,6 +27,11 @@ def test_a_conversation_is_known_by_what_it_goes_on_from():
     assert affinity.home(conversation("be kind", "two", "2", "and then?"), 1.0) == "b"
     assert affinity.home(conversation("be kind", "three", "3", "and then?"), 1.0) is None
     assert affinity.home(conversation("be cruel", "one", "1", "and then?"), 1.0) is None
+
+
+def test_a_conversation_is_known_by_what_it_shows_too():
+    digests = {prefixes(Ask((Message(Role.USER, parts),)), KEY) for parts in ((Text("one"),), (Text("one"), PICTURE))}
+    assert len(digests) == 2
 
 
 def test_the_longest_beginning_counts_and_where_it_was_answered_last():

@@ -4,8 +4,18 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from standpipe.chat.ask import Ask, Message, Role, Text, Tool, ToolCall, ToolResult
-from standpipe.policy.estimate import Bias, Measured, Prompts, Sizes, Speed, TextKind, text_kind, texts
+from standpipe.chat.ask import Ask, Image, Message, Role, Text, Tool, ToolCall, ToolResult
+from standpipe.policy.estimate import (
+    Bias,
+    Measured,
+    Prompts,
+    Sizes,
+    Speed,
+    TextKind,
+    image_tokens,
+    text_kind,
+    texts,
+)
 
 PROSE = "It was a dark and stormy night, and the rain fell in torrents. "
 CODE = "{'a': [1, 2, 3], 'b': {'x': 4.5e-3}}\n\tfor (i = 0; i < 10; i++) { x[i] += 1; }\n"
@@ -28,6 +38,19 @@ def test_texts_are_sorted_by_what_they_are_mostly_made_of(text, found):
 
 def test_sizes_count_bytes_of_each_kind_and_messages():
     assert Sizes.of([PROSE, CODE, WIDE, ""]) == Sizes(len(PROSE), len(CODE), len(WIDE.encode()), 4)
+
+
+@pytest.mark.parametrize(
+    ("size", "tokens"), [((1, 1), 1), ((200, 200), 53), ((1000, 1000), 1333), ((4096, 4096), 1600)]
+)
+def test_an_image_is_tokens_by_its_pixels(size, tokens):
+    image = Image("image/png", "", *size)
+    assert image_tokens(image) == tokens
+    shown = Ask(
+        (Message(Role.USER, (Text("What?"), image)), Message(Role.TOOL, (ToolResult("1", "", images=(image,)),)))
+    )
+    assert list(texts(shown)) == ["What?", ""]
+    assert Sizes.of(texts(shown), shown.images) == Sizes(5, messages=2, images=2 * tokens)
 
 
 def test_lone_surrogates_have_a_size_too():
@@ -53,6 +76,14 @@ class TestPrompts:
         for sizes, tokens in ((Sizes(prose=4000), 800), (Sizes(code=4000), 2000), (Sizes(wide=4000), 3600)):
             assert prompts.guess(sizes) == pytest.approx(tokens, rel=0.1)
             assert 0.5 * tokens < prompts.low(sizes) <= 1.06 * tokens
+
+    def test_what_an_image_is_to_this_engine_is_learned_from_its_counts(self):
+        prompts, sizes = Prompts(), Sizes(prose=200, messages=1, images=1333)
+        assert prompts.low(sizes) > 900
+        for _ in range(200):
+            prompts.learn(sizes, 300)
+        assert prompts.guess(sizes) == pytest.approx(300, rel=0.1)
+        assert prompts.guess(Sizes(prose=200, messages=1)) == pytest.approx(48, rel=0.2)
 
     def test_low_guesses_are_seldom_too_high(self):
         prompts, random = Prompts(), Random(2)

@@ -76,6 +76,10 @@ class Unsupported(_ClientFault):
     code = "unsupported"
 
 
+class ImagesRefused(Unsupported):
+    """The engine takes none of the images, or other media, that it was given, or could not read one."""
+
+
 class UnknownModel(_ClientFault):
     """The named model is not served here, and no default engine takes its place."""
 

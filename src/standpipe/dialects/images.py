@@ -74,14 +74,15 @@ def _decoded_size(text: str) -> int | None:
     return len(text) // 4 * 3 - len(padding)
 
 
-def shown(ask: Ask, *, sees: bool, others: Sequence[str] = ()) -> Ask:
+def shown(ask: Ask, *, sees: bool, past: bool = True, others: Sequence[str] = ()) -> Ask:
     """The ask with those images that its engine is shown; where others were, in the past, are words.
 
-    `sees` is whether its model sees any, `others` are models that do. The newest are shown where there are too many.
-    Raises Unsupported for a new image that no engine sees, TooLarge for more of them than one ask may have.
+    `sees` is whether its model sees any, `past` whether it is to see those of the past, `others` are models that do.
+    The newest are shown where there are too many. Raises Unsupported for a new image that no engine sees, TooLarge for
+    more of them than one ask may have.
     """
     end_of_past = now([message.role is Role.ASSISTANT for message in ask.messages])
-    room = _Room(sees, others)
+    room = _Room(others, new=sees, past=sees and past)
     messages = list(ask.messages)
     for i in reversed(range(len(messages))):
         if messages[i].images:
@@ -92,9 +93,10 @@ def shown(ask: Ask, *, sees: bool, others: Sequence[str] = ()) -> Ask:
 class _Room:
     """How many images still go into one ask."""
 
-    def __init__(self, sees: bool, others: Sequence[str]) -> None:
-        self._sees = sees
+    def __init__(self, others: Sequence[str], *, new: bool, past: bool) -> None:
         self._others = others
+        self._new = new
+        self._past = past
         self._images = IMAGES
         self._pixels = IMAGES_PIXELS
 
@@ -103,9 +105,9 @@ class _Room:
         self._images -= 1
         self._pixels -= image.width * image.height
         fits = self._images >= 0 and self._pixels >= 0
-        if past or (fits and self._sees):
-            return fits and self._sees
-        if self._sees:
+        if past or (fits and self._new):
+            return fits and (self._past if past else self._new)
+        if self._new:
             raise TooLarge(
                 f"`{image.field}` is too much: a request may have {IMAGES} images, of {IMAGES_PIXELS} pixels in all.",
                 param=image.field,

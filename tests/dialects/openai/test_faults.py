@@ -5,7 +5,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from standpipe.chat.errors import ContextTooLong, EngineDown, EngineFailed, Failure, InvalidAsk, TooLarge, Unsupported
+from standpipe.chat.errors import (
+    ContextTooLong,
+    EngineDown,
+    EngineFailed,
+    Failure,
+    ImagesRefused,
+    InvalidAsk,
+    TooLarge,
+    Unsupported,
+)
 from standpipe.dialects.openai.faults import (
     COMPLETIONS,
     EMBEDDINGS,
@@ -94,8 +103,11 @@ def test_the_limit_need_not_be_told():
             InvalidAsk,
             "max_tokens",
         ),
-        (400, llama("image input is not supported"), Unsupported, "messages"),
-        (500, llama("image input is not supported - hint: provide the mmproj", 500), Unsupported, "messages"),
+        (400, llama("image input is not supported"), ImagesRefused, "messages"),
+        (400, llama("Failed to load image or audio file"), ImagesRefused, "messages"),
+        (500, llama("image input is not supported - hint: provide the mmproj", 500), ImagesRefused, "messages"),
+        (500, b'{"error":"failed to process inputs: image: unknown format"}', ImagesRefused, "messages"),
+        (500, b'{"error":"Internal Server Error: cannot identify image file <_io>"}', ImagesRefused, "messages"),
         (500, llama("Failed to parse tool call arguments as JSON: [json.exception]", 500), InvalidAsk, "messages"),
         (500, llama("Unexpected empty grammar stack after accepting piece: x", 500), Unsupported, "response_format"),
         (

@@ -21,6 +21,7 @@ from standpipe.chat.errors import (
     EngineDown,
     EngineFailed,
     Failure,
+    ImagesRefused,
     InvalidAsk,
     TooLarge,
     Unsupported,
@@ -87,6 +88,7 @@ def _known(pattern: str, kind: type[InvalidAsk | Unsupported], param: str | None
 
 
 _TEMPLATE = "This model's chat template does not take `messages` of this kind or in this order."
+_MEDIA = "The model takes none of the images, audio or video in `messages`, or could not read one of them."
 _ARGUMENTS = "A tool call in `messages` has arguments that are not valid JSON."
 _SCHEMA = "The engine cannot enforce this schema."
 _ANY_SCHEMA = "A JSON Schema in `tools` or `response_format` is one that the engine cannot use."
@@ -95,7 +97,7 @@ _ANY_SCHEMA = "A JSON Schema in `tools` or `response_format` is one that the eng
 _KNOWN_400 = (
     # Before the template, which llama.cpp names in the same breath.
     _known(r"JSON schema error", Unsupported, None, _ANY_SCHEMA),
-    _known(r"\b(image|audio|video|multimodal|mmproj)\b", Unsupported, "messages", "This model accepts only text."),
+    _known(r"\b(image|audio|video|multimodal|mmproj)\b", ImagesRefused, "messages", _MEDIA),
     _known(
         r"alternat|raise_exception|jinja|template|tool role|assistant messages?|prefill|"
         r"system message|cannot continue|messages must",
@@ -132,13 +134,15 @@ _KNOWN_400 = (
     ),
 )
 
-# llama.cpp gives status 500 to some faults of a client. Anchored, because other texts of that status quote the answer.
+# llama.cpp and Ollama give status 500 to some faults of a client. Anchored, because other texts of that status quote
+# the answer.
 _KNOWN_500 = (
     _known(
-        r"\A.{0,20}\b(image|audio|video) input is not supported",
-        Unsupported,
+        r"\A(.{0,20}\b(image|audio|video) input is not supported|"
+        r".{0,60}\b(image: unknown format|cannot identify image|invalid image|failed to \w+ (the )?image))",
+        ImagesRefused,
         "messages",
-        "This model accepts only text.",
+        _MEDIA,
     ),
     _known(r"\A.{0,40}tool call arguments as JSON", InvalidAsk, "messages", _ARGUMENTS),
     _known(r"\A.{0,20}JSON schema error", Unsupported, None, _ANY_SCHEMA),

@@ -31,13 +31,14 @@ from standpipe.chat.ask import (
     Sampling,
     Text,
 )
-from standpipe.chat.errors import EngineFailed, Failure
+from standpipe.chat.errors import EngineFailed, Failure, ImagesRefused
 from standpipe.chat.events import Event, Finished, FinishReason, Started, says_something
 from standpipe.dialects.gbnf import Grammar
 from standpipe.dialects.harmony.filter import HarmonyFilter
 from standpipe.dialects.harmony.parser import TurnOutcome
 from standpipe.dialects.harmony.prompt import prepare, raw_request, resumed, resumes
 from standpipe.dialects.harmony.raw import HarmonyReader
+from standpipe.dialects.images import shown
 from standpipe.dialects.openai.to_engine import request_body
 from standpipe.dialects.schema_grammar import add_schema
 from standpipe.engines.engine import Engine, EngineWrapper, NeedsTemplate, Sink, SinkWrapper
@@ -85,10 +86,24 @@ class Guarded(EngineWrapper):
         """As `Engine.answer`. Not a coroutine itself: one that waits inside another costs every answer memory."""
         if ask.raw:
             return self._continue(ask, sink)
+        return self._show(ask, sink) if ask.images else self._ask(ask, sink)
+
+    def _ask(self, ask: Ask, sink: Sink) -> Coroutine[Any, Any, None]:
         if self._reads_harmony and speaks_harmony(ask.model):
             repaired = _TurnSink(HarmonyFilter(ask, secrets.token_hex(4)), sink)
             return self._engine.answer(prepare(ask, reasoning_as_text=False), repaired)
         return self._engine.answer(ask, sink)
+
+    async def _show(self, ask: Ask, sink: Sink) -> None:
+        """Have images looked at. Those of the past that the engine refuses become words: the session would be over."""
+        counted = _Counted(sink)
+        try:
+            await self._ask(ask, counted)
+        except ImagesRefused:
+            told = shown(ask, sees=True, past=False)
+            if counted.events or told == ask:
+                raise
+            await self._ask(told, sink)
 
     async def _continue(self, ask: Ask, sink: Sink) -> None:
         """Have a text continued as it stands; answered like a question where the engine knows nothing else."""
@@ -226,6 +241,16 @@ class _TurnSink(SinkWrapper):
         if turn is not None and turn.fault is not None and not self._spoke:
             out = [event for event in out if isinstance(event, Started | Finished)]
         self._sink.take(out)
+
+
+class _Counted(SinkWrapper):
+    """Counts the events that have passed."""
+
+    events = 0
+
+    def take(self, events: list[Event]) -> None:
+        self.events += len(events)
+        self._sink.take(events)
 
 
 class _Templated(SinkWrapper):
