@@ -184,7 +184,7 @@ def test_what_is_sent_fits_the_window_and_what_cannot_is_refused_with_both_numbe
         pool = await pool_of(engine(1024))
         assert await sent(pool, 100) == ("e", 908)
         assert await sent(pool, 100, 50) == ("e", 50)
-        with pytest.raises(ContextTooLong, match=r"more than 1024 tokens, .* context has 1024") as caught:
+        with pytest.raises(ContextTooLong, match=r"length is 1024 tokens\. .* 1025 tokens in `messages`") as caught:
             await sent(pool, 1024)
         assert (caught.value.param, caught.value.code) == ("messages", "context_length_exceeded")
 

@@ -9,7 +9,7 @@ prompt, an address, a path of this machine or a traceback. Whatever else is rais
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import ClassVar, Self
 
 SHORTEST_RETRY, LONGEST_RETRY = 1.0, 59.0
 """Seconds. Node's SDK ignores waits above 60 s, and 0 would make a busy loop of a retry."""
@@ -59,9 +59,39 @@ class InvalidAsk(_ClientFault):
 
 
 class ContextTooLong(InvalidAsk):
-    """The messages do not fit into the model's context."""
+    """The messages do not fit into the model's context.
+
+    `tokens` is how many they have at least, `window` how many the context has; None where that is not known. Agents go
+    by the words: they shorten their conversation where they know the sentence of the API they speak, and else give up.
+    """
 
     code = "context_length_exceeded"
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        param: str | None = None,
+        retry_after: float | None = None,
+        tokens: int | None = None,
+        window: int | None = None,
+    ) -> None:
+        super().__init__(message, param=param, retry_after=retry_after)
+        self.tokens = tokens
+        self.window = window
+
+    @classmethod
+    def of(cls, tokens: int | None, window: int | None) -> Self:
+        """In the words that most programs know: OpenAI's."""
+        if tokens is not None and window is not None:
+            tokens = max(tokens, window + 1)  # estimates are low
+        size = "limited" if window is None else f"{window} tokens"
+        have = "more than that" if tokens is None else f"{tokens} tokens"
+        message = (
+            f"This model's maximum context length is {size}. However, there are {have} in `messages`, with room for "
+            "the answer. Please reduce the length of `messages`."
+        )
+        return cls(message, param="messages", tokens=tokens, window=window)
 
 
 class PreviousNotFound(InvalidAsk):

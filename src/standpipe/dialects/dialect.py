@@ -12,7 +12,7 @@ from typing import Any, Protocol
 from msgspec import Struct
 
 from standpipe.chat.ask import Ask
-from standpipe.chat.errors import Failure
+from standpipe.chat.errors import ContextTooLong, Failure
 from standpipe.chat.events import Answer, Event
 
 
@@ -73,4 +73,9 @@ class Dialect(Protocol):
 
     def failure(self, failure: Failure, request_id: str) -> bytes:
         """The body of a failure (application/json) in this format's shape."""
+        ...
+
+    def refusal(self, failure: ContextTooLong, meta: ResponseMeta) -> bytes:
+        """The whole stream that refuses a prompt that is too long, where this format's clients look for that in a
+        stream and not at the status; b"" where they don't."""
         ...

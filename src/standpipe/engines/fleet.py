@@ -158,10 +158,7 @@ class Fleet:
         serving = [member for member in self.members if self.rank(member, name) is not None]
         windows = [window for member in serving if (window := self.window_at(member, name)) is not None]
         if windows and len(windows) == len(serving) and least >= max(windows):
-            raise ContextTooLong(
-                f"`messages` have more than {least} tokens, and the model's context has {max(windows)}. Shorten them.",
-                param="messages",
-            )
+            raise ContextTooLong.of(least, max(windows))
 
     def card(self, model: str) -> Card:
         """What is known of a listed model: what the engines that list it tell, the smallest window of theirs."""

@@ -61,7 +61,8 @@ class Exchange:
         try:
             return await self.request.body(limit)
         except BodyTooLarge:
-            raise TooLarge(f"The request body is larger than the limit of {limit} bytes.") from None
+            # Agents shorten their conversation when they read that a prompt is too long, and give up on a bare 413.
+            raise TooLarge(f"The request body is larger than {limit} bytes: the prompt is too long.") from None
         except BodyTooSlow:
             raise TooSlow("The request body did not arrive in time.") from None
 

@@ -17,7 +17,7 @@ from typing import TypeVar
 from msgspec import Struct
 
 from standpipe.chat.ask import Ask
-from standpipe.chat.errors import Failure
+from standpipe.chat.errors import ContextTooLong, Failure, TooLarge
 from standpipe.chat.events import NOTHING, Usage
 from standpipe.dialects.dialect import Dialect, Parsed, ResponseMeta
 from standpipe.dialects.images import shown
@@ -127,6 +127,27 @@ class AskHandler(_Walk):
         self._conversations = conversations
 
     async def _answer(self, exchange: Exchange, trace: Trace, hold: BodyHold) -> None:
+        try:
+            await self._ask(exchange, trace, hold)
+        except ContextTooLong as failure:
+            if exchange.reply.started or not trace.stream or not self._refuse_in_stream(exchange, trace, failure):
+                raise
+        except TooLarge as failure:
+            streams = exchange.request.headers.get(b"accept") == self._dialect.stream_type
+            unread = failure.param is None  # the body itself is too large, not some field of it
+            if not streams or not unread or not self._refuse_in_stream(exchange, trace, failure):
+                raise
+
+    def _refuse_in_stream(self, exchange: Exchange, trace: Trace, failure: Failure) -> bool:
+        """Refuse a prompt that is too long in a stream, if that is where this dialect's clients look."""
+        too_long = failure if isinstance(failure, ContextTooLong) else ContextTooLong(failure.message)
+        trace.report.model = trace.report.model or ""
+        if refusal := self._dialect.refusal(too_long, self._meta(trace)):
+            trace.failure = failure
+            exchange.send(200, refusal, self._dialect.stream_type.encode())
+        return bool(refusal)
+
+    async def _ask(self, exchange: Exchange, trace: Trace, hold: BodyHold) -> None:
         services = self._services
         body = await hold.body()
         parsed = await self._parse(self._dialect.parse, body, hold)

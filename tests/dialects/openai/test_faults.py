@@ -15,6 +15,7 @@ from standpipe.chat.errors import (
     TooLarge,
     Unsupported,
 )
+from standpipe.dialects.ollama.answer import failure_body
 from standpipe.dialects.openai.faults import (
     COMPLETIONS,
     EMBEDDINGS,
@@ -61,7 +62,7 @@ def test_a_prompt_beyond_the_context_is_named_with_the_limit(body):
     assert "4096" in failure.message
 
 
-TIER = b'{"error":"`messages` have more than 33003 tokens, and the model\'s context has 2048. Shorten them."}'
+TIER = failure_body(ContextTooLong.of(33003, 2048), "r")
 """As a Standpipe below answers in Ollama's format, which has no codes."""
 
 
@@ -78,6 +79,14 @@ def test_what_one_standpipe_says_of_a_schema_another_understands():
     body = b'{"error":"`format.type` cannot be enforced: the types are object, array, string."}'
     failure = failure_from(400, body)
     assert (type(failure), failure.param) == (Unsupported, "response_format")
+
+
+def test_both_numbers_are_told_where_the_engine_tells_them():
+    body = llama("request (5000 tokens) exceeds the available context size (4096 tokens), try increasing it")
+    failure = failure_from(400, body)
+    assert isinstance(failure, ContextTooLong)
+    assert (failure.tokens, failure.window) == (5000, 4096)
+    assert failure.message.startswith("This model's maximum context length is 4096 tokens. However, there are 5000")
 
 
 def test_the_limit_need_not_be_told():

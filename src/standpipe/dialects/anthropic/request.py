@@ -26,7 +26,7 @@ from standpipe.chat.ask import (
     ToolMode,
     now,
 )
-from standpipe.chat.errors import Failure
+from standpipe.chat.errors import ContextTooLong, Failure
 from standpipe.chat.events import Answer
 from standpipe.dialects import asks
 from standpipe.dialects.anthropic import wire
@@ -107,6 +107,9 @@ class Anthropic:
 
     def failure(self, failure: Failure, request_id: str) -> bytes:
         return failure_body(failure, request_id)
+
+    def refusal(self, failure: ContextTooLong, meta: ResponseMeta) -> bytes:  # noqa: ARG002 - a status tells it
+        return b""
 
     def __repr__(self) -> str:
         return "<Anthropic>"

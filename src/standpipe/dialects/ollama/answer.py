@@ -13,7 +13,7 @@ from typing import NamedTuple
 import msgspec
 
 from standpipe.chat.ask import JsonObject
-from standpipe.chat.errors import EngineFailed, Failure
+from standpipe.chat.errors import ContextTooLong, EngineFailed, Failure
 from standpipe.chat.events import (
     Answer,
     AnswerBuilder,
@@ -54,7 +54,10 @@ COMPLETION = AnswerShape(
 
 def failure_body(failure: Failure, request_id: str) -> bytes:
     """The JSON body of a failure, and the line that ends a failed stream."""
-    return msgspec.json.encode({"error": failure.message, "request_id": request_id})
+    message = failure.message
+    if isinstance(failure, ContextTooLong):
+        message = f"the input length exceeds the context length. {message}"  # Ollama's words, and what they leave out
+    return msgspec.json.encode({"error": message, "request_id": request_id})
 
 
 def whole(

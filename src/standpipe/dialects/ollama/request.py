@@ -32,7 +32,7 @@ from standpipe.chat.ask import (
     ToolResult,
     now,
 )
-from standpipe.chat.errors import Failure, InvalidAsk, Unsupported
+from standpipe.chat.errors import ContextTooLong, Failure, InvalidAsk, Unsupported
 from standpipe.chat.events import Answer
 from standpipe.dialects.asks import Calls, chosen, functions, object_text, placed, present, schema_format, stops
 from standpipe.dialects.dialect import Encoder, Parsed, ResponseMeta
@@ -111,6 +111,9 @@ class Ollama(Generic[R]):
 
     def failure(self, failure: Failure, request_id: str) -> bytes:
         return failure_body(failure, request_id)
+
+    def refusal(self, failure: ContextTooLong, meta: ResponseMeta) -> bytes:  # noqa: ARG002 - a status tells it
+        return b""
 
     def __repr__(self) -> str:
         return f"<Ollama {self.name}>"

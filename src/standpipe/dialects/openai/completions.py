@@ -16,7 +16,7 @@ import msgspec
 from msgspec import UNSET, Struct, UnsetType
 
 from standpipe.chat.ask import Ask, Message, Role, Text
-from standpipe.chat.errors import Failure, InvalidAsk, Unsupported
+from standpipe.chat.errors import ContextTooLong, Failure, InvalidAsk, Unsupported
 from standpipe.chat.events import (
     Answer,
     Event,
@@ -97,6 +97,9 @@ class OpenAICompletions:
 
     def failure(self, failure: Failure, request_id: str) -> bytes:
         return failure_body(renamed(WORDS, failure), request_id)
+
+    def refusal(self, failure: ContextTooLong, meta: ResponseMeta) -> bytes:  # noqa: ARG002 - a status tells it
+        return b""
 
 
 LEGACY = OpenAICompletions()

@@ -167,10 +167,11 @@ _CONTEXT_LIMIT = re.compile(
 _PROMPT = re.compile(
     r"([0-9]{1,9}) (?:input tokens|(?:tokens? )?in the (?:messages|prompt|input)|tokens from the input)|"
     r"(?:prompt|input) (?:contains|has|is)(?: at least)? ([0-9]{1,9})|"
-    r"(?:`messages`|they) have (?:more than )?([0-9]{1,9}) tokens",
+    r"(?:request|input length) \(([0-9]{1,9}) tokens\)|"
+    r"there are (?:more than )?([0-9]{1,9}) tokens in `",
     re.IGNORECASE,
 )
-"""How vLLM and SGLang count a prompt when they refuse it, and another Standpipe."""
+"""How vLLM, SGLang and llama.cpp count a prompt when they refuse it, and another Standpipe."""
 _LOADING = re.compile(r"\bloading\b.{0,20}\bmodel|\bmodel\b.{0,40}\bloading", re.IGNORECASE)
 _OUTPUT = re.compile(r"max_(completion_|new_)?tokens\W.{0,60}too large", re.IGNORECASE)
 
@@ -270,12 +271,8 @@ def _context_fault(text: str) -> Failure | None:
         return None
     limit = _CONTEXT_LIMIT.search(text)
     prompt = _PROMPT.search(text)
-    size = f"The model's context has {limit[1]} tokens. " if limit else ""
-    have = f"They have {prompt[prompt.lastindex or 0]} tokens. " if prompt else ""
-    return ContextTooLong(
-        f"`messages`, with room for the answer, do not fit into the model's context. {size}{have}Shorten them.",
-        param="messages",
-    )
+    tokens = None if prompt is None else int(prompt[prompt.lastindex or 0])
+    return ContextTooLong.of(tokens, int(limit[1]) if limit else None)
 
 
 def _fault(known: tuple[_KnownFault, ...], text: str) -> Failure | None:

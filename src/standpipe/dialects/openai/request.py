@@ -28,7 +28,7 @@ from standpipe.chat.ask import (
     ToolMode,
     now,
 )
-from standpipe.chat.errors import Failure, InvalidAsk, Unsupported
+from standpipe.chat.errors import ContextTooLong, Failure, InvalidAsk, Unsupported
 from standpipe.chat.events import Answer
 from standpipe.dialects.asks import (
     Calls,
@@ -115,6 +115,9 @@ class OpenAIChat:
 
     def failure(self, failure: Failure, request_id: str) -> bytes:
         return failure_body(failure, request_id)
+
+    def refusal(self, failure: ContextTooLong, meta: ResponseMeta) -> bytes:  # noqa: ARG002 - a status tells it
+        return b""
 
     def __repr__(self) -> str:
         return f"<OpenAIChat {self.name}>"

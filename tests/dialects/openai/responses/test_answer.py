@@ -118,7 +118,7 @@ STREAMS: dict[str, list[list[Event]]] = {
     ],
     "failed_in_line": [
         [Waiting(2)],
-        [Failed(ContextTooLong("`messages`, with room for the answer, do not fit.", param="messages"))],
+        [Failed(InvalidAsk("`messages`, with room for the answer, do not fit.", param="messages"))],
     ],
 }
 
@@ -204,6 +204,17 @@ def test_a_failure_in_a_stream_names_the_clients_own_fields():
     assert failed["response"]["error"] == {
         "code": "invalid_prompt",
         "message": "`input`, with room for the answer, do not fit.",
+    }
+
+
+def test_a_prompt_that_is_too_long_is_told_by_the_code_that_codex_goes_by():
+    refusal = DIALECT.refusal(ContextTooLong.of(5000, 4096), META)
+    (*_, failed) = openai_schema.decoded(refusal)
+    assert failed["type"] == "response.failed"
+    assert failed["response"]["error"] == {
+        "code": "context_length_exceeded",
+        "message": "This model's maximum context length is 4096 tokens. However, there are 5000 tokens in `input`, "
+        "with room for the answer. Please reduce the length of `input`.",
     }
 
 

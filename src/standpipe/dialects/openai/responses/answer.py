@@ -24,7 +24,7 @@ from msgspec import Raw
 from msgspec.structs import replace
 
 from standpipe.chat.ask import Message, Part, Reasoning, Refusal, Role, Text, ToolCall
-from standpipe.chat.errors import Failure
+from standpipe.chat.errors import ContextTooLong, Failure
 from standpipe.chat.events import (
     Event,
     Failed,
@@ -381,7 +381,10 @@ class ResponseEvents:
 
 
 def _code(failure: Failure) -> str:
-    """The published codes are few, and most of them are of images."""
+    """The published codes are few, and most of them are of images. One that is not among them is OpenAI's all the same:
+    Codex shortens its conversation by it."""
+    if isinstance(failure, ContextTooLong):
+        return failure.code
     if failure.status == 429:
         return "rate_limit_exceeded"
     return "invalid_prompt" if failure.status < 500 else "server_error"

@@ -38,8 +38,8 @@ from standpipe.chat.ask import (
     ToolResult,
     now,
 )
-from standpipe.chat.errors import Failure, InvalidAsk, Unsupported
-from standpipe.chat.events import Answer, Event, Finished, ReasoningDelta, Started, TextDelta, ToolCallDelta
+from standpipe.chat.errors import ContextTooLong, Failure, InvalidAsk, Unsupported
+from standpipe.chat.events import Answer, Event, Failed, Finished, ReasoningDelta, Started, TextDelta, ToolCallDelta
 from standpipe.dialects.asks import Part as SentPart
 from standpipe.dialects.asks import (
     as_input,
@@ -135,6 +135,10 @@ class OpenAIResponses:
 
     def failure(self, failure: Failure, request_id: str) -> bytes:
         return failure_body(renamed(RESPONSES, failure), request_id)
+
+    def refusal(self, failure: ContextTooLong, meta: ResponseMeta) -> bytes:
+        """Codex shortens its conversation when a response fails with this code, and gives up on a status of 400."""
+        return ResponseEvents(self.parse(b'{"input": "-"}'), meta).encode([Failed(failure)])
 
     def __repr__(self) -> str:
         return f"<OpenAIResponses{' that keeps' if self._keeps else ''}>"
