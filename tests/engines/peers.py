@@ -85,6 +85,8 @@ class Engine:
         self.second = asyncio.Event()
         """Set when there is a second connection."""
         self.tasks: set[asyncio.Task[Any]] = set()
+        self.stop: Callable[[], None] = lambda: None
+        """Take no more connections."""
 
     async def __call__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()
@@ -117,6 +119,7 @@ async def engine(
         server = await asyncio.start_server(it, "127.0.0.1", 0, ssl=tls)
         port = server.sockets[0].getsockname()[1]
         it.url = f"{'https' if tls else 'http'}://127.0.0.1:{port}/v1"
+    it.stop = server.close
     try:
         yield it
     finally:

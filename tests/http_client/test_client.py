@@ -125,6 +125,60 @@ def test_a_kept_connection_that_dies_before_an_answer_is_replaced_once(run, how)
     assert (stats.opened, stats.reused, stats.retried) == (2, 1, 1)
 
 
+@pytest.mark.parametrize(("method", "after", "times"), [("POST", 0.4, 2), ("POST", 0.6, 1), ("GET", 0.6, 2)])
+@pytest.mark.parametrize("how", ["close", "reset"])
+def test_work_that_a_kept_connection_dies_of_is_not_repeated_but_what_changes_nothing_is(method, after, times, how):
+    """Who dies at once had not read the request; who dies later may have died of it."""
+    seen = []
+
+    async def script(peer):
+        if peer.number == 0:
+            await peer.request()
+            peer.send(PLAIN)
+        seen.append((await peer.request())[0])
+        if peer.number == 0:
+            await asyncio.sleep(after)
+            getattr(peer, how)()
+        else:
+            peer.send(PLAIN)
+
+    async def scene() -> Any:
+        async with engine(script) as it, using(Client(it.url)) as client:
+            await client.fetch("GET", "/models")
+            into = Received()
+            asking = client.request(method, "/x", on_head=into.on_head, on_body=into.on_body, body=b"")
+            if times == 1:
+                with pytest.raises(ConnectionBroken) as caught:
+                    await asking
+                assert not caught.value.begun
+            else:
+                await asking
+                assert into.body == b"hello"
+            return counts(client)
+
+    assert run_virtually(scene()).opened == times
+    assert len(seen) == times
+
+
+def test_a_server_that_is_gone_with_the_kept_connection_may_have_died_of_the_request(run):
+    async def scene() -> Any:
+        async def script(peer):
+            await peer.request()
+            peer.send(PLAIN)
+            await peer.request()
+            it.stop()
+            peer.reset()
+
+        async with engine(script) as it, using(Client(it.url)) as client:
+            await client.fetch("GET", "/models")
+            with pytest.raises(ConnectionBroken):
+                await asked(client, Received())
+            with pytest.raises(ConnectFailed):
+                await asked(client, Received())
+
+    run(scene())
+
+
 def test_a_new_connection_that_dies_is_not_replaced(run):
     async def script(peer):
         await peer.request()

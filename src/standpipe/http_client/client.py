@@ -5,8 +5,9 @@ are sent are JSON. HTTP proxies are not supported, whatever the environment says
 whoever needs a proxy puts one in the engine's place. Knows no chat: its faults are renamed by whoever uses it. It
 limits how long a connection may take to open, and sizes; how long an answer may take is its caller's to decide.
 
-A request on a kept connection that dies before any byte of an answer is sent once more, on a new connection: servers
-close connections that they still advertise, and nothing of an answer was there to lose.
+Servers close connections that they still advertise, so a request on a kept connection that dies at once, before any
+byte of an answer, is sent once more, on a new connection. One that dies later may have died of the work: whether to
+repeat that is the caller's to decide. So it is when no new connection opens, because the server has gone with the old.
 """
 
 from __future__ import annotations
@@ -37,6 +38,8 @@ CONNECT_TIMEOUT = 5.0
 """Seconds that a connection may take to open, TLS included."""
 KEEP_TIMEOUT = 4.0
 """Seconds that an unused connection is kept: below the servers' own patience, which is 5 in many."""
+STALE = 0.5
+"""Seconds after a request within which a kept connection shows that the server had closed it: a long round trip."""
 KEPT = 64
 """Unused connections that are kept at most."""
 HEAD_BYTES = 65_536
@@ -114,19 +117,27 @@ class Client:
         Cancelling this closes the connection at once. What the callables raise comes out here, with the connection
         closed. Raises ConnectFailed, ConnectionBroken, and DeadlinePassed when no connection opens in time.
         """
+        time = asyncio.get_running_loop().time
         request = self._compose(method, path, headers, body, self._url.base if below else "")
         del body  # an answer may last for minutes, and one copy of a long prompt is enough
         connection = self._take()
+        stale: ConnectionBroken | None = None
         if connection is not None:
+            sent = time()
             try:
                 await connection.exchange(request, on_head, on_body)
             except ConnectionBroken as broken:
-                if broken.begun:
+                if broken.begun or (method != "GET" and time() - sent > STALE):
                     raise
                 self.retried += 1
-                connection = None
+                connection, stale = None, broken
         if connection is None:
-            connection = await self._connect()
+            try:
+                connection = await self._connect()
+            except ConnectFailed:
+                if stale is not None:
+                    raise stale from None
+                raise
             await connection.exchange(request, on_head, on_body)
         if keep and connection.reusable:
             self._put(connection)
