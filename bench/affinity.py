@@ -12,7 +12,6 @@ from __future__ import annotations
 import argparse
 from collections import OrderedDict, deque
 from heapq import heappop, heappush
-from math import inf
 from random import Random
 from statistics import mean
 
@@ -20,7 +19,7 @@ from msgspec import Struct
 
 from standpipe.chat.ask import Ask, Message, Role, Text
 from standpipe.policy.affinity import Affinity, prefixes
-from standpipe.policy.standing import EngineStanding, Option, choose
+from standpipe.policy.standing import EngineStanding, Fastest, Option, choose
 
 OPERATORS, QUESTION, ANSWER = 400, 80, 220
 """Tokens of the operator's prompt, of a question and of an answer, on average."""
@@ -145,7 +144,7 @@ class World:
         self._engines[engine].standing.came()
 
     def _choose(self, conversation: Conversation, now: float) -> int | None:
-        fastest = min((engine.standing.latency or inf for engine in self._engines), default=inf)
+        fastest = Fastest.of(engine.standing for engine in self._engines)
         options = [
             Option(0, 0, 0, engine.standing.cost(engine.slots, engine.busy, now, fastest), engine.taken_at)
             if engine.standing.room(engine.slots, engine.busy, now)

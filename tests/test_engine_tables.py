@@ -38,7 +38,7 @@ def test_tables_and_urls_may_stand_side_by_side(tmp_path):
 @pytest.mark.parametrize(
     ("keys", "told"),
     [
-        ("slots = -1", r"slots is -1; allowed: an integer from 0 to 4096"),
+        ("slots = -1", r"slots is -1; allowed: auto, or an integer from 0 to 4096"),
         ("slots = 'x'", r"slots is 'x'"),
         ("weight = 0", r"weight is 0; allowed: a number from 0.01"),
         ("slot = 1", r"slot, which no engine has: did you mean slots\?"),

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from msgspec import Meta, Struct
 
@@ -33,7 +33,11 @@ class EngineTable(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True)
         ),
     ] = ""
     slots: Annotated[
-        int, _meta("requests that it works on at a time; 0: as the setting `slots` says", ge=0, le=4096)
+        Annotated[int, Meta(ge=0, le=4096)] | Literal["auto"],
+        _meta(
+            "requests that it works on at a time; 0: as the setting `slots` says; auto finds out by trying",
+            title="auto, or an integer from 0 to 4096",
+        ),
     ] = 0
     key: Annotated[str, _meta("key to send to it, and to no other engine; never logged")] = ""
     key_env: Annotated[str, _meta("the environment variable that holds its key")] = ""

@@ -76,8 +76,8 @@ class Settings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     slots: Annotated[
         str,
         _meta(
-            "requests that an engine works on at a time; 0 means its own number, or 4 if it has none; auto finds out "
-            "by trying, up to that number or 64",
+            "requests that an engine works on at a time, where it is not said of the engine itself; 0 means its own "
+            "number, or 4 if it has none; auto finds out of each by trying, up to that number or 64",
             pattern="^(auto|[0-9]{1,3}|[1-3][0-9]{3}|40[0-8][0-9]|409[0-6])$",
             title="auto, or an integer from 0 to 4096",
         ),

@@ -6,6 +6,7 @@ import pytest
 from standpipe.app import embedded, engines
 from standpipe.app.engines import open_engines, prefer
 from standpipe.engine_tables import EngineTable
+from standpipe.engines.member import Member
 from standpipe.models.fetch import silent
 from standpipe.settings import Settings, SettingsError
 from tests.engines import peers
@@ -76,6 +77,16 @@ def test_each_engine_is_sent_its_own_key_and_no_other():
         peer.send(b'HTTP/1.1 200 OK\r\ncontent-length: 22\r\n\r\n{"data":[{"id":"m"}]} ')
 
     assert asyncio.run(scene()) == [("Bearer a", None), ("Bearer b", "t"), (None, None)]
+
+
+def test_slots_are_found_out_where_an_engine_or_the_setting_says_so_and_nobody_says_a_number():
+    tables = EngineTable(url=HTTP, slots="auto"), EngineTable(url=HTTP, slots=3), EngineTable(url=HTTP)
+    found = opened(Settings(engine=(*tables, HTTP, f"{HTTP}#slots=2")))
+    assert [Member(engine).standing.auto is not None for engine in found.engines] == [True, False, False, False, False]
+    found = opened(Settings(engine=(*tables, HTTP, f"{HTTP}#slots=2"), slots="auto"))
+    assert [Member(engine).standing.auto is not None for engine in found.engines] == [True, False, True, True, False]
+    assert [engine.slots for engine in found.engines] == [64, 3, 64, 64, 2]
+    assert "up to 64 requests" in found.reasons[0]
 
 
 @pytest.mark.parametrize("slots", ["0", "auto"])

@@ -7,11 +7,26 @@ from collections import Counter
 
 import pytest
 
-from standpipe.chat.errors import EngineTimeout, NoEngine
+from standpipe.chat.ask import Ask
+from standpipe.chat.errors import EngineFailed, EngineTimeout, NoEngine
 from standpipe.chat.events import Started, TextDelta
 from standpipe.engines.attempt import Silence
+from standpipe.engines.engine import Health, Sink
 from standpipe.engines.placed import Placed, Placement
-from tests.engines.puppet import DONE, Puppet, answered, ask, failed, now, pool_of, running, says, scripted
+from tests.engines.puppet import (
+    DONE,
+    Puppet,
+    answered,
+    ask,
+    failed,
+    now,
+    pool_of,
+    raises,
+    room,
+    running,
+    says,
+    scripted,
+)
 from tests.virtual import Collected, run
 
 
@@ -78,6 +93,44 @@ def test_each_has_patience_of_its_own():
         _, _, failure = await failed(await pool_of(slow, attempts=1))
         assert isinstance(failure, EngineTimeout)
         assert now() == 2.0
+
+    run(scene())
+
+
+def test_slots_are_found_out_of_each_engine_by_itself():
+    """One grows while all that it is given goes well, and shrinks when it says that it has too much, at once or of its
+    queue; another one's number is the operator's."""
+
+    async def scene() -> None:
+        async def works(_: Ask, sink: Sink) -> None:
+            await asyncio.sleep(0.1)
+            sink.take([Started("m"), TextDelta("hi"), DONE])
+
+        engine = Puppet(works, slots=8)
+        told = Health(up=True)
+
+        async def health() -> Health:
+            return told
+
+        engine.health = health  # type: ignore[method-assign]
+        pool = await pool_of(placed(engine, auto=True), placed(scripted("name=b&slots=3"), priority=1))
+        found, fixed = pool.fleet.members
+        assert (found.slots, fixed.slots, room(pool)) == (1, 3, 4)
+        for _ in range(40):
+            await answered(pool)
+        assert found.slots == 2  # no more than one ran at a time: more would be a guess
+        for _ in range(40):
+            await asyncio.gather(*(answered(pool) for _ in range(8)))
+        assert (found.slots, fixed.slots) == (8, 3)
+        assert found.statistics(now()).slots == 8
+
+        told = Health(True, None, 0, 9, 4)
+        await found.refresh()
+        assert found.slots == 5
+        engine.behaviour = raises(EngineFailed("busy", upstream_status=429))
+        await asyncio.sleep(11)
+        await answered(pool)
+        assert found.slots == 3
 
     run(scene())
 

@@ -582,7 +582,13 @@ SLOTS = [{"id": 0, "is_processing": True}, {"id": 1, "is_processing": False}]
 
 @pytest.mark.parametrize(
     ("body", "work"),
-    [(METRICS, 5), (SGLANG, 5), (SLOTS, 1), (b"up 1\n", None), (b"vllm:num_requests_running nan", None)],
+    [
+        (METRICS, (5, 2)),
+        (SGLANG, (5, 1)),
+        (SLOTS, (1, 0)),
+        (b"up 1\n", (None, 0)),
+        (b"vllm:num_requests_running nan", (None, 0)),
+    ],
 )
 def test_an_engine_that_tells_how_many_asks_it_has_is_asked_for_it_and_no_other(run, body, work):
     asked = []
@@ -596,12 +602,12 @@ def test_an_engine_that_tells_how_many_asks_it_has_is_asked_for_it_and_no_other(
     async def scene() -> Any:
         async with engine(script) as it:
             upstream = Upstream("e", Client(it.url), slots=1)
-            told = [(await upstream.health()).at_work for _ in range(2)]
+            healths = [await upstream.health() for _ in range(2)]
             await upstream.close()
-            return told
+            return [(health.at_work, health.queued) for health in healths]
 
     assert run(scene()) == [work, work]
-    assert asked.count("/metrics") == (1 if work is None else 2)
+    assert asked.count("/metrics") == (1 if work[0] is None else 2)
 
 
 def test_health_has_its_patience():

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from math import inf
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from standpipe.policy.retry import Verdict
-from standpipe.policy.standing import HOLD, RETRY_AFTER_CAP, EngineStanding, Option, choose
+from standpipe.policy.standing import HOLD, RETRY_AFTER_CAP, EngineStanding, Fastest, Option, choose
 
 
 def failing(times: int, now: float = 0.0) -> EngineStanding:
@@ -65,9 +63,9 @@ def test_an_engine_that_goes_on_to_be_busy_is_left_alone_for_ever_longer_until_i
 
 def test_a_failure_makes_an_engine_dearer_than_one_that_is_full_and_is_forgotten():
     once = failing(1)
-    assert once.cost(4, 0, 0.0, inf) > EngineStanding().cost(4, 0, 0.0, inf)
-    assert failing(4).cost(64, 0, 0.0, inf) > EngineStanding().cost(4, 1, 0.0, inf)
-    assert once.cost(4, 0, 100.0, inf) == pytest.approx(EngineStanding().cost(4, 0, 0.0, inf), rel=0.01)
+    assert once.cost(4, 0, 0.0, Fastest()) > EngineStanding().cost(4, 0, 0.0, Fastest())
+    assert failing(4).cost(64, 0, 0.0, Fastest()) > EngineStanding().cost(4, 1, 0.0, Fastest())
+    assert once.cost(4, 0, 100.0, Fastest()) == pytest.approx(EngineStanding().cost(4, 0, 0.0, Fastest()), rel=0.01)
 
 
 def test_a_slow_engine_is_dearer_by_as_much_as_it_is_slower_and_a_little_slower_is_equal():
@@ -75,10 +73,37 @@ def test_a_slow_engine_is_dearer_by_as_much_as_it_is_slower_and_a_little_slower_
     for standing, seconds in ((fast, 0.1), (near, 0.19), (slow, 2.0)):
         standing.taken(0.0)
         standing.spoke(0.0, seconds)
-    costs = [standing.cost(4, 0, 0.0, 0.1) for standing in (fast, near, slow)]
+    fastest = Fastest.of((fast, near, slow))
+    costs = [standing.cost(4, 0, 0.0, fastest) for standing in (fast, near, slow)]
     assert costs[0] == costs[1]
     assert costs[2] == pytest.approx(10 * costs[0])
-    assert slow.cost(4, 0, 300.0, 0.1) == pytest.approx(costs[0], rel=0.1)
+    assert slow.cost(4, 0, 300.0, fastest) == pytest.approx(costs[0], rel=0.1)
+
+
+prompts = st.lists(st.integers(0, 200_000), min_size=1, max_size=8)
+
+
+def timed(overhead, per_token, lengths):
+    """An engine that takes so long for prompts of these lengths, and what a template adds to them."""
+    standing = EngineStanding()
+    for length in lengths:
+        standing.taken(0.0)
+        standing.spoke(0.0, overhead + per_token * (length + 32), length)
+    return standing
+
+
+@given(st.floats(0, 30), st.floats(0, 0.1), st.lists(prompts, min_size=2, max_size=4))
+def test_equal_engines_are_equally_dear_whatever_prompts_each_was_given(overhead, per_token, given_to):
+    standings = [timed(overhead, per_token, lengths) for lengths in given_to]
+    fastest = Fastest.of(standings)
+    assert {standing.cost(4, 1, 0.0, fastest) for standing in standings} == {0.5}
+
+
+@given(st.floats(0.05, 30), st.floats(0.0005, 0.1), prompts, st.floats(5, 50))
+def test_one_that_is_slower_at_the_same_prompts_is_dearer_by_as_much(overhead, per_token, lengths, times):
+    fast, slow = timed(overhead, per_token, lengths), timed(times * overhead, times * per_token, lengths)
+    fastest = Fastest.of((fast, slow))
+    assert slow.cost(4, 1, 0.0, fastest) == pytest.approx(times / 2 * fast.cost(4, 1, 0.0, fastest))
 
 
 def test_five_failures_in_a_row_leave_it_alone_for_a_while_and_then_one_ask_finds_out():

@@ -29,7 +29,7 @@ from standpipe.policy.alarm import Alarm
 from standpipe.policy.body_budget import BodyBudget
 from standpipe.policy.identity import Identities, Identity, Trust
 from standpipe.policy.line import LargestAsk, Line, QueueLimits, Rules
-from standpipe.policy.overload import ShedTarget, SlotRange, Slots
+from standpipe.policy.overload import ShedTarget
 from standpipe.policy.pace import MICROSECONDS, Rate
 from standpipe.policy.retry import ATTEMPTS
 from standpipe.serve import endpoints
@@ -95,7 +95,6 @@ class App:
             Paces(),
             rate=_rate(settings),
             wait_limit=settings.wait_limit,
-            auto=Slots(1, SlotRange(most=self.fleet.slots)) if settings.slots == "auto" else None,
             most=settings.streams,
         )
         self._bodies = Bodies(

@@ -13,7 +13,7 @@ import ssl
 from collections.abc import Callable, Container, Sequence
 from enum import StrEnum
 from itertools import count
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 from msgspec import Struct
@@ -115,14 +115,19 @@ async def open_engines(settings: Settings, progress: Progress, say: Say) -> Open
 
 class Wanted(Struct, frozen=True):
     """One engine of the settings. `identity` is by what it is known again: its name, else its URL; `which` names it in
-    messages, `slots` is the operator's number, 0 for none."""
+    messages, `slots` is what the operator says, 0 for nothing."""
 
     identity: str
     which: str
     named: Named
     table: EngineTable | None
-    slots: int
+    slots: int | Literal["auto"]
     key: str | None
+
+    def number(self, settings: Settings) -> tuple[int, bool]:
+        """The operator's number of slots, 0 where there is none, and whether it is to be found out."""
+        wanted = self.slots or settings.slots
+        return (0, True) if wanted == "auto" else (int(wanted), False)
 
     @property
     def over_http(self) -> bool:
@@ -206,15 +211,10 @@ def _guarded(engine: Engine) -> Engine:
     return Constrained(Guarded(engine))
 
 
-def _wanted_slots(settings: Settings) -> int:
-    """The operator's number for every engine; 0 where there is none."""
-    return 0 if settings.slots == "auto" else int(settings.slots)
-
-
 async def _open(one: Wanted, settings: Settings, progress: Progress, say: Say, *, share: int) -> tuple[Engine, str]:
     """Raises ValueError, too."""
     if one.named.kind is Kind.EMBEDDED:
-        slots = one.slots or _wanted_slots(settings)
+        slots, _ = one.number(settings)
         engine, reason = await _embedded(one.named.target, slots, settings, progress, say, share=share)
         engine = place(engine, one, settings)
     else:
@@ -225,23 +225,26 @@ async def _open(one: Wanted, settings: Settings, progress: Progress, say: Say, *
 
 def connect(one: Wanted, settings: Settings, say: Say) -> tuple[Engine, str]:
     """An engine that is not embedded, and what it is. Nothing is sent to it yet. Raises ValueError."""
-    slots = one.slots or _wanted_slots(settings)
+    slots, auto = one.number(settings)
     if one.named.kind is Kind.SCRIPTED:
         script = read_script(one.named.target)
         if slots:
             script = msgspec.structs.replace(script, slots=slots)
         return place(Scripted(script), one, settings), "a scripted engine with fake answers"
-    server = _server(one, slots, settings, say)
+    server = _server(one, _AUTO_SLOTS if auto else slots, settings, say)
     native = ", a native Ollama" if one.named.kind is Kind.OLLAMA else ""
-    return place(_guarded(server), one, settings), f"{server.name}{native}, {server.slots} requests at a time"
+    slots_in_words = f"{'up to ' if auto else ''}{server.slots} requests at a time"
+    return place(_guarded(server), one, settings), f"{server.name}{native}, {slots_in_words}"
 
 
 def place(engine: Engine, one: Wanted, settings: Settings) -> Engine:
     """The engine as its table wants it; one that is placed already, anew."""
-    if one.table is None:
+    _, auto = one.number(settings)
+    if one.table is None and not auto:
         return engine
     inner = engine.engine if isinstance(engine, Placed) else engine
-    return Placed(inner, _placement(one.table, settings), one.table.name)
+    placement = Placement(auto=auto) if one.table is None else _placement(one.table, settings, auto=auto)
+    return Placed(inner, placement, one.table.name if one.table is not None else "")
 
 
 def _server(one: Wanted, slots: int, settings: Settings, say: Say) -> Upstream:
@@ -258,8 +261,6 @@ def _server(one: Wanted, slots: int, settings: Settings, say: Say) -> Upstream:
     )
     alone = len(settings.engine) == 1 and settings.model and not table.models
     models = (settings.model,) if alone else tuple(table.models.values())
-    if not slots and settings.slots == "auto":
-        slots = _AUTO_SLOTS
     name = table.name or one.named.address
     if one.named.kind is Kind.HTTP:
         return Upstream(name, client, slots=slots or _SLOTS, models=models, log=say)
@@ -277,7 +278,7 @@ def _authorities(file: str) -> ssl.SSLContext | None:
         raise ValueError(f"ca cannot be used: {error.strerror or 'it is no PEM file of certificates'}") from None
 
 
-def _placement(table: EngineTable, settings: Settings) -> Placement:
+def _placement(table: EngineTable, settings: Settings, *, auto: bool) -> Placement:
     first = table.first_token_timeout or settings.first_token_timeout
     later = table.stall_timeout or settings.stall_timeout
     return Placement(
@@ -289,6 +290,7 @@ def _placement(table: EngineTable, settings: Settings) -> Placement:
         sees=table.images,
         models={public: shown_model(own) for public, own in table.models.items()},
         forwards=table.forward_clients,
+        auto=auto,
     )
 
 
@@ -304,11 +306,14 @@ async def _found(settings: Settings, progress: Progress, say: Say) -> Opened:
     model = await _ollama_model()
     if model is not None:
         client = Client(f"{OLLAMA}/v1", key=settings.api_key or None)
-        slots = _wanted_slots(settings) or 1
+        slots = 1 if settings.slots == "auto" else int(settings.slots) or 1
         engine = Upstream(describe_url(OLLAMA), client, slots=slots, models=(model,), log=say)
         reason = f"{model} of the Ollama on this machine, because no engine was given"
         return Opened((_guarded(engine),), (reason,))
-    starter, reason = await _embedded("", _wanted_slots(settings), settings, progress, say)
+    auto = settings.slots == "auto"
+    starter, reason = await _embedded("", 0 if auto else int(settings.slots), settings, progress, say)
+    if auto:
+        starter = Placed(starter, Placement(auto=True))
     return Opened((starter,), (f"{reason}, because no engine was given and no local Ollama has a gpt-oss model",))
 
 

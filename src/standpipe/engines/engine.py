@@ -37,12 +37,13 @@ class Sink(Protocol):
 class Health(Struct, frozen=True):
     """What is known of an engine. `reason` is a public sentence when it is not up; `restarts` counts how often it was
     started again, where that is known, so that even a short absence is noticed. `at_work` counts the asks
-    that it has, whoever sent them, where it tells that."""
+    that it has, whoever sent them, where it tells that, and `queued` those of them that wait there."""
 
     up: bool
     reason: str | None = None
     restarts: int = 0
     at_work: int | None = None
+    queued: int = 0
 
 
 class NeedsTemplate(Exception):

@@ -91,7 +91,7 @@ class Fleet:
     @property
     def slots(self) -> int:
         """How many asks all engines together could work on at a time."""
-        return sum(member.engine.slots for member in self.members)
+        return sum(member.slots for member in self.members)
 
     def models(self) -> tuple[str, ...]:
         """The names that all engines list, the default first."""
@@ -348,5 +348,5 @@ class Fleet:
                 stack.push_async_callback(member.engine.close)
 
     def __repr__(self) -> str:
-        busy = ", ".join(f"{m.engine.name} {m.busy}/{m.engine.slots} {m.standing.breaker.state}" for m in self.members)
+        busy = ", ".join(f"{m.engine.name} {m.busy}/{m.slots} {m.standing.breaker.state}" for m in self.members)
         return f"<Fleet {busy}>"

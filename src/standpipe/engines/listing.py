@@ -78,18 +78,19 @@ def of_ollama(body: bytes) -> Card:
     )
 
 
-def at_work(body: bytes) -> int | None:
-    """How many asks a server works on or keeps waiting, whoever sent them: of vLLM's and SGLang's GET /metrics, or of
-    llama-server's GET /slots. None where it does not tell."""
+def at_work(body: bytes) -> tuple[int, int] | None:
+    """How many asks a server has, whoever sent them, and how many of these it keeps waiting: of vLLM's and SGLang's GET
+    /metrics, or of llama-server's GET /slots. None where it does not tell."""
     found = _decoded(body)
     if isinstance(found, list):
-        return sum(isinstance(slot, dict) and slot.get("is_processing") is True for slot in found)
-    told = [int(value) for value in _AT_WORK.findall(body)]
-    return sum(told) if told else None
+        return sum(isinstance(slot, dict) and slot.get("is_processing") is True for slot in found), 0
+    told = [(which, int(value)) for which, value in _AT_WORK.findall(body)]
+    queued = sum(value for which, value in told if which != b"running")
+    return (sum(value for _, value in told), queued) if told else None
 
 
 _AT_WORK = re.compile(
-    rb"^(?:vllm:num_requests_(?:running|waiting)|sglang:num_(?:running|queue)_reqs)"
+    rb"^(?:vllm:num_requests_|sglang:num_)(running|waiting|queue)(?:_reqs)?"
     rb"(?:\{[^}\n]*\})? (\d{1,9})(?:\.0*)?\s*$",
     re.MULTILINE,
 )

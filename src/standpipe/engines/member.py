@@ -22,8 +22,9 @@ from standpipe.engines.engine import Card, Continuer, Described, Engine, Health,
 from standpipe.engines.guard.control_tokens import Handling
 from standpipe.engines.placed import Placed, Placement
 from standpipe.policy.breaker import BreakerState
+from standpipe.policy.overload import SlotRange, Slots
 from standpipe.policy.retry import Verdict, verdict
-from standpipe.policy.standing import EngineStanding
+from standpipe.policy.standing import EngineStanding, Fastest
 
 REFRESH_PATIENCE = 10.0
 """Seconds that an engine may take to tell its health and models."""
@@ -83,7 +84,7 @@ class Member:
         self.busy = 0
         self.elsewhere = 0
         """Asks of others that it works on, as it last said."""
-        self.standing = EngineStanding()
+        self.standing = EngineStanding(Slots(1, SlotRange(most=engine.slots)) if self.placement.auto else None)
         self.reason: str | None = None
         """Why it is down, as it last said."""
         self.restarts = 0
@@ -117,14 +118,20 @@ class Member:
         """How many more asks it may be given now."""
         if self.draining or self.claim is not None:
             return 0
-        slots = self.engine.slots
+        slots = self.slots
         if self.elsewhere:  # one slot is ours however busy others keep it: it has a queue, and news of it are old
             slots = max(1, slots - self.elsewhere)
         return self.standing.room(slots, self.busy, now)
 
-    def cost(self, now: float, fastest: float) -> float:
-        """How dear it is to ask it next, by its load and its weight. `fastest` is the least latency of all."""
-        return self.standing.cost(self.engine.slots, self.busy, now, fastest) / self.placement.weight
+    @property
+    def slots(self) -> int:
+        """How many asks it is given at a time, as far as is known."""
+        auto = self.standing.auto
+        return self.engine.slots if auto is None else auto.value
+
+    def cost(self, now: float, fastest: Fastest) -> float:
+        """How dear it is to ask it next, by its load and its weight."""
+        return self.standing.cost(self.slots, self.busy, now, fastest) / self.placement.weight
 
     def card(self, model: str) -> Card:
         """What it tells of one of its models."""
@@ -162,11 +169,14 @@ class Member:
 
     def _believe(self, health: Health) -> None:
         self.reason, self.restarts = health.reason, health.restarts
+        now = asyncio.get_running_loop().time()
         self.elsewhere = max(0, (health.at_work or 0) - self.busy)
+        if self.standing.auto is not None and health.queued:
+            self.standing.auto.refused(now)
         if health.up:
             self.standing.came()
         else:
-            self.standing.went(asyncio.get_running_loop().time())
+            self.standing.went(now)
 
     async def probe(self) -> Handling | None:
         """Probe it while nobody needs it; an ask that does ends the probe, which begins again later."""
@@ -212,7 +222,7 @@ class Member:
         standing = self.standing
         return EngineStatistics(
             name=self.engine.name,
-            slots=self.engine.slots,
+            slots=self.slots,
             busy=self.busy,
             up=self.up,
             reason=self.reason,
@@ -238,12 +248,12 @@ class Seat:
     """One slot of one engine, taken for one attempt. The attempt is made in its `with`; unused, it is released.
 
     `changed` is called when there may be more room than before. `claim` is whoever has the engine alone until it
-    begins to answer; `spoke` is given the time when it does.
+    begins to answer; `spoke` is given the time when it does. `tokens` are those of the prompt, about.
     """
 
     __slots__ = (
-        "_changed", "_claim", "_engine", "_loop", "_probe", "_since", "_spoke", "_standing", "_taken", "company",
-        "member", "spoken",
+        "_changed", "_claim", "_engine", "_loop", "_probe", "_since", "_spoke", "_standing", "_taken", "_tokens",
+        "company", "member", "spoken",
     )  # fmt: skip
 
     def __init__(
@@ -252,12 +262,14 @@ class Seat:
         changed: Callable[[], None],
         claim: object | None = None,
         spoke: Callable[[float], None] | None = None,
+        tokens: int = 0,
     ) -> None:
         self._loop = asyncio.get_running_loop()
         self._since = self._loop.time()
         self._changed = changed
         self._claim = claim
         self._spoke = spoke
+        self._tokens = tokens
         self._taken = True
         self._engine: Engine | None = None
         self._standing = member.standing
@@ -286,7 +298,7 @@ class Seat:
         self.spoken = True
         if self._spoke is not None:
             self._spoke(now)
-        more = self._standing.spoke(now, seconds)
+        more = self._standing.spoke(now, seconds, self._tokens, self.member.busy)
         if self._unclaim() or more:
             self._changed()
 

@@ -25,7 +25,7 @@ class Placement(Struct, frozen=True, kw_only=True):
     spare. `silence` None means as everywhere. `drain` begins without new asks. `window`, in tokens, is what every
     model has there, None where the engine shall tell. `sees` vouches for models that see images and do not tell.
     `models` are public names and the engine's own; none means those that it lists. `forwards` tells it whose asks it
-    gets, by pseudonyms.
+    gets, by pseudonyms. `auto` finds out how many of its slots it really works on at a time.
     """
 
     weight: float = 1.0
@@ -36,6 +36,7 @@ class Placement(Struct, frozen=True, kw_only=True):
     sees: bool = False
     models: Mapping[str, str] = {}
     forwards: bool = False
+    auto: bool = False
 
 
 class Placed(ProbedWrapper):

@@ -22,7 +22,7 @@ from standpipe.engines.timer import Timer
 from standpipe.policy.affinity import Affinity
 from standpipe.policy.identity import ClientKey
 from standpipe.policy.retry import Again, Others
-from standpipe.policy.standing import Option, choose
+from standpipe.policy.standing import Fastest, Option, choose
 
 _LAST = 5.0
 """Seconds for which a suspect waits until nobody else does, and for the engine that has died already."""
@@ -146,7 +146,7 @@ class Seats:
     def _options(self, journey: Journey, now: float) -> list[Option | None]:
         members, seen = self.fleet.members, journey.seen
         elsewhere = journey.again.elsewhere and self.others(journey, now).expected
-        fastest = min((member.standing.latency or inf for member in members if member.up), default=inf)
+        fastest = Fastest.of(member.standing for member in members if member.up)
         options: list[Option | None] = []
         for member in members:
             rank = self._rank(member, journey)
@@ -179,7 +179,7 @@ class Seats:
         self._taken += 1
         member.taken_at = self._taken
         spoke = partial(self._affinity.answered, journey.prefixes, member) if journey.prefixes else None
-        return Seat(member, self.changed, journey if alone else None, spoke)
+        return Seat(member, self.changed, journey if alone else None, spoke, journey.least)
 
     def resume(self, member: Member, journey: Journey) -> Seat:
         """The seat of an ask that was given it elsewhere and works there: there is one, whatever else is known."""
@@ -256,7 +256,7 @@ class Seats:
         if not late and self.others_wait():
             return None
         free = [m for m in self.fleet.members if m.claim in {None, journey} and not m.draining and self.can(m, journey)]
-        free = [m for m in free if m.standing.room(m.engine.slots, 0, now)]
+        free = [m for m in free if m.standing.room(m.slots, 0, now)]
         if not late and journey.died_at is not None:
             free = [member for member in free if member is journey.died_at]
         self._unclaim(journey)

@@ -266,7 +266,7 @@ class Upstream:
             return Health(up=True)
         told = at_work(await self._page("GET", "/slots" if self._is_llama else self.METRICS))
         self._tells_work = told is not None  # asked again only where it was told
-        return Health(up=True, at_work=told)
+        return Health(True, None, 0, *(told or ()))
 
     async def close(self) -> None:
         await self._client.close()

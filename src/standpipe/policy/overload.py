@@ -11,7 +11,6 @@ from __future__ import annotations
 from math import ceil, inf
 
 from msgspec import Struct
-from msgspec.structs import replace
 
 
 class ShedTarget(Struct, frozen=True):
@@ -106,11 +105,6 @@ class Slots:
     def value(self) -> int:
         """How many asks to give the engine at a time."""
         return int(self._value)
-
-    def bound(self, most: int) -> None:
-        """Look for no number above this from now on."""
-        self._range = replace(self._range, most=most)
-        self._value = min(self._value, float(most))
 
     def first_token(self, prompt_tokens: int, seconds: float, running: int, now: float) -> None:
         """An answer began `seconds` after its slot was granted, while `running` asks ran."""

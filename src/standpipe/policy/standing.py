@@ -8,16 +8,22 @@ not know what an engine is, nor what is asked of it.
 An engine that fails at once always has the most free slots, and would draw every ask (the fail-fast black hole). So
 what counts is not only how free it is: each recent failure makes it look busier than it is, and so does a first token
 that comes much later than elsewhere.
+
+A long prompt takes long to read, and which engine gets those is chance. How long is not known of the next ask: a prefix
+cache may have most of it. So an engine is slow only if it is slow in both ways, in seconds and in seconds per token of
+its prompts. Engines that take a + bn seconds for n tokens, with the same a and b, never differ by more than 2 in both,
+whatever prompts each was given: by 1 + bn/a in the one, and by 1 + a/bn in the other.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from math import exp2
+from collections.abc import Iterable, Sequence
+from math import exp2, inf
 
 from msgspec import Struct
 
 from standpipe.policy.breaker import HEALTHY, Breaker, BreakerState
+from standpipe.policy.overload import Slots
 from standpipe.policy.retry import Verdict
 
 _ANY = 1 << 30
@@ -34,6 +40,8 @@ _QUICK = 0.05
 """Seconds to a first token: below that, no engine is slow."""
 _SLOW = 2.0
 """Times the fastest engine's latency: below that, engines are equally fast."""
+_TEMPLATE = 32
+"""Tokens that a chat template adds to a prompt, about: no prompt that is read has fewer."""
 _SILENCE, _SILENT = 2.0, 5.0
 """Seconds, and times the usual latency: who says nothing to anybody for as long as both may have stopped."""
 HOLD = 0.5
@@ -48,11 +56,13 @@ class EngineStanding:
     """One engine. Times are seconds of one clock."""
 
     __slots__ = (
-        "_busy_in_a_row", "_failing", "_failing_at", "_latency_at", "_owed_since", "_ramp", "breaker", "down_since",
-        "held_until", "latency", "silent",
+        "_busy_in_a_row", "_failing", "_failing_at", "_latency_at", "_owed_since", "_ramp", "_tokens", "auto",
+        "breaker", "down_since", "held_until", "latency", "silent",
     )  # fmt: skip
 
-    def __init__(self) -> None:
+    def __init__(self, auto: Slots | None = None) -> None:
+        """`auto` finds out how many asks it takes at a time, where that is wanted."""
+        self.auto = auto
         self.breaker: Breaker = HEALTHY
         self.down_since: float | None = None
         """Since when it is not there; None while it is."""
@@ -66,6 +76,8 @@ class EngineStanding:
         self._failing = self._failing_at = 0.0
         self.latency: float | None = None
         """Usual seconds to a first token; None before the first."""
+        self._tokens = 0.0
+        """Usual tokens of the prompts that it took so long for."""
         self._latency_at = 0.0
         self._owed_since = 0.0
         """Since when it owes a first word to somebody and has given none to anybody."""
@@ -94,16 +106,21 @@ class EngineStanding:
         than that will hardly come back within the same time."""
         return self.down_since is None or now - self.down_since < patience
 
-    def cost(self, slots: int, busy: int, now: float, fastest: float) -> float:
-        """How dear it is to ask this engine next: its load, as it feels. `fastest` is the least `latency` of all."""
+    @property
+    def pace(self) -> float:
+        """Usual seconds to a first token, per token of the prompt."""
+        return (self.latency or 0.0) / (self._tokens + 2 * _TEMPLATE)
+
+    def cost(self, slots: int, busy: int, now: float, fastest: Fastest) -> float:
+        """How dear it is to ask this engine next: its load, as it feels."""
         load = (busy + 1) / slots
         if self._failing:
             load += self._failing * exp2((self._failing_at - now) / _FAILING_HALF_LIFE)
-        latency = self.latency
-        if latency is None or latency <= max(_SLOW * fastest, _QUICK):
+        latency, usual = self.latency, max(_SLOW * fastest.latency, _QUICK)
+        if latency is None or latency <= usual:
             return load
-        slower = latency / max(_SLOW * fastest, _QUICK) - 1
-        return load * (1 + slower * exp2((self._latency_at - now) / _LATENCY_HALF_LIFE))
+        slower = min(latency / usual, self.pace / max(_SLOW * fastest.pace, _QUICK / (2 * _TEMPLATE))) - 1
+        return load if slower <= 0 else load * (1 + slower * exp2((self._latency_at - now) / _LATENCY_HALF_LIFE))
 
     def taken(self, now: float) -> bool:
         """It is given an ask. Gives whether that is the breaker's probe."""
@@ -116,9 +133,9 @@ class EngineStanding:
         self.breaker = before.take(now)
         return self.breaker.state is BreakerState.PROBING and before.state is not BreakerState.PROBING
 
-    def spoke(self, now: float, seconds: float | None) -> bool:
-        """It has begun to answer one, after so many seconds, where that says something of it. Gives whether it may be
-        given more than before."""
+    def spoke(self, now: float, seconds: float | None, tokens: int = 0, busy: int = 1) -> bool:
+        """It has begun to answer one of `busy`, after so many seconds, where that says something of it, for a prompt of
+        so many tokens. Gives whether it may be given more than before."""
         more = self._ramp < _ANY or self.breaker.state is not BreakerState.CLOSED
         self.silent -= 1
         self._owed_since = now
@@ -127,8 +144,14 @@ class EngineStanding:
         if self._ramp < _ANY:
             self._ramp = _ANY if self._ramp >= _RAMPED else self._ramp + 1  # doubles with each round
         if seconds is not None:
-            last = self.latency
-            self.latency = seconds if last is None else last + _GAIN * (seconds - last)
+            if self.latency is None:
+                self.latency, self._tokens = seconds, float(tokens)
+            self.latency += _GAIN * (seconds - self.latency)
+            self._tokens += _GAIN * (tokens - self._tokens)
+            if self.auto is not None:
+                slots = self.auto.value
+                self.auto.first_token(tokens, seconds, busy, now)
+                more = more or self.auto.value > slots
             self._latency_at = now
         return more
 
@@ -142,6 +165,8 @@ class EngineStanding:
 
     def failed(self, verdict: Verdict, now: float, *, probe: bool, retry_after: float | None = None) -> None:
         """It has failed one, in this way."""
+        if self.auto is not None and verdict in {Verdict.BUSY, Verdict.FAULT}:
+            self.auto.refused(now)
         match verdict:
             case Verdict.ASK:
                 if probe:  # whether it was right to refuse is known only when another engine has been asked
@@ -203,6 +228,21 @@ class EngineStanding:
         self._failing_at = now
         if self._failing < 0.01:
             self._failing = 0.0
+
+
+class Fastest(Struct, frozen=True):
+    """The least `latency` and the least `pace` of several engines, infinite where none has any."""
+
+    latency: float = inf
+    pace: float = inf
+
+    @classmethod
+    def of(cls, standings: Iterable[EngineStanding]) -> Fastest:
+        latency = pace = inf
+        for one in standings:
+            if one.latency is not None:
+                latency, pace = min(latency, one.latency), min(pace, one.pace)
+        return cls(latency, pace)
 
 
 class Option(Struct, frozen=True):

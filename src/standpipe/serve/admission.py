@@ -25,7 +25,6 @@ from standpipe.engines.timer import Timer
 from standpipe.policy.estimate import Prompts
 from standpipe.policy.identity import ClientKey
 from standpipe.policy.line import Appointments, Line, LineStatistics, QueuedAsk, Stage
-from standpipe.policy.overload import Slots
 from standpipe.policy.pace import MICROSECONDS, Rate
 from standpipe.serve.lines import Lines
 from standpipe.serve.stay import Stay
@@ -101,7 +100,6 @@ class Admission:
         paces: where paces are kept.
         rate: the pace; None when there is none.
         wait_limit: longest predicted wait that is accepted, in seconds.
-        auto: finds the number of slots by trying; None when it is fixed.
         most: asks that may run at a time, however many slots there are: what this process can stream.
     """
 
@@ -113,7 +111,6 @@ class Admission:
         *,
         rate: Rate | None,
         wait_limit: float,
-        auto: Slots | None = None,
         most: int = 4096,
     ) -> None:
         self.lines = Lines(line, seats)
@@ -122,7 +119,6 @@ class Admission:
         self.rate = rate
         self.wait_limit = wait_limit
         self.prompts = Prompts()
-        self.auto = auto
         self.most = most
         self.appointments = Appointments()
         self._waiting: dict[QueuedAsk, Stay] = {}
@@ -208,8 +204,6 @@ class Admission:
     def regroup(self) -> None:
         """What engines may take has changed: who waits may have to wait in another line. Nothing is granted yet."""
         self.lines.regroup()
-        if self.auto is not None:
-            self.auto.bound(self.seats.fleet.slots)
         for stay in list(self._waiting.values()):
             stay.regroup()
 
@@ -217,12 +211,11 @@ class Admission:
         """Grant what can be granted, and wake up again when the next instant comes. Call it when anything changed."""
         now = asyncio.get_running_loop().time()
         waiting, seats = self._waiting, self.seats
-        most = self.most if self.auto is None else min(self.auto.value, self.most)
-        spare = most - self.lines.running
+        spare = self.most - self.lines.running
         due: float | None = None
         for line, members in self.lines.in_turn():
             usable, room = seats.usable(now, members)
-            line.slots = max(1, min(usable, most))
+            line.slots = max(1, min(usable, self.most))
             room = min(room, spare)
             for shed in line.shed(now):
                 waiting.pop(shed).refuse(WaitTooLong(_OVERLOADED))
@@ -322,5 +315,5 @@ class Ticket(Stay):
             self._trace.step("settled", now, tokens=tokens, counted=usage is not None, failed=failed)
             if usage is not None:
                 self._admission.prompts.learn(self._weight.sizes, usage.prompt_tokens)
-            self.settle(usage, tokens, failed=failed, now=now)
+            self.settle(usage, tokens, failed=failed)
         self.let_go()

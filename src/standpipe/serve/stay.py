@@ -172,12 +172,12 @@ class Stay:
         assert self._place is not None
         self._line.charge(self._place, tokens, now)
 
-    def settle(self, usage: Usage | None, tokens: int, *, failed: bool, now: float) -> None:
+    def settle(self, usage: Usage | None, tokens: int, *, failed: bool) -> None:
         """The answer is over, after so many tokens: put the engine's own count in the place of ours.
 
         Where the engine gave none, ours stands, but a failure before the first token costs nothing.
         """
-        admission, place = self._admission, self._place
+        place = self._place
         assert place is not None
         if usage is not None:
             self._line.settle(
@@ -188,13 +188,6 @@ class Stay:
             )
         elif failed and not tokens:
             self._line.settle(place, prompt_tokens=0, completion_tokens=0)
-        if admission.auto is not None and place.granted_at is not None:
-            if failed:
-                admission.auto.refused(now)
-            elif place.first_token_at is not None:
-                running = admission.lines.running
-                seconds = place.first_token_at - place.granted_at
-                admission.auto.first_token(usage.prompt_tokens if usage else 0, seconds, running, now)
 
     def let_go(self) -> None:
         """Let go of the slot, or of the place and the instant. Nothing here suspends."""
