@@ -10,7 +10,7 @@ store        what is remembered between requests                    observe     
 serve        the path of a request                                  site         pages, and the status
 terminal     what people see in a terminal                          workers      several processes as one server
 app          composition; nothing imports it                        cli          the command `standpipe`
-asgi         Standpipe inside another ASGI server
+asgi         Standpipe inside another ASGI server                   control      the operator's socket
 settings     the one table of settings                      configuration  their values: flags, variables, file
 engine_tables  [[engine]] tables of the settings file
 """

@@ -1,4 +1,4 @@
-"""The command line: serve, check, init, models, top, chat. Parses words; every action lives elsewhere.
+"""The command line: serve, check, init, models, engines, top, chat. Parses words; every action lives elsewhere.
 
 Heavy imports wait inside the commands, so that `standpipe --help` is quick and `chat` needs no server parts.
 """
@@ -73,6 +73,25 @@ def _parser() -> argparse.ArgumentParser:
     )
     models.add_argument("--cache-dir", default="", help="where downloaded models are kept")
     models.set_defaults(run=_models)
+
+    engines = commands.add_parser(
+        "engines",
+        help="show and change the engines of a running server",
+        description="Show and change the engines of a server that runs on this machine. What waits and runs goes on. "
+        "A change lasts until the server restarts; write it into the settings file, too, if it shall stay.",
+        epilog="list shows them; add takes a URL as --engine does, or KEY=VALUE as in an [[engine]] table "
+        "(url=http://gpu-b:8000/v1 name=gpu-b slots=8 models=a,b); drain gives one nothing new, resume ends that, "
+        "remove drains one and lets go of it when it is empty. See docs/engines.md.",
+    )
+    engines.add_argument(
+        "action", nargs="?", default="list", choices=["list", "add", "drain", "resume", "remove"], help="default: list"
+    )
+    engines.add_argument("words", nargs="*", metavar="ENGINE", help="its name; for add its URL, or KEY=VALUE ...")
+    engines.add_argument("--json", action="store_true", help="print the engines as JSON")
+    engines.add_argument(
+        "--socket", type=Path, metavar="PATH", help="the server's control socket, where several servers run"
+    )
+    engines.set_defaults(run=_engines)
 
     top = commands.add_parser(
         "top", help="watch a server live", description="Watch a server live, through its admin listener."
@@ -167,6 +186,12 @@ def _models(arguments: argparse.Namespace) -> int:
     from standpipe.terminal import weights  # noqa: PLC0415
 
     return weights.show(arguments.cache_dir)
+
+
+def _engines(arguments: argparse.Namespace) -> int:
+    from standpipe.terminal import roll  # noqa: PLC0415
+
+    return roll.run(arguments.action, arguments.words, arguments.socket, as_json=arguments.json)
 
 
 def _top(arguments: argparse.Namespace) -> int:

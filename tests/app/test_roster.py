@@ -53,8 +53,8 @@ async def test_engines_come_and_go_with_the_settings(it, reload):
     lines = await reload(engine=(table("b"), table("c"), table("d", drain=True)))
     await asyncio.sleep(0)
     assert names(it) == ["b", "c", "d"]
-    assert told(lines) == [("engine added", "c"), ("engine added", "d"), ("engine is to leave", "a")]
-    assert it.lines[-1] | {"event": "engine has left", "engine": "a"} == it.lines[-1]
+    assert told(lines) == [("engine added", "c"), ("engine added", "d"), ("engine drains and will be removed", "a")]
+    assert it.lines[-1] | {"event": "engine removed", "engine": "a"} == it.lines[-1]
     assert [member.draining for member in it.app.fleet.members] == [False, False, True]
     assert {engine["name"] for engine in (await it.send("GET", "/api")).json["engines"]} == {"b", "c", "d"}
     assert (await it.ask(stream=False)).status == 200
@@ -172,7 +172,7 @@ async def test_the_operators_word_counts_until_the_end_whatever_is_reloaded(it, 
     roster.drain("b", by="ann")
     roster.remove("a", by="ann")
     assert [(line["event"], line["engine"], line["by"]) for line in it.lines if "by" in line] == [
-        ("engine added", "c", "ann"), ("engine drains", "b", "ann"), ("engine is to leave", "a", "ann"),
+        ("engine added", "c", "ann"), ("engine drains", "b", "ann"), ("engine drains and will be removed", "a", "ann"),
     ]  # fmt: skip
     await reload(engine=(table("a", SLOW), table("b")), name="Fountain")
     assert (await ask).status == 200

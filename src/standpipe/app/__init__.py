@@ -8,6 +8,7 @@ runtime.py    what every process does: loop, signals, log, sockets
 reload.py     SIGHUP: settings and certificate, again
 engines.py    the setting `engine` to engines
 roster.py     which engine is which one of the settings, and how the fleet changes while the server runs
+commands.py   what an operator may order while the server runs
 embedded.py   the embedded engine from its name: which weights, whether they fit, and llama.cpp started on them
 check.py      `standpipe check`
 doubts.py     settings that are allowed and probably not meant

@@ -182,11 +182,11 @@ class Roster:
 
     def _leave(self, member: Member, by: str) -> None:
         self._fleet.leave(member)
-        self._log.info("engine is to leave", engine=member.engine.name, running=member.busy, by=by)
+        self._log.info("engine drains and will be removed", engine=member.engine.name, running=member.busy, by=by)
 
     def _left(self, member: Member) -> None:
         self._known.pop(member, None)
-        self._log.info("engine has left", engine=member.engine.name)
+        self._log.info("engine removed", engine=member.engine.name)
 
     def _say(self, level: str, sentence: str) -> None:
         getattr(self._log, level)(sentence)

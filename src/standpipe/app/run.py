@@ -17,6 +17,7 @@ from functools import partial
 from pathlib import Path
 
 from standpipe.app.app import App
+from standpipe.app.commands import commands
 from standpipe.app.doubts import doubts
 from standpipe.app.engines import open_engines
 from standpipe.app.reload import reload_at
@@ -35,8 +36,10 @@ from standpipe.app.runtime import (
     unraisable,
 )
 from standpipe.configuration import unknown_variables
+from standpipe.control.listener import Listener, open_socket
+from standpipe.control.orders import folder
 from standpipe.edge.config import EdgeConfig
-from standpipe.edge.listen import ListenError, Tls, local_only
+from standpipe.edge.listen import ListenError, Tls, address_of, local_only
 from standpipe.edge.server import Server
 from standpipe.engines.llama.llama import LlamaFailed
 from standpipe.models.catalog import ModelUnavailable
@@ -111,7 +114,7 @@ async def _answer(
     app.edge = server.statistics
     hung_up = asyncio.Event()
     signals.on = {signal.SIGHUP: hung_up.set, signal.SIGUSR1: partial(_dump, app, log)}
-    async with beside(reload_at(hung_up, read, app, server, log)):
+    async with beside(reload_at(hung_up, read, app, server, log), _obey(app, doors, log)):
         calm_collector()
         Outlet(sys.stdout).write(banner.text(settings, app.pool.fleet.resolve(None), doors.public[0], reasons))
         log.info("serving", address=banner.address(settings, doors.public[0]))
@@ -124,6 +127,20 @@ async def _answer(
             await server.abort()
         await admin.abort()
     log.info("stopped")
+
+
+async def _obey(app: App, doors: Sockets, log: Logger) -> None:
+    """Take orders on the control socket. Where there can be none, the server goes on without."""
+    where = address_of(doors.public[0])
+    label = where.rpartition(":")[2] if isinstance(doors.public[0].getsockname(), tuple) else Path(where).stem
+    try:
+        sock, path = open_socket(folder(os.environ, Path.home()), label)
+    except (ListenError, RuntimeError) as error:  # RuntimeError: nobody's home is known
+        log.warning("no control socket: `standpipe engines` will not find this server", reason=str(error))
+        return
+    listener = Listener(sock, path, commands(app.fleet, app.roster), lambda bug: log.error("bug", error=bug))
+    log.info("control socket open", path=str(path))
+    await listener.listen()
 
 
 def _servers(settings: Settings, app: App) -> tuple[Server, Server]:

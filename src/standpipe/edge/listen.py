@@ -110,6 +110,8 @@ def open_unix(path: Path, *, mode: int = 0o660) -> socket.socket:
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
         _clear(path)
+        with contextlib.suppress(OSError):  # Linux makes the file like this, so it is never open to others
+            os.fchmod(sock.fileno(), mode)
         sock.bind(str(path))
         path.chmod(mode)
         sock.listen(BACKLOG)
