@@ -10,6 +10,7 @@ import urllib.request
 
 import pytest
 
+from standpipe.cli import main
 from tests.e2e.conftest import STDLIB_LOOP
 
 
@@ -149,6 +150,23 @@ def test_settings_are_read_again_on_sighup_and_wrong_ones_are_refused(serve, tmp
     assert "the former ones stay" in line["event"]
     assert "sets pace, which is not a setting" in line["reason"]
     assert name == "Fountain"
+
+
+def test_an_operator_changes_the_engines_over_the_control_socket(serve, tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
+    server = serve("--engine", "scripted:?name=a&tokens=200&rate=100")
+    with post(server.url, ASK | {"stream": True}) as stream:
+        stream.readline()
+        for words in (["add", "scripted:?name=b&tokens=3#slots=9"], ["remove", "a"], ["drain", "c"]):
+            with pytest.raises(SystemExit) as end:
+                main(["engines", *words])
+            assert end.value.code == (words[1] == "c")
+        assert "no engine is called c" in capsys.readouterr().err
+        assert b"[DONE]" in stream.read()
+    with urllib.request.urlopen(f"{server.url}/api", timeout=30) as response:
+        assert [(engine["name"], engine["slots"]) for engine in json.load(response)["engines"]] == [("b", 9)]
+    assert server.stop() == 0
+    assert not list((tmp_path / "standpipe").iterdir())
 
 
 def test_an_operator_sees_inside_on_sigusr1(serve):

@@ -114,7 +114,9 @@ async def _answer(
     app.edge = server.statistics
     hung_up = asyncio.Event()
     signals.on = {signal.SIGHUP: hung_up.set, signal.SIGUSR1: partial(_dump, app, log)}
-    async with beside(reload_at(hung_up, read, app, server, log), _obey(app, doors, log)):
+    control = _control(app, doors, log)
+    orders = [] if control is None else [control.listen()]
+    async with beside(reload_at(hung_up, read, app, server, log), *orders):
         calm_collector()
         Outlet(sys.stdout).write(banner.text(settings, app.pool.fleet.resolve(None), doors.public[0], reasons))
         log.info("serving", address=banner.address(settings, doors.public[0]))
@@ -129,18 +131,17 @@ async def _answer(
     log.info("stopped")
 
 
-async def _obey(app: App, doors: Sockets, log: Logger) -> None:
-    """Take orders on the control socket. Where there can be none, the server goes on without."""
+def _control(app: App, doors: Sockets, log: Logger) -> Listener | None:
+    """The control socket, open. Where there can be none, the server goes on without."""
     where = address_of(doors.public[0])
     label = where.rpartition(":")[2] if isinstance(doors.public[0].getsockname(), tuple) else Path(where).stem
     try:
         sock, path = open_socket(folder(os.environ, Path.home()), label)
     except (ListenError, RuntimeError) as error:  # RuntimeError: nobody's home is known
         log.warning("no control socket: `standpipe engines` will not find this server", reason=str(error))
-        return
-    listener = Listener(sock, path, commands(app.fleet, app.roster), lambda bug: log.error("bug", error=bug))
+        return None
     log.info("control socket open", path=str(path))
-    await listener.listen()
+    return Listener(sock, path, commands(app.fleet, app.roster), lambda bug: log.error("bug", error=bug))
 
 
 def _servers(settings: Settings, app: App) -> tuple[Server, Server]:
