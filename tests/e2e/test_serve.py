@@ -155,11 +155,12 @@ def test_settings_are_read_again_on_sighup_and_wrong_ones_are_refused(serve, tmp
 def test_an_operator_changes_the_engines_over_the_control_socket(serve, tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
     server = serve("--engine", "scripted:?name=a&tokens=200&rate=100")
+    path = next(json.loads(line)["path"] for line in server.lines if "control socket" in line)
     with post(server.url, ASK | {"stream": True}) as stream:
         stream.readline()
         for words in (["add", "scripted:?name=b&tokens=3#slots=9"], ["remove", "a"], ["drain", "c"]):
             with pytest.raises(SystemExit) as end:
-                main(["engines", *words])
+                main(["engines", *words, "--socket", path])
             assert end.value.code == (words[1] == "c")
         assert "no engine is called c" in capsys.readouterr().err
         assert b"[DONE]" in stream.read()
