@@ -167,9 +167,10 @@ _CLIENT_SIDE = (
 RESPONSES = Section(
     path="POST /v1/responses",
     title="OpenAI Responses",
-    about="If the operator stores none (`keep_responses` is 0, the default), `store` is answered "
-    "with false and `previous_response_id` is refused. Items of tools that ran elsewhere are passed over in the past "
-    "of a conversation.",
+    about="If the operator stores none (`keep_responses` is 0, the default), `store` is answered with false and "
+    "`previous_response_id` is refused. An `item_reference` works for `hold_answers` seconds after its last use, "
+    "unless `store` was false; later it is a note in the past of a conversation. Items of tools that ran elsewhere are "
+    "passed over there.",
     parse=parse(openai_responses.OpenAIResponses(keeps=True)),
     struct=openai_responses_wire.Request,
     published=(

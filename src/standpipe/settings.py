@@ -170,6 +170,18 @@ class Settings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
         ),
     ] = 0.0
 
+    hold_answers: Annotated[
+        Seconds,
+        _meta(
+            "how long after its last use an answer of Responses can be referred to by the ids of its items "
+            "(item_reference), as clients do unless they set store to false; in memory, for its client's address "
+            "alone; 0 holds none",
+            "s",
+            ge=0,
+            le=86_400,
+        ),
+    ] = 1800.0
+
     first_token_timeout: Annotated[Seconds, _meta("longest wait for an engine's first token", "s", gt=0, le=86_400)] = (
         120.0
     )
@@ -272,8 +284,8 @@ _GROUPS = {
 STARTS = frozenset({
     "host", "port", "unix_socket", "admin_host", "admin_port", "tls_cert", "tls_key", "reuse_port",
     "model", "api_key", "slots", "affinity_slack", "context", "threads", "cache_dir",
-    "gpu_layers", "flash_attention", "cache_type", "keep_responses", "first_token_timeout", "stall_timeout",
-    "continue_streams", "proxy_protocol", "shares", "log_format",
+    "gpu_layers", "flash_attention", "cache_type", "keep_responses", "hold_answers", "first_token_timeout",
+    "stall_timeout", "continue_streams", "proxy_protocol", "shares", "log_format",
 })  # fmt: skip
 """Settings that count at a start. All others may change while we run (SIGHUP)."""
 

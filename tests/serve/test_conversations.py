@@ -6,7 +6,7 @@ import pytest
 
 from standpipe.engines.scripted.script import Fault, FaultKind, Script
 from tests import openai_schema
-from tests.serve.driver import Reply, scene
+from tests.serve.driver import Reply, Request, scene
 
 KEEPING = {"keep_responses": 600, "pace_interval": 0}
 HELLO = {"input": "hello"}
@@ -162,29 +162,161 @@ async def test_an_answer_that_reached_the_cap_is_kept_as_incomplete(tap):
     assert (await tap.send("GET", f"{PATH}/{reply.json['id']}")).json == reply.json
 
 
+async def _get(tap, path, query):
+    request = Request("GET", path, b"", {"host": "localhost"}, "192.0.2.1")
+    request.query = query
+    reply = Reply()
+    await tap.app.guard(request, reply)
+    return reply
+
+
 @scene(Script(tokens=3), **KEEPING)
 async def test_a_kept_response_is_not_streamed_again(tap):
     kept = (await tap.send("POST", PATH, HELLO)).json["id"]
-    await _with_query(tap, kept)
-
-
-async def _with_query(tap, kept):
-    from tests.serve.driver import Request
-
-    request = Request("GET", f"{PATH}/{kept}", b"", {"host": "localhost"}, "192.0.2.1")
-    request.query = "stream=true&starting_after=3"
-    reply = Reply()
-    await tap.app.guard(request, reply)
+    reply = await _get(tap, f"{PATH}/{kept}", "stream=true&starting_after=3")
     assert (reply.status, reply.json["error"]["param"]) == (400, "stream")
 
 
 @scene(Script(tokens=3), **KEEPING)
-async def test_nothing_below_a_response_exists(tap):
+async def test_what_is_not_there_is_told_in_openais_words(tap):
     kept = (await tap.send("POST", PATH, HELLO)).json["id"]
-    for path in (f"{PATH}/{kept}/input_items", f"{PATH}/{kept}/", f"{PATH}/resp_x", f"{PATH}/.."):
+    for path, said in (
+        (f"{PATH}/{kept}/output_items", "Response not found."),
+        (f"{PATH}/{kept}x", f"Response with id '{kept}x' not found."),
+        (f"{PATH}/resp_x", "Response with id 'resp_x' not found."),
+        (f"{PATH}/resp_x/input_items", "Response with id 'resp_x' not found."),
+        (f"{PATH}/..", "Response not found."),
+    ):
         reply = await tap.send("GET", path)
         assert reply.status == 404
-        assert reply.json["error"]["type"] == "invalid_request_error"
+        assert reply.json["error"] == {
+            "message": said,
+            "type": "invalid_request_error",
+            "param": None,
+            "code": reply.json["error"]["code"],
+        }
+
+
+@scene(Script(tokens=3), **KEEPING)
+async def test_what_led_to_a_response_is_listed_by_pages(tap):
+    first = (await tap.send("POST", PATH, HELLO)).json["id"]
+    kept = (await tap.send("POST", PATH, {"input": "More", "previous_response_id": first})).json["id"]
+    at = f"{PATH}/{kept}/input_items"
+    whole = (await tap.send("GET", at)).json
+    assert [item["role"] for item in whole["data"]] == ["user", "assistant", "user"]
+    assert whole["data"][0]["content"] == [{"type": "input_text", "text": "More"}]
+    assert (whole["object"], whole["has_more"]) == ("list", False)
+    assert (whole["first_id"], whole["last_id"]) == (whole["data"][0]["id"], whole["data"][-1]["id"])
+    page = await _get(tap, at, "limit=2&order=asc")
+    assert page.json["data"] == whole["data"][:0:-1]
+    assert page.json["has_more"]
+    last = await _get(tap, at, f"limit=2&order=asc&after={page.json['last_id']}")
+    assert (last.json["data"], last.json["has_more"]) == (whole["data"][:1], False)
+    for query, param in (("limit=0", "limit"), ("limit=x", "limit"), ("order=up", "order")):
+        refused = await _get(tap, at, query)
+        assert (refused.status, refused.json["error"]["param"]) == (400, param)
+    assert (await tap.send("GET", at, peer="192.0.2.2")).status == 404
+
+
+@scene(Script(tokens=3), **KEEPING)
+async def test_what_cannot_be_done_to_a_response_says_so(tap):
+    kept = (await tap.send("POST", PATH, HELLO)).json["id"]
+    refused = await tap.send("POST", f"{PATH}/{kept}/cancel", {})
+    assert (refused.status, "background" in refused.json["error"]["message"]) == (400, True)
+    assert (await tap.send("POST", f"{PATH}/resp_x/cancel", {})).status == 404
+    compacted = await tap.send("POST", f"{PATH}/compact", HELLO)
+    assert (compacted.status, "not compacted" in compacted.json["error"]["message"]) == (400, True)
+
+
+@scene(Script(tokens=3), **KEEPING)
+async def test_input_is_counted_without_an_engine(tap):
+    kept = (await tap.send("POST", PATH, HELLO)).json["id"]
+    alone = await tap.send("POST", f"{PATH}/input_tokens", {"input": "Hello there, you."})
+    assert alone.json == {"object": "response.input_tokens", "input_tokens": alone.json["input_tokens"]}
+    longer = await tap.send(
+        "POST", f"{PATH}/input_tokens", {"input": "Hello there, you.", "previous_response_id": kept}
+    )
+    assert longer.json["input_tokens"] > alone.json["input_tokens"] > 0
+    assert len(tap.asks) == 1
+
+
+# Items of earlier answers --------------------------------------------------------------------------------------------
+
+
+def referring(response, **more):
+    references = [{"type": "item_reference", "id": item["id"]} for item in response["output"]]
+    return {"input": [{"role": "user", "content": "One"}, *references, {"role": "user", "content": "Two"}], **more}
+
+
+def listening(tap):
+    said: list[list[str]] = []
+    tap.engines[0].answer = _listening(tap.engines[0].answer, said)
+    return said
+
+
+@pytest.mark.parametrize("settings", [{}, {"keep_responses": 600}], ids=["by default", "keeping"])
+@pytest.mark.parametrize("stream", [True, False])
+def test_a_second_turn_refers_to_items_of_the_first(stream, settings):
+    @scene(Script(text="echo"), pace_interval=0, **settings)
+    async def conversation(tap):
+        said = listening(tap)
+        first = await tap.send("POST", PATH, {"input": "One", "stream": stream})
+        second = await tap.send("POST", PATH, referring(final(first) if stream else first.json, stream=stream))
+        assert second.status == 200
+        assert said[1] == ["One", "One", "Two"]
+        assert "x-standpipe-dropped" not in second.headers
+
+    conversation()
+
+
+NOTE = "[something said earlier that is no longer known here]"
+
+
+@scene(Script(text="echo"), pace_interval=0)
+async def test_to_another_client_an_item_does_not_exist(tap):
+    said = listening(tap)
+    first = await tap.send("POST", PATH, {"input": "One"})
+    second = await tap.send("POST", PATH, referring(first.json), peer="192.0.2.2")
+    assert said[1] == ["One", NOTE, "Two"]
+    assert second.headers["x-standpipe-dropped"] == "input[1]"
+    unknown = {"output": [{"id": "msg_00_0"}]}
+    assert (await tap.send("POST", PATH, referring(unknown), peer="192.0.2.2")).status == 200
+    assert said[2] == said[1]
+
+
+@scene(Script(text="echo"), pace_interval=0, hold_answers=600)
+async def test_items_are_held_as_long_as_they_are_used(tap):
+    said = listening(tap)
+    first = await tap.send("POST", PATH, {"input": "One"})
+    for _ in range(3):
+        await asyncio.sleep(599)
+        await tap.send("POST", PATH, referring(first.json, store=False))
+    await asyncio.sleep(611)
+    assert len(tap.app.held) == 0
+    await tap.send("POST", PATH, referring(first.json, store=False))
+    assert [turn[1] for turn in said[1:]] == ["One", "One", "One", NOTE]
+
+
+@scene(Script(text="echo"), pace_interval=0)
+async def test_who_says_no_is_not_held(tap):
+    said = listening(tap)
+    first = await tap.send("POST", PATH, {"input": "One", "store": False})
+    assert len(tap.app.held) == 0
+    await tap.send("POST", PATH, referring(first.json))
+    assert said[1][1] == NOTE
+
+
+@scene(Script(text="echo"), pace_interval=0, hold_answers=0)
+async def test_an_operator_may_hold_nothing(tap):
+    first = await tap.send("POST", PATH, {"input": "One"})
+    assert (await tap.send("POST", PATH, referring(first.json))).headers["x-standpipe-dropped"] == "input[1]"
+    assert tap.app.held is None
+
+
+@scene(Script(tokens=9, fault=Fault(FaultKind.CUT, 3)), pace_interval=0)
+async def test_half_an_answer_is_not_held(tap):
+    await tap.send("POST", PATH, HELLO | {"stream": True})
+    assert len(tap.app.held) == 0
 
 
 @scene(Script(tokens=2, first=3, slots=1), commit_after=0.5, heartbeat=1, pace_interval=0)

@@ -235,8 +235,9 @@ def test_limits_are_those_that_hold():
 @pytest.mark.parametrize(
     ("settings", "said", "not_said"),
     [
-        ({}, "neither stored nor logged", "stay in memory"),
-        ({"keep_responses": 7200.0}, "stay in memory for 2 hours", "neither stored nor logged"),
+        ({"hold_answers": 0.0}, "neither stored nor logged", "stay in memory"),
+        ({}, "stay in memory for 30 minutes after they were last used", "The prompts that led to them"),
+        ({"keep_responses": 7200.0}, "stay in memory with them, for 2 hours at most", "neither stored nor logged"),
         ({}, "One line is logged for each request", "Requests are not logged"),
         ({"log_level": "warning"}, "Requests are not logged", "One line is logged"),
         ({}, "answered on this machine", "passed on"),

@@ -49,6 +49,9 @@ from standpipe.site.status import StatusBoard, operators
 from standpipe.store.blobs import Blobs, Quota
 from standpipe.store.paces import Paces
 
+_HELD = 1024
+"""Answers of one client whose items are held: a long session of an agent, which refers to all of its own."""
+
 EXPIRE = 10.0
 """Seconds between two looks at what is stored."""
 
@@ -105,6 +108,8 @@ class App:
         )
         self._shares = Shares(secrets.token_bytes(32), time.time, secrets.token_bytes) if settings.shares else None
         self.kept = Blobs(Quota(seconds=settings.keep_responses)) if settings.keep_responses else None
+        held = max(settings.hold_answers, settings.keep_responses)
+        self.held = Blobs(Quota(seconds=held, per_client=_HELD)) if held else None
         self.edge: Callable[[], EdgeStatistics] | None = None
         """Counts of the server that this app is behind, if it is one of ours."""
         self.metrics = Metrics(self._now)
@@ -160,8 +165,9 @@ class App:
         """Keep an eye on the engines, and let go of what is over."""
         async with asyncio.TaskGroup() as group:
             group.create_task(self._watch())
-            if self.kept is not None:
-                group.create_task(self._expire(self.kept))
+            for blobs in (self.kept, self.held):
+                if blobs is not None:
+                    group.create_task(self._expire(blobs))
 
     async def _watch(self) -> None:
         while True:
@@ -184,10 +190,10 @@ class App:
         else:
             self._log.info("default model", model=change.model)
 
-    async def _expire(self, kept: Blobs) -> None:
+    async def _expire(self, blobs: Blobs) -> None:
         while True:
             await asyncio.sleep(EXPIRE)
-            kept.expire(asyncio.get_running_loop().time())
+            blobs.expire(asyncio.get_running_loop().time())
 
     def _identify(self, exchange: Exchange) -> Identity:
         request = exchange.request
@@ -257,15 +263,11 @@ class App:
         return routes
 
     def _responses_routes(self, services: Services) -> dict[str, Route]:
-        """Responses, stored where the operator wants that."""
-        responses = openai_responses.OpenAIResponses(keeps=self.kept is not None)
-        if self.kept is None:
-            return {"/v1/responses": Route({"POST": AskHandler(responses, services)}, responses)}
-        kept = Conversations(self.kept, self._identify, partial(secrets.token_hex, 16))
-        return {
-            "/v1/responses": Route({"POST": AskHandler(responses, services, kept)}, responses),
-            "/v1/responses/*": Route({"GET": kept.get, "DELETE": kept.delete}, responses),
-        }
+        """Responses, kept as far as the operator wants that."""
+        dialect = openai_responses.OpenAIResponses(keeps=self.kept is not None)
+        new_token = partial(secrets.token_hex, 16)
+        conversations = Conversations(dialect, self.held, self.kept, self._identify, new_token)
+        return endpoints.responses_routes(services, dialect, conversations)
 
     def _share_routes(self) -> dict[str, Route]:
         if (shares := self._shares) is None:

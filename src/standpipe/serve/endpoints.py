@@ -1,4 +1,4 @@
-"""The small endpoints beside asks: lists of models, Anthropic's count of tokens, and what is never done here.
+"""The small endpoints beside asks: lists of models, counts of tokens, and what is never done here.
 
 No engine works for any of them. Must not know how an ask is admitted.
 """
@@ -7,23 +7,27 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 
 import msgspec
 from msgspec import Struct
 
 from standpipe import __version__
+from standpipe.chat.ask import Ask
 from standpipe.chat.errors import Forbidden, UnknownModel
 from standpipe.dialects.anthropic.request import MESSAGES
 from standpipe.dialects.dialect import Dialect
 from standpipe.dialects.ollama import wire as ollama_wire
 from standpipe.dialects.ollama.request import CHAT, GENERATE
 from standpipe.dialects.openai import wire as openai_wire
+from standpipe.dialects.openai.responses.request import OpenAIResponses
 from standpipe.dialects.reading import Reader
 from standpipe.engines.fleet import Fleet
 from standpipe.policy.estimate import Prompts, Sizes, texts
+from standpipe.policy.identity import ClientKey
 from standpipe.policy.terms import join
+from standpipe.serve.conversations import Conversations, compact
 from standpipe.serve.exchange import Exchange
 from standpipe.serve.front import Route
 from standpipe.serve.trace import extra_instants
@@ -59,29 +63,24 @@ class ModelHandlers:
         return openai_wire.model(name, self._created, card.window, sees=bool(card.sees))
 
 
-# Anthropic's --------------------------------------------------------------------------------------------------------
-
-
-def anthropic_routes(services: Services) -> dict[str, Route]:
-    """Messages, and the counting of their tokens. Anthropic's clients look for the request's id in `request-id`."""
-    count = CountTokens(services)
-    return {
-        "/v1/messages": Route({"POST": AskHandler(MESSAGES, services)}, MESSAGES, id_header=b"request-id"),
-        "/v1/messages/count_tokens": Route({"POST": count}, MESSAGES, id_header=b"request-id"),
-    }
+# Counts of tokens ---------------------------------------------------------------------------------------------------
 
 
 class CountTokens:
-    """The handler of POST /v1/messages/count_tokens.
+    """The handler of a path that counts an ask's tokens.
 
     Few engines have a way to count, so it is estimated from the text, as the operator's system prompt makes it, by
-    rates that the engines' own counts have taught. The answer says so.
+    rates that the engines' own counts have taught. `about` is what else the answer says.
     """
 
-    def __init__(self, services: Services) -> None:
+    def __init__(
+        self, services: Services, parse: Callable[[bytes, ClientKey], Ask], about: Mapping[str, object]
+    ) -> None:
         self._prompts: Prompts = services.admission.prompts
         self._prepare = partial(join, prompt=services.system_prompt, mode=services.system_prompt_mode)
         self._services = services
+        self._parse = parse
+        self._about = about
 
     async def __call__(self, exchange: Exchange) -> None:
         """Free, but for large bodies: those count as requests, by the megabyte."""
@@ -90,12 +89,43 @@ class CountTokens:
         with bodies.hold(exchange, client) as hold:
             body = await hold.body()
             admission.charge(client, asyncio.get_running_loop().time(), extra_instants(len(body)))
-            tokens = await bodies.read(hold, partial(self._count, body))
-        exchange.send(200, msgspec.json.encode({"input_tokens": tokens, "estimated": True}))
+            tokens = await bodies.read(hold, partial(self._count, body, client))
+        exchange.send(200, msgspec.json.encode({**self._about, "input_tokens": tokens}))
 
-    def _count(self, body: bytes) -> int:
-        ask = self._prepare(MESSAGES.parse_count(body))
+    def _count(self, body: bytes, client: ClientKey) -> int:
+        ask = self._prepare(self._parse(body, client))
         return math.ceil(self._prompts.guess(Sizes.of(texts(ask), ask.images)))
+
+
+# OpenAI's Responses -------------------------------------------------------------------------------------------------
+
+
+def responses_routes(services: Services, dialect: OpenAIResponses, conversations: Conversations) -> dict[str, Route]:
+    """Responses, and what belongs to each."""
+    count = CountTokens(
+        services, lambda body, client: conversations.parse(body, client).ask, {"object": "response.input_tokens"}
+    )
+    one = "/v1/responses/*"
+    return {
+        "/v1/responses": Route({"POST": AskHandler(dialect, services, conversations)}, dialect),
+        "/v1/responses/input_tokens": Route({"POST": count}, dialect),
+        "/v1/responses/compact": Route({"POST": compact}, dialect),
+        one: Route({"GET": conversations.get, "DELETE": conversations.delete}, dialect),
+        f"{one}/input_items": Route({"GET": conversations.input_items}, dialect),
+        f"{one}/cancel": Route({"POST": conversations.cancel}, dialect),
+    }
+
+
+# Anthropic's --------------------------------------------------------------------------------------------------------
+
+
+def anthropic_routes(services: Services) -> dict[str, Route]:
+    """Messages, and the counting of their tokens. Anthropic's clients look for the request's id in `request-id`."""
+    count = CountTokens(services, lambda body, _: MESSAGES.parse_count(body), {"estimated": True})
+    return {
+        "/v1/messages": Route({"POST": AskHandler(MESSAGES, services)}, MESSAGES, id_header=b"request-id"),
+        "/v1/messages/count_tokens": Route({"POST": count}, MESSAGES, id_header=b"request-id"),
+    }
 
 
 # Ollama's -----------------------------------------------------------------------------------------------------------

@@ -69,7 +69,7 @@ class Route(Struct, frozen=True):
 
 
 class Routes:
-    """The table. A path that ends in `/*` takes everything below it.
+    """The table. A path that ends in `/*` takes everything below it, one with a `*` within whatever stands there.
 
     Clients build addresses from a base that people type, so a path of the API is forgiven where it can mean only one:
     double slashes, a slash at the end, `/v1` left out or there twice. Any other is told what it resembles.
@@ -77,8 +77,11 @@ class Routes:
 
     def __init__(self, table: Mapping[str, Route], shapes: Mapping[str, Dialect] | None = None) -> None:
         """`shapes` tells the dialect in which failures are told below a path where nothing stands."""
-        self._exact = {path: route for path, route in table.items() if not path.endswith("/*")}
-        self._below = [(path[:-1], route) for path, route in table.items() if path.endswith("/*")]
+        self._exact = {path: route for path, route in table.items() if "*" not in path}
+        below = [(*path.partition("*")[::2], route) for path, route in table.items() if "*" in path]
+        self._below: list[tuple[str, str, Route]] = sorted(
+            below, key=lambda one: -len(one[1])
+        )  # an end is more than none
         self._shapes = tuple((shapes or {}).items())
         self._endings: dict[str, str] = {}
         """Each ending of an API path, and the shortest path that ends so."""
@@ -109,7 +112,10 @@ class Routes:
         return next((dialect for prefix, dialect in self._shapes if path.startswith(prefix)), None)
 
     def _find_below(self, path: str) -> Route | None:
-        return next((route for prefix, route in self._below if path.startswith(prefix) and path != prefix), None)
+        for start, end, route in self._below:
+            if path.startswith(start) and path.endswith(end) and len(path) > len(start) + len(end):
+                return route
+        return None
 
     def _hint(self, path: str) -> str:
         if path in _HEALTH:
@@ -121,7 +127,7 @@ class Routes:
 
     def paths(self) -> tuple[str, ...]:
         """All paths, for the documentation."""
-        return (*self._exact, *(prefix + "*" for prefix, _ in self._below))
+        return (*self._exact, *(f"{start}*{end}" for start, end, _ in self._below))
 
 
 class Front:

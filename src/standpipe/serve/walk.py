@@ -149,10 +149,10 @@ class AskHandler(_Walk):
 
     async def _ask(self, exchange: Exchange, trace: Trace, hold: BodyHold) -> None:
         services = self._services
+        conversations = self._conversations
+        read = self._dialect.parse if conversations is None else partial(conversations.parse, client=hold.client)
         body = await hold.body()
-        parsed = await self._parse(self._dialect.parse, body, hold)
-        if self._conversations is not None:
-            parsed = self._conversations.recall(parsed, hold.client)
+        parsed = await self._parse(read, body, hold)
         trace.dropped, trace.stream = parsed.dropped, parsed.stream
         trace.report.model = services.pool.fleet.resolve(parsed.ask.model)
         if not parsed.ask.messages:

@@ -9,5 +9,6 @@ documents.py   Markdown to HTML, and samples of code in tabs
 assets.py      files of the package, with their headers; scripts and styles under a name that never changes
 theme.py       the operator's colour, made readable
 openapi.py     the description of the API
+schemas.py     types to JSON Schemas, for it
 status.py      how it is now and was in the last hour: /api, /api/status, the status page; what the admin listener says
 """

@@ -127,12 +127,17 @@ def _system_prompt(settings: Settings) -> str:
 
 
 def _kept(settings: Settings) -> str:
-    if settings.keep_responses:
-        return (
-            "Prompts and answers are not logged. They are not stored either, except responses requested with "
-            f"`store: true` through `/v1/responses`: those stay in memory for {_time(settings.keep_responses)} at most."
-        )
-    return "Prompts and answers are neither stored nor logged."
+    kept, held = settings.keep_responses, max(settings.hold_answers, settings.keep_responses)
+    if not held:
+        return "Prompts and answers are neither stored nor logged."
+    told = (
+        "Prompts and answers are not logged, and nothing is written to a disk. Answers through `/v1/responses` stay in "
+        f"memory for {_time(held)} after they were last used, for your address alone, because programs refer to them "
+        "by id. Send `store: false`, and they do not."
+    )
+    if kept:
+        told += f" The prompts that led to them stay in memory with them, for {_time(kept)} at most."
+    return f"{told} No other prompts and answers are stored."
 
 
 def _time(seconds: float) -> str:

@@ -1,9 +1,8 @@
 """The API in the words of OpenAPI 3.1: GET /openapi.json. Only what is served is described.
 
-Schemas come from the very types that requests are decoded into and answers are encoded from, so they cannot drift.
-msgspec's own generator can neither name two types `Request`, nor describe JSON that is passed on as it came: so ours
-names every type by its dialect and itself, and lets such JSON be anything. What is written piece by piece has its
-shape here, for the description alone; tests hold what is really written against it. Pure.
+Schemas come from the very types that requests are decoded into and answers are encoded from, so they cannot drift. What
+is written piece by piece has its shape here, for the description alone; tests hold what is really written against it.
+Pure.
 """
 
 from __future__ import annotations
@@ -11,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Literal
 
-from msgspec import NODEFAULT, UNSET, Struct, UnsetType, inspect
+from msgspec import UNSET, Struct, UnsetType
 
 from standpipe import __version__
 from standpipe.dialects.anthropic import wire as anthropic_wire
@@ -23,9 +22,7 @@ from standpipe.dialects.openai.responses import wire as openai_responses_wire
 from standpipe.observe.about import About, Status
 from standpipe.serve.limits import ClientLimits
 from standpipe.site.facts import Facts
-
-Schema = dict[str, Any]
-REF = "#/components/schemas/"
+from standpipe.site.schemas import REF, Schema, Schemas
 
 _HELLO = [{"role": "user", "content": "Hello!"}]
 _OBJECT = dict[str, Any]
@@ -109,6 +106,11 @@ class Chunk(Struct, frozen=True, forbid_unknown_fields=True):
     usage: openai_wire.Usage | UnsetType | None = UNSET
 
 
+class InputTokens(Struct, frozen=True):
+    object: Literal["response.input_tokens"]
+    input_tokens: int
+
+
 class OllamaMessage(Struct, frozen=True):
     role: str
     content: str
@@ -157,6 +159,11 @@ def _chat(name: str, summary: str, samples: tuple[str, ...], about: str) -> Oper
     return Operation(name, summary, "Chat", request, example, response, (_SSE, Chunk), samples=samples, about=about)
 
 
+def _responses(name: str, summary: str, response: Any, **more: Any) -> Operation:
+    request = openai_responses_wire.Request
+    return Operation(name, summary, "Responses", request, {"input": "Hello!"}, response, **more)
+
+
 def _anthropic(name: str, summary: str, response: Any, example: dict[str, Any], **more: Any) -> Operation:
     example = {**example, "messages": _HELLO}
     return Operation(
@@ -192,21 +199,26 @@ OPERATIONS: Mapping[str, Mapping[str, Operation]] = {
         "POST": _chat("chatCompletion", "OpenAI Chat Completions", ("openai",), "With OpenAI's own defaults."),
     },
     "/v1/responses": {
-        "POST": Operation(
+        "POST": _responses(
             "response",
             "OpenAI Responses",
-            "Responses",
-            openai_responses_wire.Request,
-            {"input": "Hello!"},
             openai_responses_wire.Response,
-            (_SSE, _OBJECT),
+            stream=(_SSE, _OBJECT),
             samples=("responses",),
         ),
     },
+    "/v1/responses/input_tokens": {
+        "POST": _responses("countInputTokens", "OpenAI's token count, estimated", InputTokens, asks=False),
+    },
+    "/v1/responses/compact": {"POST": _get("compact", "Refused: conversations are not compacted here")},
     "/v1/responses/{id}": {
         "GET": _get("keptResponse", "A stored response"),
         "DELETE": _get("forgetResponse", "Delete a stored response"),
     },
+    "/v1/responses/{id}/input_items": {
+        "GET": _get("inputItems", "What led to a stored response"),
+    },
+    "/v1/responses/{id}/cancel": {"POST": _get("cancelResponse", "Refused: no response runs in the background")},
     "/v1/completions": {
         "POST": Operation(
             "completion",
@@ -287,10 +299,10 @@ def document(facts: Facts, paths: Iterable[str], sample: Callable[[str], tuple[s
 
     Args:
         facts: what is told of this tap.
-        paths: what is served; `/*` at an end takes everything below.
+        paths: what is served; `*` stands for whatever a request has there.
         sample: the label, language and text of a sample, by its name.
     """
-    served = {path.replace("/*", "/{id}") for path in paths}
+    served = {path.replace("*", "{id}") for path in paths}
     schemas = Schemas()
     found = {
         path: {method.lower(): _operation(path, operation, schemas, sample) for method, operation in methods.items()}
@@ -327,7 +339,7 @@ def _operation(
     made: dict[str, Any] = {"operationId": operation.id, "summary": operation.summary}
     if operation.about:
         made["description"] = operation.about
-    if path.endswith("/{id}"):
+    if "{id}" in path:
         made["parameters"] = [{"name": "id", "in": "path", "required": True, "schema": {"type": "string"}}]
     if operation.request is not None:
         content = {"schema": schemas.add(operation.request, operation.prefix), "example": operation.example}
@@ -362,85 +374,3 @@ def _failures(operation: Operation, schemas: Schemas) -> dict[str, Any]:
         if status in {"429", "503"}:
             made[status]["headers"] = {name: {"$ref": f"#/components/headers/{name}"} for name in _COME_BACK}
     return made
-
-
-# Types to JSON Schemas ----------------------------------------------------------------------------------------------
-
-
-class Schemas:
-    """Collects the schemas of types, and of all types within them. `found` is what belongs into `components`."""
-
-    def __init__(self) -> None:
-        self.found: dict[str, Schema] = {}
-
-    def add(self, kind: Any, prefix: str) -> Schema:
-        """A reference to a type's schema, which is there from now on. `prefix` keeps the names of dialects apart."""
-        return self._of(inspect.type_info(kind), prefix)
-
-    def _of(self, info: inspect.Type, prefix: str) -> Schema:
-        match info:
-            case inspect.Metadata():
-                return {**self._of(info.type, prefix), **(info.extra_json_schema or {})}
-            case inspect.StructType():
-                return self._struct(info, prefix)
-            case inspect.UnionType():
-                return self._union(info, prefix)
-            case inspect.CollectionType():
-                return {"type": "array", "items": self._of(info.item_type, prefix), **_bounds(info, "Items")}
-            case inspect.DictType():
-                values = self._of(info.value_type, prefix)
-                return {"type": "object", "additionalProperties": values, **_bounds(info, "Properties")}
-            case inspect.LiteralType():
-                return {"enum": list(info.values)}
-            case inspect.EnumType():
-                return {"enum": [member.value for member in info.cls]}
-        for plain, name in _PLAIN.items():
-            if isinstance(info, plain):
-                return {"type": name, **_bounds(info, "Length")}
-        return {}  # anything: Any, and JSON that is passed on as it came
-
-    def _struct(self, info: inspect.StructType, prefix: str) -> Schema:
-        name = prefix + info.cls.__name__.lstrip("_")
-        if name not in self.found:
-            self.found[name] = {}  # a type may hold itself
-            properties = {field.encode_name: self._field(field, prefix) for field in info.fields}
-            required = [field.encode_name for field in info.fields if field.required]
-            if info.tag is not None and info.tag_field is not None:
-                properties = {info.tag_field: {"const": info.tag}, **properties}
-                required.insert(0, info.tag_field)
-            self.found[name] |= {"type": "object", "properties": properties}
-            if required:
-                self.found[name]["required"] = required
-        return {"$ref": REF + name}
-
-    def _field(self, field: inspect.Field, prefix: str) -> Schema:
-        schema = self._of(field.type, prefix)
-        if field.default is NODEFAULT or not isinstance(field.default, str | int | float):
-            return schema
-        return {**schema, "default": field.default}
-
-    def _union(self, info: inspect.UnionType, prefix: str) -> Schema:
-        members = [member for member in info.types if not isinstance(member, inspect.NoneType)]
-        schemas = [self._of(member, prefix) for member in members]
-        null = len(members) < len(info.types)
-        if len(schemas) == 1 and null and "type" in schemas[0]:
-            return {**schemas[0], "type": [schemas[0]["type"], "null"]}
-        if null:
-            schemas.append({"type": "null"})
-        return schemas[0] if len(schemas) == 1 else {"anyOf": schemas}
-
-
-def _bounds(info: Any, length: str) -> Schema:
-    """What a type says of its values, in the words of JSON Schema; `length` is what is counted of them."""
-    words = {"ge": "minimum", "le": "maximum", "pattern": "pattern"}
-    words |= {"min_length": f"min{length}", "max_length": f"max{length}"}
-    return {word: value for name, word in words.items() if (value := getattr(info, name, None)) is not None}
-
-
-_PLAIN: dict[type[inspect.Type], str] = {
-    inspect.BoolType: "boolean",
-    inspect.IntType: "integer",
-    inspect.FloatType: "number",
-    inspect.StrType: "string",
-    inspect.NoneType: "null",
-}

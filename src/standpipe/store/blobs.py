@@ -1,13 +1,14 @@
 """Blobs: bytes that a client may have back for a while, by a key that only it knows. A cache with owners and quotas.
 
 A blob is its owner's alone: for any other address it does not exist. It expires after a fixed time, however often it is
-read. When room runs out, the oldest blob of the network block that holds most is evicted, so that nobody pushes others
-out by storing much or by having many addresses. What the bytes mean is not known here.
+read, unless it is renewed. When room runs out, the oldest blob of the network block that holds most is evicted, so that
+nobody pushes others out by storing much or by having many addresses. What the bytes mean is not known here.
 """
 
 from __future__ import annotations
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from standpipe.policy.identity import ClientKey
 
@@ -60,6 +61,15 @@ class Blobs:
         self.expire(now)
         blob = self._blobs.get(key)
         return blob.value if blob is not None and blob.address == owner.address else None
+
+    def renew(self, key: str, owner: ClientKey, now: float) -> bytes | None:
+        """The owner's blob, which lives from now on as long as a new one. None when there is none."""
+        if self.get(key, owner, now) is None:
+            return None
+        blob = self._blobs[key]
+        self._drop(key)
+        self._add(key, replace(blob, until=now + self._quota.seconds))
+        return blob.value
 
     def delete(self, key: str, owner: ClientKey, now: float) -> bool:
         """Forget the owner's blob. False: there was none."""

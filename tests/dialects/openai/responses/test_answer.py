@@ -296,17 +296,15 @@ def test_a_failure_has_openais_shape_and_names_the_clients_own_fields():
     }
 
 
-def test_nothing_is_kept_without_a_keeper():
-    assert not parsed({"input": "x", "store": True}).echo.keep
+def test_nothing_is_gone_on_from_without_a_keeper():
     with pytest.raises(Unsupported) as caught:
         parsed({"input": "x", "previous_response_id": "resp_1"})
     assert caught.value.param == "previous_response_id"
 
 
 @pytest.mark.parametrize(("sent", "keep"), [({}, True), ({"store": None}, True), ({"store": False}, False)])
-def test_with_a_keeper_whoever_does_not_say_no_is_kept(sent, keep):
-    body = msgspec.json.encode({"input": "x", **sent})
-    assert OpenAIResponses(keeps=True).parse(body).echo.keep is keep
+def test_whoever_does_not_say_no_may_be_kept(sent, keep):
+    assert parsed({"input": "x", **sent}).echo.keep is keep
 
 
 def test_every_field_that_official_clients_can_send_is_known():

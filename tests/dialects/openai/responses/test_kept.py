@@ -7,20 +7,30 @@ from standpipe.chat.ask import Message, Reasoning, Role, Text, ToolCall, ToolRes
 from standpipe.chat.errors import InvalidAsk, PreviousNotFound
 from standpipe.dialects.bounds import MESSAGES
 from standpipe.dialects.dialect import Parsed
-from standpipe.dialects.openai.responses.kept import Turn, joined, not_found, pack, previous, unpack
+from standpipe.dialects.openai.responses.kept import (
+    Answered,
+    Turn,
+    input_items,
+    joined,
+    marked,
+    not_found,
+    pack,
+    place_of,
+    previous,
+    unpack,
+)
 from standpipe.dialects.openai.responses.request import OpenAIResponses
 
 DIALECT = OpenAIResponses(keeps=True)
 EARLIER = Turn(
     b'{"id":"resp_1"}',
-    (
-        Message(Role.USER, (Text("What is the weather?"),)),
-        Message(Role.ASSISTANT, (Reasoning("Hm."), ToolCall("call_1", "get_weather", "{}"))),
-    ),
+    (Message(Role.USER, (Text("What is the weather?"),)),),
+    (Message(Role.ASSISTANT, (Reasoning("Hm."), ToolCall("call_1", "get_weather", "{}"))),),
 )
+SAID = (*EARLIER.asked, *EARLIER.answer)
 
 
-def keep(name: str, turn: Turn) -> None:
+def keep(answered: Answered) -> None:
     raise AssertionError("nothing was answered")
 
 
@@ -30,32 +40,72 @@ def parse(**body: Any) -> Parsed:
 
 def test_a_conversation_goes_on_from_what_was_kept():
     result = {"type": "function_call_output", "call_id": "call_1", "output": "7 °C"}
-    went_on = joined(parse(input=[result], previous_response_id="resp_1"), EARLIER, "x", keep)
-    assert went_on.ask.messages == (*EARLIER.messages, Message(Role.TOOL, (ToolResult("call_1", "7 °C"),)))
+    went_on = joined(parse(input=[result], previous_response_id="resp_1"), EARLIER)
+    assert went_on.ask.messages == (*SAID, Message(Role.TOOL, (ToolResult("call_1", "7 °C"),)))
 
 
 def test_instructions_are_those_of_the_new_ask_and_stay_first():
-    went_on = joined(parse(instructions="Be brief.", previous_response_id="resp_1"), EARLIER, "x", keep)
+    went_on = joined(parse(instructions="Be brief.", previous_response_id="resp_1"), EARLIER)
     assert went_on.ask.messages == (
         Message(Role.SYSTEM, (Text("Be brief."),)),
-        *EARLIER.messages,
+        *SAID,
         Message(Role.USER, (Text("Hello!"),)),
     )
 
 
 def test_what_is_kept_has_its_own_id_and_says_so():
-    kept = joined(parse(), None, "0123abcd", keep)
-    assert (kept.echo.outline.id, kept.echo.outline.store) == ("resp_0123abcd", True)
-    passing = joined(parse(store=False), None, "0123abcd", keep)
-    assert (passing.echo.outline.id, passing.echo.outline.store, passing.echo.keeper) == ("", False, None)
+    kept = marked(parse(), "0123abcd", keep, stored=True)
+    assert (kept.echo.outline.id, kept.echo.outline.store, kept.echo.mark) == ("resp_0123abcd", True, "0123abcd")
+    assert not marked(parse(), "0123abcd", keep, stored=False).echo.outline.store
+    assert joined(parse(), None) == parse()
 
 
 def test_a_conversation_is_bounded():
-    long = Turn(b"{}", EARLIER.messages * (MESSAGES // 2))
+    long = Turn(b"{}", SAID * (MESSAGES // 2))
     with pytest.raises(InvalidAsk) as caught:
-        joined(parse(previous_response_id="resp_1"), long, "x", keep)
+        joined(parse(previous_response_id="resp_1"), long)
     assert caught.value.param == "previous_response_id"
-    assert joined(parse(previous_response_id="resp_1"), Turn(b"{}", long.messages[1:]), "x", keep).ask.messages
+    assert joined(parse(previous_response_id="resp_1"), Turn(b"{}", long.asked[1:])).ask.messages
+
+
+@pytest.mark.parametrize("item", ["", "msg_1", "msg__1", "msg_a_-1", "msg_a_12345", "MSG_a_1", "msg_ä_1", "x" * 5000])
+def test_what_is_no_id_of_an_item_of_ours_is_in_no_place(item):
+    assert place_of(item) is None
+
+
+def test_what_led_to_a_response_is_told_as_items():
+    result = Message(Role.TOOL, (ToolResult("call_1", "7 °C"),))
+    told = msgspec.json.decode(msgspec.json.encode(input_items(Turn(b"{}", (*SAID, result)), "x")))
+    assert told == [
+        {
+            "type": "message",
+            "id": "msg_x_in0",
+            "role": "user",
+            "content": [{"type": "input_text", "text": "What is the weather?"}],
+        },
+        {
+            "type": "reasoning",
+            "id": "rs_x_in1",
+            "status": "completed",
+            "content": [{"type": "reasoning_text", "text": "Hm."}],
+            "summary": [],
+        },
+        {
+            "type": "function_call",
+            "id": "fc_x_in2",
+            "status": "completed",
+            "call_id": "call_1",
+            "name": "get_weather",
+            "arguments": "{}",
+        },
+        {
+            "type": "function_call_output",
+            "id": "fco_x_in3",
+            "status": "completed",
+            "call_id": "call_1",
+            "output": "7 °C",
+        },
+    ]
 
 
 def test_an_id_that_can_be_none_is_not_looked_for_and_not_repeated():

@@ -20,7 +20,7 @@ from standpipe.chat.ask import (
     ToolMode,
     ToolResult,
 )
-from standpipe.chat.errors import Failure, InvalidAsk, Unsupported
+from standpipe.chat.errors import Failure, InvalidAsk, NotFound, Unsupported
 from standpipe.dialects.dialect import Parsed
 from standpipe.dialects.openai.responses.request import OpenAIResponses
 
@@ -257,6 +257,30 @@ def test_no_item_of_the_past_ends_a_conversation(item):
     assert messages(HELLO, item, SAID, HELLO) == messages(HELLO, SAID, HELLO)
 
 
+def test_an_earlier_item_is_what_it_was():
+    known = {"rs_x_0": (Reasoning("Hm."),), "fc_x_1": (ToolCall("call_1", "get_weather", "{}"),)}
+    referred = [HELLO, {"type": "item_reference", "id": "rs_x_0"}, {"id": "fc_x_1"}, OUTPUT]
+    parsed = DIALECT.read(msgspec.json.encode({"input": referred}), known.get)
+    assert [message.parts for message in parsed.ask.messages[1:]] == [
+        (Reasoning("Hm."), ToolCall("call_1", "get_weather", "{}")),
+        (ToolResult("call_1", "7 °C"),),
+    ]
+    assert parsed.dropped == ()
+
+
+def test_an_item_that_is_no_longer_known_does_not_end_a_conversation():
+    lost = [{"type": "item_reference", "id": f"{kind}_x_0"} for kind in ("rs", "msg", "fc")]
+    parsed = parse(input=[HELLO, *lost[:2], HELLO, lost[2], OUTPUT])
+    note = Text("[something said earlier that is no longer known here]")
+    assert [message.parts for message in parsed.ask.messages[1:]] == [
+        (note,),
+        (Text("Hello!"),),
+        (note, ToolCall("call_1", "unnamed", "{}")),
+        (ToolResult("call_1", "7 °C"),),
+    ]
+    assert parsed.dropped == ("input[1]", "input[2]", "input[4]")
+
+
 def bad(param: str, kind: type[Failure] = InvalidAsk, **body: Any) -> Any:
     return pytest.param(body, param, kind, id=f"{param} {len(str(body))}")
 
@@ -290,7 +314,8 @@ BAD = [
     bad("input[0].call_id", input=[{**CALL, "call_id": None}]),
     bad("input[0].call_id", input=[{**OUTPUT, "call_id": ""}]),
     bad("input[1].tools", input=[HELLO, {"type": "additional_tools", "tools": [{"name": "x"}]}]),
-    bad("input[0]", Unsupported, input=[{"type": "item_reference", "id": "msg_1"}]),
+    bad("input[0]", NotFound, input=[{"type": "item_reference", "id": "msg_1"}]),
+    bad("input[1]", NotFound, input=[HELLO, {"id": "msg_1"}]),
     bad("input[1].type", Unsupported, input=[HELLO, {"type": "compaction_trigger"}]),
     bad("tools[0].name", tools=[{"type": "custom"}]),
     bad("tools[0].name", tools=[{"type": "namespace", "tools": [WEATHER]}]),

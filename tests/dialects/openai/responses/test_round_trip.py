@@ -20,7 +20,17 @@ from standpipe.chat.events import (
     ToolCallDelta,
 )
 from standpipe.dialects.dialect import ResponseMeta
-from standpipe.dialects.openai.responses.kept import Turn, joined, pack, unpack
+from standpipe.dialects.openai.responses.kept import (
+    Answered,
+    Turn,
+    asked_now,
+    marked,
+    pack,
+    pack_items,
+    place_of,
+    unpack,
+    unpack_item,
+)
 from standpipe.dialects.openai.responses.request import OpenAIResponses
 from tests import openai_schema
 from tests.streams import legal_streams
@@ -199,18 +209,38 @@ def _is_plain(events: list[Event]) -> bool:
 @settings(deadline=None)
 @given(legal_streams())
 def test_what_is_kept_is_what_was_said(events):
-    turns: dict[str, Turn] = {}
-    keep = turns.__setitem__
-    kept = joined(
-        msgspec.structs.replace(ASKED, echo=msgspec.structs.replace(ASKED.echo, keep=True)), None, "token1", keep
-    )
-    stream = openai_schema.decoded(b"".join(DIALECT.encoder(kept, META).encode([event]) for event in events))
+    kept: list[Answered] = []
+    encoder = DIALECT.encoder(marked(ASKED, "token1", kept.append, stored=True), META)
+    stream = openai_schema.decoded(encoder.encode(events))
     assert {event["response"]["id"] for event in stream if "response" in event} == {"resp_token1"}
     if not isinstance(events[-1], Finished):
-        assert turns == {}
+        assert kept == []
         return
-    turn = turns.pop("resp_token1")
+    (answered,) = kept
+    turn = Turn.of(asked_now(ASKED), answered)
     assert unpack(pack(turn)) == turn
     assert msgspec.json.decode(turn.response) == stream[-1]["response"]
-    assert turn.messages[0] == Message(Role.USER, (Text("Hello!"),))
-    assert len(turn.messages) == (2 if stream[-1]["response"]["output"] else 1)
+    assert turn.asked == (Message(Role.USER, (Text("Hello!"),)),)
+    assert len(turn.answer) == bool(stream[-1]["response"]["output"])
+
+
+@settings(deadline=None)
+@given(legal_streams(failing=False))
+def test_what_is_held_of_an_answer_is_found_by_the_ids_that_the_client_was_given(events):
+    kept: list[Answered] = []
+    encoder = DIALECT.encoder(marked(ASKED, "token1", kept.append, stored=False), META)
+    told = openai_schema.decoded(encoder.encode(events))[-1]["response"]["output"]
+    packed = pack_items(kept[0])
+
+    def find(item):
+        mark, place = place_of(item)
+        assert mark == "token1"
+        return unpack_item(packed, place)
+
+    hello = {"role": "user", "content": "Hello!"}
+    said = [hello, *told, hello]
+    referred = [hello, *({"type": "item_reference", "id": item["id"]} for item in told), hello]
+    read = [DIALECT.read(msgspec.json.encode({"input": items}), find) for items in (said, referred)]
+    assert read[0].ask.messages == read[1].ask.messages
+    assert read[1].dropped == ()
+    assert find(f"msg_token1_{len(told)}") is None

@@ -23,7 +23,7 @@ from typing import Any, TypeVar
 from msgspec import Raw
 from msgspec.structs import replace
 
-from standpipe.chat.ask import Message, Part, Reasoning, Refusal, Role, Text, ToolCall
+from standpipe.chat.ask import Part, Reasoning, Refusal, Text, ToolCall
 from standpipe.chat.errors import ContextTooLong, Failure
 from standpipe.chat.events import (
     Event,
@@ -41,7 +41,7 @@ from standpipe.dialects.dialect import Parsed, ResponseMeta
 from standpipe.dialects.framing import quote
 from standpipe.dialects.openai.faults import RESPONSES, renamed
 from standpipe.dialects.openai.responses import wire
-from standpipe.dialects.openai.responses.kept import Echo, Turn
+from standpipe.dialects.openai.responses.kept import Answered, Echo
 from standpipe.dialects.openai.responses.tools import CalledAs, input_of, written_call
 
 
@@ -171,10 +171,9 @@ class ResponseEvents:
         echo: Echo = parsed.echo
         outline = echo.outline
         self._outline = replace(outline, id=outline.id or f"resp_{meta.id}", created_at=meta.created, model=meta.model)
-        self._asked = parsed.ask.messages[bool(outline.instructions) :]
         self._keeper = echo.keeper
         self._called_as = echo.called_as
-        self._mark = meta.id
+        self._mark = echo.mark or meta.id
         self._clock = meta.now
         self.final = b""
         """The whole response (JSON), once Finished has come."""
@@ -253,9 +252,7 @@ class ResponseEvents:
         self.final = quote(response)
         self._emit(f"response.{status}", response=Raw(self.final))
         if self._keeper is not None:
-            spoken = tuple(part for item in self._items for part in item.read())
-            answered = (Message(Role.ASSISTANT, spoken),) if spoken else ()
-            self._keeper(response.id, Turn(self.final, (*self._asked, *answered)))
+            self._keeper(Answered(self.final, tuple(tuple(item.read()) for item in self._items)))
 
     def _now(self) -> int:
         """Unix seconds."""

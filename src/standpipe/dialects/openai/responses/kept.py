@@ -1,18 +1,19 @@
-"""What is kept of a response, and how a kept conversation joins the next ask.
+"""What is kept of a response, and how what was kept joins the next ask.
 
 Values only; where they live, for how long and whose they are is not known here. A turn holds everything that was said
-up to its end, so that the next ask needs no other. Instructions are no part of it: they hold for one response.
+up to its end, so that the next ask needs no other. Instructions are no part of it: they hold for one response. An item
+of an answer is found by its id, which has the mark of its response and its place in it.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from msgspec import Struct, msgpack
 from msgspec.structs import replace
 
-from standpipe.chat.ask import Message
+from standpipe.chat.ask import Message, Part, Reasoning, Refusal, Role, Text, ToolCall, ToolResult
 from standpipe.chat.errors import InvalidAsk, PreviousNotFound
 from standpipe.dialects.bounds import MESSAGES
 from standpipe.dialects.dialect import Parsed
@@ -20,30 +21,46 @@ from standpipe.dialects.openai.responses import wire
 from standpipe.dialects.openai.responses.tools import CalledAs
 
 _ID = re.compile(r"resp_[A-Za-z0-9]{1,64}")
+_ITEM = re.compile(r"[a-z]{2,8}_([A-Za-z0-9]{1,64})_(\d{1,4})")
+
+
+class Answered(Struct, frozen=True):
+    """A whole answer: the response as it was given (JSON), and what each of its items says to a model."""
+
+    response: bytes
+    items: tuple[tuple[Part, ...], ...]
+
+
+Keeper = Callable[[Answered], None]
+"""Takes an answer as soon as it is whole, and nothing of one that is not."""
 
 
 class Turn(Struct, frozen=True):
-    """One answered ask: the response as it was given (JSON), and all messages up to it."""
+    """One answered ask: the response as it was given (JSON), all messages that led to it, and the one it is."""
 
     response: bytes
-    messages: tuple[Message, ...]
+    asked: tuple[Message, ...]
+    answer: tuple[Message, ...] = ()
 
-
-Keeper = Callable[[str, Turn], None]
-"""Takes what shall be kept, under its id."""
+    @classmethod
+    def of(cls, asked: tuple[Message, ...], answered: Answered) -> Turn:
+        """The turn of this answer; an answer without a word is no message."""
+        spoken = tuple(part for item in answered.items for part in item)
+        return cls(answered.response, asked, (Message(Role.ASSISTANT, spoken),) if spoken else ())
 
 
 class Echo(Struct, frozen=True):
-    """What a response repeats of its request, whether the client wants it kept, and, if it will be, who keeps it.
+    """What a response repeats of its request, whether the client wants it kept, and, if it may be, who keeps it.
 
-    `called_as` is, for functions that stand for other tools, what a call of each is to the client. The encoder gives
-    the keeper the turn as soon as it is whole, and nothing of an answer that is not.
+    `called_as` is, for functions that stand for other tools, what a call of each is to the client. `mark` stands in the
+    ids of items; the request's id where it is empty.
     """
 
     outline: wire.Response
     keep: bool = False
     keeper: Keeper | None = None
     called_as: Mapping[str, CalledAs] = {}
+    mark: str = ""
 
 
 def previous(parsed: Parsed) -> str | None:
@@ -62,29 +79,44 @@ def not_found(wanted: str) -> PreviousNotFound:
 
 def shown(wanted: str) -> str:
     """An id as it may stand in a sentence; nothing when it is none."""
-    return f" with id '{wanted}'" if _ID.fullmatch(wanted) else ""
+    return f" with id '{wanted}'" if _ID.fullmatch(wanted) or _ITEM.fullmatch(wanted) else ""
 
 
-def joined(parsed: Parsed, earlier: Turn | None, token: str, keeper: Keeper) -> Parsed:
-    """The ask with the conversation that it goes on from, and its response under an id that nobody can guess.
+def place_of(item: str) -> tuple[str, int] | None:
+    """The mark of the response that an item was in, and its place there, by its id; None for what is no such id."""
+    found = _ITEM.fullmatch(item)
+    return None if found is None else (found[1], int(found[2]))
 
-    `token` is fresh randomness, letters and digits; `keeper` gets the response if the client wants it kept.
-    Raises InvalidAsk for a conversation that has become too long.
-    """
+
+def asked_now(parsed: Parsed) -> tuple[Message, ...]:
+    """The messages that are to be kept: all but the instructions."""
     echo: Echo = parsed.echo
-    ask = parsed.ask
-    if earlier is not None:
-        own = bool(echo.outline.instructions)
-        ask = replace(ask, messages=(*ask.messages[:own], *earlier.messages, *ask.messages[own:]))
-        if len(ask.messages) > MESSAGES:
-            message = f"The stored conversation has more than {MESSAGES} messages."
-            raise InvalidAsk(message, param="previous_response_id")
-    if echo.keep:
-        echo = replace(echo, outline=replace(echo.outline, id=f"resp_{token}", store=True), keeper=keeper)
-    return replace(parsed, ask=ask, echo=echo)
+    return parsed.ask.messages[bool(echo.outline.instructions) :]
+
+
+def joined(parsed: Parsed, earlier: Turn | None) -> Parsed:
+    """The ask with the conversation that it goes on from. Raises InvalidAsk for one that has become too long."""
+    if earlier is None:
+        return parsed
+    ask, own = parsed.ask, bool(parsed.echo.outline.instructions)
+    messages = (*ask.messages[:own], *earlier.asked, *earlier.answer, *ask.messages[own:])
+    if len(messages) > MESSAGES:
+        message = f"The stored conversation has more than {MESSAGES} messages."
+        raise InvalidAsk(message, param="previous_response_id")
+    return replace(parsed, ask=replace(ask, messages=messages))
+
+
+def marked(parsed: Parsed, mark: str, keeper: Keeper, *, stored: bool) -> Parsed:
+    """The ask with ids that nobody can guess in its response, which `keeper` gets.
+
+    `mark` is fresh randomness, letters and digits. `stored` is whether the response can be had again by its id.
+    """
+    outline = replace(parsed.echo.outline, id=f"resp_{mark}", store=stored)
+    return replace(parsed, echo=replace(parsed.echo, outline=outline, keeper=keeper, mark=mark))
 
 
 _TURN = msgpack.Decoder(Turn)
+_ITEMS = msgpack.Decoder(tuple[tuple[Part, ...], ...])
 
 
 def pack(turn: Turn) -> bytes:
@@ -95,3 +127,40 @@ def pack(turn: Turn) -> bytes:
 def unpack(packed: bytes) -> Turn:
     """What `pack` was given."""
     return _TURN.decode(packed)
+
+
+def pack_items(answered: Answered) -> bytes:
+    """The items of an answer, alone, for such a store."""
+    return msgpack.encode(answered.items)
+
+
+def unpack_item(packed: bytes, place: int) -> tuple[Part, ...] | None:
+    """One of the items that `pack_items` was given; None where there is none in this place."""
+    items = _ITEMS.decode(packed)
+    return items[place] if place < len(items) else None
+
+
+def input_items(turn: Turn, mark: str) -> Sequence[wire.ListedItem]:
+    """What led to a response, as items, the earliest first. `mark` stands in their ids, by which none is found."""
+    listed = [item for message in turn.asked for item in _listed(message)]
+    return [replace(item, id=f"{item.id}_{mark}_in{place}") for place, item in enumerate(listed)]
+
+
+def _listed(message: Message) -> Iterator[wire.ListedItem]:
+    """The items of one message, whose ids are but their kind."""
+    if message.role not in {Role.ASSISTANT, Role.TOOL}:
+        texts = tuple(wire.InputText(part.text) for part in message.parts if isinstance(part, Text))
+        yield wire.InputMessage("msg", message.role, texts)
+        return
+    for part in message.parts:
+        match part:
+            case Text(text):
+                yield wire.MessageItem("msg", "completed", (wire.OutputText(text),))
+            case Refusal(text):
+                yield wire.MessageItem("msg", "completed", (wire.RefusalText(text),))
+            case Reasoning(text):
+                yield wire.ReasoningItem("rs", "completed", (wire.ReasoningText(text),))
+            case ToolCall(call_id, name, arguments):
+                yield wire.CallItem("fc", "completed", call_id, name, arguments)
+            case ToolResult(call_id, text):
+                yield wire.ResultItem("fco", "completed", call_id, text)

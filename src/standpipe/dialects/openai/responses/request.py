@@ -1,22 +1,18 @@
 """OpenAI's Responses as we offer them: the dialect, and how its requests become asks.
 
 Function tools, reasoning in the open, text in and text out. Reasoning comes as items with `reasoning_text` content,
-never summarised and never encrypted, and is taken back the same way. What one assistant's message is to us, there is
-up to a reasoning item, a message and some calls: such neighbours become one message, in the order in which they came.
+never summarised and never encrypted, and is taken back the same way.
 
-Whoever keeps responses between asks builds the dialect with `keeps`, and hands each parsed ask through `kept.joined`;
-without that nothing is kept, `store` is answered with false, and `previous_response_id` is refused. The outline of a
-response tells what really holds: an effort that no model here knows is the highest one that they do, and nothing is
-ever cut from the beginning of a conversation, so its truncation is always `disabled`.
-
-The past is read kindly: items of tools that ran elsewhere are told as far as they can be, and passed over otherwise.
+Whoever keeps responses between asks builds the dialect with `keeps`, reads each ask with what finds earlier items, and
+hands it through `kept.joined`; without that nothing is kept, `store` is answered with false, and
+`previous_response_id` is refused. The outline of a response tells what really holds: an effort that no model here knows
+is the highest one that they do, and nothing is ever cut from the beginning of a conversation, so its truncation is
+always `disabled`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from itertools import groupby
-from operator import itemgetter
 from typing import Any
 
 import msgspec
@@ -27,49 +23,26 @@ from standpipe.chat.ask import (
     FormatKind,
     Message,
     OutputFormat,
-    Part,
-    Reasoning,
     Role,
     Sampling,
     Text,
     Tool,
     ToolChoice,
     ToolMode,
-    ToolResult,
-    now,
 )
 from standpipe.chat.errors import ContextTooLong, Failure, InvalidAsk, Unsupported
 from standpipe.chat.events import Answer, Event, Failed, Finished, ReasoningDelta, Started, TextDelta, ToolCallDelta
-from standpipe.dialects.asks import Part as SentPart
-from standpipe.dialects.asks import (
-    as_input,
-    effort,
-    filled,
-    functions,
-    object_text,
-    past_call,
-    past_result,
-    past_said,
-    past_text,
-    past_texts,
-    past_told,
-    plain,
-    present,
-    raw_text,
-    schema_format,
-    texts,
-    told,
-    tool_choice,
-)
+from standpipe.dialects.asks import effort, functions, plain, present, schema_format, tool_choice
 from standpipe.dialects.dialect import Encoder, Parsed, ResponseMeta
 from standpipe.dialects.openai.faults import RESPONSES, failure_body, renamed
 from standpipe.dialects.openai.responses import wire
 from standpipe.dialects.openai.responses.answer import ResponseEvents
+from standpipe.dialects.openai.responses.items import Find, messages
 from standpipe.dialects.openai.responses.kept import Echo
-from standpipe.dialects.openai.responses.tools import NAMELESS, CalledAs, full_name, function, placed
+from standpipe.dialects.openai.responses.tools import NAMELESS, CalledAs, function, placed
 from standpipe.dialects.reading import DROPPED, Reader
 
-_TEXTS = ("input_text", "output_text", "text")
+_TOOLS = msgspec.json.Decoder(wire.Tools | None)
 
 
 class OpenAIResponses:
@@ -109,6 +82,10 @@ class OpenAIResponses:
 
     def parse(self, body: bytes) -> Parsed:
         """`Parsed.echo` is an `Echo`."""
+        return self.read(body, lambda _: None)
+
+    def read(self, body: bytes, find: Find) -> Parsed:
+        """The same, where `find` knows what earlier answers said."""
         request, dropped = self.reader.read(body)
         if request.previous_response_id is not None and not self._keeps:
             raise Unsupported(
@@ -116,11 +93,11 @@ class OpenAIResponses:
                 "`input`.",
                 param="previous_response_id",
             )
-        ask, outline, called_as, passed_over = _ask(request)
+        ask, outline, called_as, passed_over = _ask(request, find)
         return Parsed(
             ask=ask,
             stream=bool(request.stream),
-            echo=Echo(outline, keep=self._keeps and request.store is not False, called_as=called_as),
+            echo=Echo(outline, keep=request.store is not False, called_as=called_as),
             dropped=(dropped + passed_over)[:DROPPED],
         )
 
@@ -155,14 +132,14 @@ def _told(answer: Answer) -> list[Event]:
     ]
 
 
-def _ask(request: wire.Request) -> tuple[Ask, wire.Response, dict[str, CalledAs], tuple[str, ...]]:
-    """The ask, the outline of its response, what calls are to the client, and the tools that no model hears of.
+def _ask(request: wire.Request, find: Find) -> tuple[Ask, wire.Response, dict[str, CalledAs], tuple[str, ...]]:
+    """The ask, the outline of its response, what calls are to the client, and what no model hears of.
 
-    Raises InvalidAsk, Unsupported or TooLarge.
+    Raises InvalidAsk, NotFound, Unsupported or TooLarge.
     """
     if request.background:
         raise Unsupported("`background` must be false: background responses are not supported.", param="background")
-    said = _messages(request.input)
+    said, lost = messages(request.input, find)
     if request.instructions:
         said = (Message(Role.SYSTEM, (Text(request.instructions),)), *said)
     sent = list(_declared_tools(request))
@@ -212,7 +189,7 @@ def _ask(request: wire.Request) -> tuple[Ask, wire.Response, dict[str, CalledAs]
         ),
         top_logprobs=request.top_logprobs or 0,
     )
-    return ask, outline, called_as, passed_over
+    return ask, outline, called_as, passed_over + lost
 
 
 def _declared_tools(request: wire.Request) -> Iterator[tuple[str, wire.Tool, CalledAs]]:
@@ -221,6 +198,14 @@ def _declared_tools(request: wire.Request) -> Iterator[tuple[str, wire.Tool, Cal
     for i, item in enumerate(request.input if isinstance(request.input, list) else ()):
         if item.type == "additional_tools":
             yield from placed(_later_tools(item.tools, f"input[{i}].tools"), f"input[{i}].tools")
+
+
+def _later_tools(sent: Raw, path: str) -> Sequence[wire.Tool]:
+    """Tools within an item of the input; other types of items have tools of other forms. Raises InvalidAsk."""
+    try:
+        return _TOOLS.decode(sent) or ()
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        raise InvalidAsk(f"`{path}` must be a list of tools.", param=path) from None
 
 
 def _format(sent: wire.Format | None) -> OutputFormat:
@@ -277,98 +262,3 @@ def _written_choice(sent: str | wire.ChosenTool) -> Any:
 
 def _named(sent: wire.AllowedTool) -> dict[str, str | None]:
     return {"type": sent.type} if sent.type in NAMELESS else {"type": sent.type, "name": sent.name}
-
-
-# What was said ------------------------------------------------------------------------------------------------------
-
-
-def _messages(sent: str | Sequence[wire.Item]) -> tuple[Message, ...]:
-    """Raises InvalidAsk or Unsupported."""
-    if isinstance(sent, str):
-        return (Message(Role.USER, (Text(sent),)),)
-    end_of_past = now([_is_spoken(item) for item in sent])
-    found: list[Message] = []
-    turns = (turn for i, item in enumerate(sent) for turn in _read(item, f"input[{i}]", past=i < end_of_past))
-    for role, turn in groupby(turns, key=itemgetter(0)):
-        if role is Role.ASSISTANT:
-            found.append(Message(role, tuple(part for _, parts in turn for part in parts) or (Text(""),)))
-        else:
-            found += [Message(role, parts) for _, parts in turn]
-    if not found:
-        raise InvalidAsk("`input` has no content for the model.", param="input")
-    return tuple(found)
-
-
-def _is_spoken(item: wire.Item) -> bool:
-    """Whether this is the assistant's."""
-    return item.role == "assistant" or (item.type or "").endswith(("reasoning", "_call"))
-
-
-def _read(item: wire.Item, path: str, *, past: bool) -> Iterator[tuple[Role, tuple[Part, ...]]]:
-    """One item: who speaks, and what. Items up to the assistant's last are the past, and so is whatever a tool said."""
-    match item.type:
-        case "message" | None:
-            role = Role(present(item.role, f"{path}.role"))
-            if role is Role.ASSISTANT:
-                yield role, tuple(past_texts(item.content))
-            elif role is Role.USER:
-                where = f"{path}.content"
-                yield role, past_told(item.content, where) if past else tuple(told(item.content, where, _TEXTS))
-            else:
-                yield role, past_said(item.content) if past else tuple(texts(item.content, f"{path}.content", _TEXTS))
-        case "reasoning":
-            if thought := past_text(item.content) or past_text(item.summary):  # what is encrypted was not by us
-                yield Role.ASSISTANT, (Reasoning(thought),)
-        case "function_call" | "mcp_call":
-            name = full_name(item.namespace, item.name)
-            call = past_call(
-                filled(item.call_id or item.id, f"{path}.call_id"), name, raw_text(item.arguments, f"{path}.arguments")
-            )
-            yield Role.ASSISTANT, (call,)
-            if item.type == "mcp_call":
-                yield Role.TOOL, (_result(call.id, item.output, f"{path}.output"),)
-        case "custom_tool_call":
-            call_id, name = filled(item.call_id, f"{path}.call_id"), full_name(item.namespace, item.name)
-            yield Role.ASSISTANT, (past_call(call_id, name, as_input(item.input)),)
-        case "local_shell_call" | "shell_call" | "apply_patch_call" as kind:
-            call_id = filled(item.call_id or item.id, f"{path}.call_id")
-            field = "operation" if kind == "apply_patch_call" else "action"
-            arguments = object_text(getattr(item, field), f"{path}.{field}")
-            yield Role.ASSISTANT, (past_call(call_id, kind.removesuffix("_call"), arguments),)
-        case "additional_tools":
-            return  # they were read with the others
-        case "item_reference":
-            raise Unsupported(
-                f"`{path}` refers to an item that is not stored: send the item itself. Most clients do so when "
-                "`store` is false.",
-                param=path,
-            )
-        case kind if kind.endswith("_call_output"):
-            call_id = filled(item.call_id or item.id, f"{path}.call_id")
-            yield Role.TOOL, (_result(call_id, item.output, f"{path}.output"),)
-        case kind if not (past or _is_spoken(item)):
-            raise Unsupported(f"`{path}.type` is {plain(kind)}, which is not supported.", param=f"{path}.type")
-
-
-def _later_tools(sent: Raw, path: str) -> Sequence[wire.Tool]:
-    """Tools within an item; those within items of other types have other forms. Raises InvalidAsk."""
-    try:
-        return _TOOLS.decode(sent) or ()
-    except (msgspec.DecodeError, UnicodeDecodeError):
-        raise InvalidAsk(f"`{path}` must be a list of tools.", param=path) from None
-
-
-def _result(call_id: str, sent: Raw, param: str) -> ToolResult:
-    """What a tool gave back: words as far as it has some, and images; of another form, the JSON. Raises InvalidAsk."""
-    text = raw_text(sent, param)
-    if text[:1] not in {"[", "{"}:
-        return ToolResult(call_id, text)
-    try:
-        found = _PARTS.decode(text)
-    except msgspec.DecodeError:
-        return ToolResult(call_id, text)
-    return past_result(call_id, [found] if isinstance(found, SentPart) else found, param)
-
-
-_PARTS = msgspec.json.Decoder(list[SentPart] | SentPart)
-_TOOLS = msgspec.json.Decoder(wire.Tools | None)

@@ -7,6 +7,7 @@ nothing to say. The names are OpenAI's.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Annotated, Any, Literal
 
 from msgspec import UNSET, Meta, Raw, Struct, UnsetType
@@ -245,6 +246,36 @@ class PatchItem(Struct, frozen=True, tag_field="type", tag="apply_patch_call"):
     operation: PatchOperation
 
 
+class InputText(Struct, frozen=True, tag_field="type", tag="input_text"):
+    text: str
+
+
+class InputMessage(Struct, frozen=True, tag_field="type", tag="message"):
+    id: str
+    role: str
+    content: tuple[InputText, ...]
+
+
+class ResultItem(Struct, frozen=True, tag_field="type", tag="function_call_output"):
+    id: str
+    status: str
+    call_id: str
+    output: str
+
+
+ListedItem = InputMessage | MessageItem | ReasoningItem | CallItem | ResultItem
+
+
+class Page(Struct, frozen=True):
+    """Some of a list's items (`ListedItem`s), all of which have different ids."""
+
+    data: Sequence[Any]
+    has_more: bool
+    first_id: str
+    last_id: str
+    object: str = "list"
+
+
 WrittenItem = ReasoningItem | MessageItem | CallItem | CustomCallItem | LocalShellItem | ShellItem | PatchItem
 
 
@@ -336,6 +367,14 @@ class Response(Struct, frozen=True, kw_only=True):
     top_p: float = 1.0
     truncation: str = "disabled"
     usage: Usage | None = None
+
+
+def page(items: Sequence[ListedItem], after: str | None, limit: int) -> Page:
+    """As many items as may be had at a time, from the beginning or after the one with this id."""
+    start = 0 if after is None else next((i for i, item in enumerate(items, 1) if item.id == after), len(items))
+    found = items[start : start + limit]
+    ends = (found[0].id, found[-1].id) if found else ("", "")
+    return Page(found, len(items) > start + limit, *ends)
 
 
 def usage(counted: events.Usage) -> Usage:
