@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import asyncio
 
+import pytest
+
 from standpipe.chat.errors import EngineBroke, EngineFailed
 from standpipe.chat.events import Started, TextDelta
 from standpipe.engines.guard.control_tokens import Handling
 from standpipe.engines.member import Member
+from standpipe.engines.seats import Journey
 from tests.engines.puppet import DONE, Puppet, answered, now, pool_of, raises, room, running, says, scripted, watched
 from tests.virtual import run
 
@@ -130,3 +133,26 @@ def test_an_engine_that_changes_is_probed_anew_and_believed_anew() -> None:
             assert {(await answered(pool))[0].engine for _ in range(4)} == {"a", "b"}
 
     run(scene())
+
+
+def test_what_an_engine_has_told_changes_with_it_and_what_runs_and_was_counted_stays() -> None:
+    member, other = Member(Puppet(says(), "a")), Member(Puppet(says(), "b"))
+    for name in vars(other):
+        setattr(other, name, object())
+    former = dict(vars(member))
+    member.elsewhere = 3
+    member.become(other)
+    assert member.elsewhere == 0
+    kept = {name for name, value in vars(member).items() if value is former[name]} - {"elsewhere"}
+    assert kept == {
+        "leaving", "at_work", "busy", "claim", "taken_at", "attempts", "answered", "failed", "outcomes", "fault",
+        "_probing", "_empty", "_broke_at", "_broke_with",
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("wish", [{"model": "m"}, {"embeds": True}, {"shows": True}, {"least": 9}])
+def test_what_an_ask_wants_is_wanted_by_one_alike(wish) -> None:
+    journey, other = Journey(patience=1.0, fingerprint=b"x", **wish), Journey(**wish)
+    alike = journey.alike()
+    for name in set(Journey.__slots__) - {"report"}:
+        assert getattr(alike, name) == getattr(other, name)

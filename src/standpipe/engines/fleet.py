@@ -71,7 +71,7 @@ class Fleet:
         self._default: str | None = None
         self._embedder: str | None = None
         self._listed: frozenset[str] = frozenset()
-        self._served: list[tuple[Member, tuple[str, ...], dict[str, int]]] = []
+        self._served: list[tuple[Member, tuple[str, ...], dict[str, int], tuple[str, ...]]] = []
         self.fallbacks: Mapping[str, Sequence[str]] = {}
         """Models that may answer in a model's stead, in order."""
         self.strict = False
@@ -179,7 +179,7 @@ class Fleet:
             gone = former is not None and former not in listed
             unlisted = self._wished is not None and self._wished not in listed
             self.on_default(DefaultChange(self._default, former, gone, unlisted))
-        served = [(member, member.models, member.windows) for member in self.members]
+        served = [(member, member.models, member.windows, member.sees) for member in self.members]
         if served != self._served:
             self._served = served
             self.on_models()

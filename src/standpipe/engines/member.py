@@ -143,7 +143,7 @@ class Member:
         self.engine, self.placement, self.draining = other.engine, other.placement, other.draining
         self._continuer, self.standing = other._continuer, other.standing
         self.reason, self.restarts, self.elsewhere = other.reason, other.restarts, 0
-        self.models, self.windows, self.looked_at = other.models, other.windows, other.looked_at
+        self.models, self.windows, self.sees, self.looked_at = other.models, other.windows, other.sees, other.looked_at
 
     async def left(self, engine: Engine) -> None:
         """Wait until nothing runs any more on an engine that stood here before."""

@@ -94,6 +94,10 @@ class Journey:
         self.since = 0.0
         """When it began to wait for a seat."""
 
+    def alike(self) -> Journey:
+        """Another one that wants the same and has not set out: the same engines can take it."""
+        return Journey(model=self.model, embeds=self.embeds, shows=self.shows, least=self.least)
+
 
 class Seats:
     """The seats of a fleet. A conversation stays at its engine while that is dearer than others by at most `slack`."""

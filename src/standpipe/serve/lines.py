@@ -43,7 +43,7 @@ class Lines:
             line = self._first
             if able:
                 line = self._by_engines[able] = Line(line.rules, 1)
-                self._wanted[line] = Journey(model=journey.model, embeds=journey.embeds, least=journey.least)
+                self._wanted[line] = journey.alike()
         return line
 
     def regroup(self) -> None:
