@@ -184,7 +184,18 @@ class Fleet:
             self._served = served
             self.on_models()
 
+    def believe(self, default: str | None, embedder: str | None) -> None:
+        """Go by what another process has found of the same engines, which has told its `members` as well."""
+        self._default, self._embedder = default, embedder
+        self._listed = frozenset(name for member in self.members for name in member.models)
+        self.on_models()
+
     # What is told
+
+    @property
+    def found(self) -> tuple[str | None, str | None]:
+        """The default model, and the one for vectors where the default makes none."""
+        return self._default, self._embedder
 
     def health(self) -> Health:
         """Whether any engine can be asked; the default engine's reason when none can."""

@@ -90,6 +90,8 @@ class Member:
         self.restarts = 0
         """How often it was started again, as it last said."""
         self.models: tuple[str, ...] = ()
+        self._cards: dict[str, Card] = {}
+        """What another process has found of its models."""
         self.windows: dict[str, int] = {}
         """Tokens of prompt and answer together, of those of its models of which that is known."""
         self.sees: tuple[str, ...] = ()
@@ -133,8 +135,17 @@ class Member:
         """How dear it is to ask it next, by its load and its weight."""
         return self.standing.cost(self.slots, self.busy, now, fastest) / self.placement.weight
 
+    def believe(self, cards: dict[str, Card], down: float | None, reason: str | None, restarts: int) -> None:
+        """Go by what another process has found of the same engine: its models, and for how many seconds it is down."""
+        self.models, self._cards = tuple(cards), cards
+        self.windows = {name: card.window for name, card in cards.items() if card.window}
+        self.reason, self.restarts = reason, restarts
+        self.standing.down_since = None if down is None else asyncio.get_running_loop().time() - down
+
     def card(self, model: str) -> Card:
         """What it tells of one of its models."""
+        if model in self._cards:
+            return self._cards[model]
         return self.engine.card(model) if isinstance(self.engine, Described) else Card()
 
     def become(self, other: Member) -> None:

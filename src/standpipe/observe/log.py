@@ -51,15 +51,12 @@ class ClientHash:
         """`clock` gives seconds since any fixed instant."""
         self._clock = clock
         self._random_bytes = random_bytes
-        self._day = -1
         self._key = b""
+        self._until = -1.0
         self._known: dict[str, str] = {}
 
     def __call__(self, address: str) -> str:
-        day = int(self._clock() // _DAY)
-        if day != self._day:
-            self._day, self._key = day, self._random_bytes(32)
-            self._known.clear()
+        self._renew()
         name = self._known.get(address)
         if name is None:
             if len(self._known) >= _REMEMBERED:
@@ -67,6 +64,23 @@ class ClientHash:
             name = hashlib.blake2s(address.encode(), key=self._key, digest_size=6).hexdigest()
             self._known[address] = name
         return name
+
+    def _renew(self) -> float:
+        now = self._clock()
+        if now >= self._until:
+            self.adopt(self._random_bytes(32), (now // _DAY + 1) * _DAY - now)
+        return now
+
+    @property
+    def key(self) -> tuple[bytes, float]:
+        """The key, and for how many seconds it is used."""
+        now = self._renew()
+        return self._key, self._until - now
+
+    def adopt(self, key: bytes, seconds: float) -> None:
+        """Use the key that others use, for so many seconds."""
+        self._key, self._until = key, self._clock() + seconds
+        self._known.clear()
 
 
 class Logger:

@@ -124,6 +124,8 @@ class Admission:
         self._waiting: dict[QueuedAsk, Stay] = {}
         self._timer = Timer(self.dispatch)
         self._draining = False
+        self.holding = False
+        """Nothing is granted for now: what was granted elsewhere is still being told."""
         seats.on_change = self.dispatch
         seats.fleet.on_models = self.regroup
         seats.others_wait = lambda: bool(self._waiting)
@@ -195,6 +197,10 @@ class Admission:
         self._waiting[place] = stay
         self.dispatch()
 
+    def resume(self, place: QueuedAsk, stay: Stay) -> None:
+        """An ask waits in line that has waited in another, which is gone."""
+        self._waiting[place] = stay
+
     def forget(self, place: QueuedAsk) -> None:
         """An ask has left the line, or has freed its slot."""
         self._waiting.pop(place, None)
@@ -209,6 +215,8 @@ class Admission:
 
     def dispatch(self) -> None:
         """Grant what can be granted, and wake up again when the next instant comes. Call it when anything changed."""
+        if self.holding:
+            return
         now = asyncio.get_running_loop().time()
         waiting, seats = self._waiting, self.seats
         spare = self.most - self.lines.running

@@ -67,6 +67,11 @@ class Lines:
         if len(self._by_engines) > 1:
             self._by_engines[members] = self._by_engines.pop(members)
 
+    @property
+    def rules(self) -> Rules:
+        """What all lines go by."""
+        return self._first.rules
+
     def set_rules(self, rules: Rules) -> None:
         """As `Line.rules`, for each: limits count in each line by itself."""
         for line in self._by_engines.values():

@@ -1,0 +1,24 @@
+"""One line for many workers: the keeper, who has it, and how a worker asks. Imported only where there are workers.
+
+    keeper.py    the keeper: it listens, lets a lost keeper's asks stand again, and tells everybody how everything is
+    desk.py      one worker's connection at the keeper: frames become calls of the real admission, choice and line
+    link.py      the worker's end: it comes back after every loss, and tells again what is open
+    remote.py    admission, choice and seats as a worker has them: the same faces, asked over the link
+    wire.py      what is told, and how it becomes bytes: begin here
+
+What decides is in the keeper's process and is what decides in a single one: `Admission` with its lines and paces, the
+`FleetChoice` with its seats. What attempts is in the workers. Workers are the memory: a keeper that dies is replaced by
+an empty one, and they tell it what is open and where their clients stood (`policy.line`, *Replay*). So streams go on,
+who waits keeps place and age, and nobody is refused.
+
+How to use it, on a UNIX socket of a path that only this machine's tap can open:
+
+    keeper's process    async with Center(settings, engines, log) as center, Keeper(center, log) as keeper:
+                            await keeper.listen(path)           or keeper.attach(socket) for each worker's
+                        keeper.on_worker(pid, event) is told when a worker comes, goes, or says nothing for 10 s;
+                        keeper.drain() and keeper.hand_over() end it in the two good ways.
+    a worker            async with Link(path, log) as link:     `await link.welcome()` gives the tap's secrets
+                            async with App(settings, engines, log, ..., link=link): as in a single process
+
+Must not know HTTP, formats, processes or signals.
+"""

@@ -1,0 +1,254 @@
+"""A desk: one worker's connection at the keeper. What the worker says becomes calls of what really decides.
+
+All errands of a connection end with it; those that run keep their slots for a moment more, because their engines notice
+the end of their clients later. Must not know how the worker got its asks.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from standpipe.chat.errors import Failure
+from standpipe.engines.member import Member
+from standpipe.keeper import messages, wire
+from standpipe.keeper.errand import Errand, key_of
+from standpipe.observe.hooks import Record
+
+if TYPE_CHECKING:
+    from standpipe.keeper.keeper import Keeper
+
+NOTICED = 0.25
+"""Seconds after which an engine has noticed that a dead worker's connections are gone."""
+_DEAF = 64 * 1024 * 1024
+"""Bytes that a worker may leave unread."""
+_TOLD_AT_ONCE = 512
+"""Asks of whose clients it is told where they stand: some 3 milliseconds."""
+_FIELDS = len(Record.__struct_fields__)
+
+
+class Desk(asyncio.Protocol):
+    """One worker's connection."""
+
+    def __init__(self, keeper: Keeper) -> None:
+        self.keeper = keeper
+        self.errands: dict[int, Errand] = {}
+        self.pid = 0
+        self.ready = False
+        """It has told all that was open."""
+        self.now: Callable[[], float] = asyncio.get_running_loop().time
+        self.heard = self.now()
+        self._reader = wire.Reader(messages.Up)
+        self._transport: asyncio.Transport | None = None
+        self._out: list[Any] = []
+        self._told = 0
+        self._held: list[Any] = []
+        """What was said while asks are not granted yet."""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        self._transport = transport
+        self.keeper.desks.add(self)
+
+    def connection_lost(self, error: Exception | None) -> None:  # noqa: ARG002
+        self._transport = None
+        self.keeper.gone(self)
+        for errand in list(self.errands.values()):
+            if not errand.runs:
+                errand.end()
+        asyncio.get_running_loop().call_later(NOTICED, self.clear)
+
+    def clear(self) -> None:
+        """Let go of what is still held here. Idempotent."""
+        for errand in list(self.errands.values()):
+            errand.end()
+
+    def abort(self) -> None:
+        """Break the connection."""
+        if self._transport is not None:
+            self._transport.abort()
+
+    def close(self) -> None:
+        """End the connection when all that was said has gone out."""
+        self._flush()
+        if self._transport is not None:
+            self._transport.close()
+
+    def send(self, message: Any) -> None:
+        """Tell the worker, with all else that this turn of the loop has to say."""
+        if not self._out:
+            asyncio.get_running_loop().call_soon(self._flush)
+        self._out.append(message)
+
+    def _flush(self) -> None:
+        out, self._out = self._out, []
+        if out and self._transport is not None:
+            self._transport.write(wire.frames(out))
+            if self._transport.get_write_buffer_size() > _DEAF:
+                self._transport.abort()
+
+    def refuse(self, number: int, failure: Failure, tat_in: int = 0) -> None:
+        """Tell the worker of a refusal."""
+        self.send(messages.Refused(number, failure.kind, failure.message, failure.retry_after, tat_in))
+
+    def member(self, name: str) -> Member | None:
+        """The engine of this name."""
+        return next((member for member in self.keeper.choice.fleet.members if member.engine.name == name), None)
+
+    def data_received(self, data: bytes) -> None:
+        self.heard = self.now()
+        try:
+            for message in self._reader.feed(data):
+                if self.keeper.recovering and not isinstance(message, messages.Hello | messages.Ready):
+                    self._held.append(message)
+                else:
+                    self.take(message)
+        except wire.Broken as broken:
+            self.keeper.cannot_understand(self.pid, broken)
+            self.abort()
+
+    def take(self, message: Any) -> None:
+        """Do what the worker wants. A bug costs one message, and no other ask."""
+        try:
+            self._takes[type(message)](self, message)
+        except Exception as bug:  # noqa: BLE001 - see above
+            self.keeper.bug(bug)
+
+    def adopt(self) -> None:
+        """Take over the asks that stood with another keeper, of all that was said until now."""
+        held, self._held = self._held, []
+        for message in held:
+            if isinstance(message, messages.Join) and message.stood is not None:
+                self.take(message)
+            else:
+                self._held.append(message)
+
+    def catch_up(self) -> None:
+        """Do everything else that was said until now."""
+        held, self._held = self._held, []
+        for message in held:
+            self.take(message)
+
+    def _hello(self, hello: messages.Hello) -> None:
+        self.pid = hello.pid
+        self.keeper.came(self, hello)
+
+    def _ready(self, _: messages.Ready) -> None:
+        self.ready = True
+        self.keeper.is_ready(self)
+
+    def _join(self, join: messages.Join) -> None:
+        if join.id in self.errands:
+            return
+        errand = self.errands[join.id] = Errand(self, join)
+        if join.stood is None:
+            errand.enter(join.prompt_tokens)
+        else:
+            errand.resume(join, join.stood)
+
+    def _charge(self, charge: messages.Charge) -> None:
+        for number, tokens in charge.tokens:
+            if (errand := self.errands.get(number)) is not None:
+                errand.charged(tokens)
+
+    def _spoke(self, spoke: messages.Spoke) -> None:
+        if (errand := self.errands.get(spoke.id)) is not None:
+            errand.began(spoke.seconds)
+
+    def _over(self, over: messages.Over) -> None:
+        if (errand := self.errands.get(over.id)) is not None:
+            errand.over(over)
+
+    def _swap(self, swap: messages.Swap) -> None:
+        if (errand := self.errands.get(swap.id)) is not None:
+            errand.swap(swap)
+
+    def _seek(self, seek: messages.Seek) -> None:
+        if (errand := self.errands.get(seek.id)) is not None:
+            errand.seek(seek)
+
+    def _end(self, end: messages.End) -> None:
+        if (errand := self.errands.get(end.id)) is not None:
+            errand.end(end)
+
+    def _look(self, look: messages.Look) -> None:
+        if (errand := self.errands.get(look.id)) is not None:
+            errand.look()
+
+    def _knock(self, knock: messages.Knock) -> None:
+        client, now = key_of(knock.client), self.now()
+        try:
+            self.keeper.admission.knock(client, now)
+        except Failure as failure:
+            self.refuse(knock.id, failure, self.keeper.tat_in(client, now))
+        else:
+            self.send(messages.Passed(knock.id))
+
+    def _fault(self, fault: messages.Fault) -> None:
+        client = key_of(fault.client)
+        self.keeper.admission.charge_fault(client, self.now())
+        self.keeper.paced.add(client)
+
+    def _whose(self, whose: messages.Whose) -> None:
+        client = key_of(whose.client)
+        requests = self.keeper.admission.asks(client)
+        self.send(messages.Own(whose.id, requests, self.keeper.tat_in(client, self.now())))
+
+    def _records(self, records: messages.Records) -> None:
+        for fields in records.records:
+            record = Record(*fields[:_FIELDS])
+            for hook in self.keeper.hooks:
+                hook(record)
+
+    def _put(self, put: messages.Put) -> None:
+        if (kept := self.keeper.kept) is not None:
+            kept.put(put.name, key_of(put.client), put.value, self.now())
+
+    def _get(self, get: messages.Get) -> None:
+        kept = self.keeper.kept
+        found = None if kept is None else kept.get(get.name, key_of(get.client), self.now())
+        self.send(messages.Kept(get.id, found))
+
+    def _delete(self, delete: messages.Delete) -> None:
+        kept, client, now = self.keeper.kept, key_of(delete.client), self.now()
+        found = None if kept is None else kept.get(delete.name, client, now)
+        if kept is not None:
+            kept.delete(delete.name, client, now)
+        self.send(messages.Kept(delete.id, found))
+
+    def _beat(self, _: messages.Beat) -> None:
+        pass
+
+    def tell(self) -> None:
+        """Tell where clients stand, where that has changed: of so many asks that it does not cost much."""
+        numbers = list(self.errands)
+        if len(numbers) > _TOLD_AT_ONCE:
+            begin = self._told % len(numbers)
+            self._told = begin + _TOLD_AT_ONCE
+            numbers = (numbers + numbers)[begin : self._told]
+        errands = ((number, self.errands[number]) for number in numbers)
+        changed = [(number, told) for number, errand in errands if errand.told != (told := errand.standings())]
+        if changed:
+            self.send(messages.Told(changed))
+
+    _takes: ClassVar[dict[type, Callable[[Desk, Any], None]]] = {
+        messages.Hello: _hello,
+        messages.Join: _join,
+        messages.Ready: _ready,
+        messages.Charge: _charge,
+        messages.Spoke: _spoke,
+        messages.Over: _over,
+        messages.Swap: _swap,
+        messages.Seek: _seek,
+        messages.End: _end,
+        messages.Look: _look,
+        messages.Knock: _knock,
+        messages.Fault: _fault,
+        messages.Whose: _whose,
+        messages.Records: _records,
+        messages.Put: _put,
+        messages.Get: _get,
+        messages.Delete: _delete,
+        messages.Beat: _beat,
+    }
