@@ -40,12 +40,7 @@ class Embedding(Scripted):
 def scene(engine: Scripted, **settings: Any):
     def decorate(function):
         async def body():
-            tap = Tap(Script(), **settings)
-            # The app is built anew around the engine of this scene.
-            tap.engines = [engine]
-            app = tap.app
-            tap.app = type(app)(tap.settings, [engine], app._log, address="http://127.0.0.1", local=True)
-            async with tap:
+            async with Tap(engines=[engine], **settings) as tap:
                 await function(tap, engine)
 
         def test():

@@ -14,6 +14,7 @@ from msgspec.structs import replace
 
 from standpipe.app.app import App
 from standpipe.app.doubts import doubts
+from standpipe.app.roster import Roster
 from standpipe.edge.config import EdgeConfig
 from standpipe.edge.listen import ListenError
 from standpipe.edge.server import Server
@@ -23,23 +24,23 @@ from standpipe.settings import STARTS, Settings, SettingsError
 
 
 async def reload_at(
-    hung_up: asyncio.Event, read: Callable[[], Settings], app: App, server: Server, log: Logger
+    hung_up: asyncio.Event, read: Callable[[], Settings], app: App, roster: Roster, server: Server, log: Logger
 ) -> None:
     """Reload whenever the event is set, one after the other, for ever."""
     while True:
         await hung_up.wait()
         hung_up.clear()
         try:
-            await reload(read, app, server, log)
+            await reload(read, app, roster, server, log)
         except Exception as bug:  # noqa: BLE001 - the next one may go well
             log.error("bug", error=bug)  # noqa: TRY400 - our own log
 
 
-async def reload(read: Callable[[], Settings], app: App, server: Server, log: Logger) -> None:
+async def reload(read: Callable[[], Settings], app: App, roster: Roster, server: Server, log: Logger) -> None:
     """`read` gives the settings as they are now in the file; the rest is what they are for."""
     try:
-        async with app.roster.lock:
-            await _reload_settings(read(), app, server, log)
+        async with roster.lock:
+            await _reload_settings(read(), app, roster, server, log)
     except SettingsError as error:
         log.warning("settings not reloaded: the former ones stay", reason=str(error))
     try:
@@ -49,7 +50,7 @@ async def reload(read: Callable[[], Settings], app: App, server: Server, log: Lo
         log.warning("TLS certificate not reloaded: the former one stays", reason=str(error))
 
 
-async def _reload_settings(wanted: Settings, app: App, server: Server, log: Logger) -> None:
+async def _reload_settings(wanted: Settings, app: App, roster: Roster, server: Server, log: Logger) -> None:
     former = app.settings
     changed: dict[str, Any] = {
         name: getattr(wanted, name)
@@ -59,13 +60,13 @@ async def _reload_settings(wanted: Settings, app: App, server: Server, log: Logg
     live = {name: value for name, value in changed.items() if name not in STARTS}
     waiting = changed.keys() - live.keys()
     settings = replace(former, **live)
-    plan = await app.roster.plan(settings)
+    plan = await roster.plan(settings)
     try:
         app.apply(settings)
     except SettingsError:
         await plan.opened.aclose()
         raise
-    app.roster.carry_out(plan, settings)
+    roster.carry_out(plan, settings)
     trust = Trust.parse(settings.trusted_proxies, settings.client_header, settings.tiers)
     server.configure(EdgeConfig(**settings.values(EdgeConfig)), trust)
     for sentence in doubts(settings):

@@ -17,6 +17,7 @@ from functools import partial
 from pathlib import Path
 
 from standpipe.app.app import App
+from standpipe.app.center import Center
 from standpipe.app.commands import commands
 from standpipe.app.doubts import doubts
 from standpipe.app.engines import open_engines
@@ -88,8 +89,9 @@ async def _serve(settings: Settings, read: Callable[[], Settings], log: Logger) 
             log.warning(sentence)
         address = banner.address(settings, doors.public[0])
         local = local_only(doors.public)
-        async with App(settings, opened.engines, log, address=address, local=local) as app:
-            await _answer(app, read, doors, signals, log, opened.reasons)
+        center = Center(settings, opened.engines, log)
+        async with App(settings, center, log, address=address, local=local) as app:
+            await _answer(app, center, read, doors, signals, log, opened.reasons)
     finally:
         for sock in (*doors.public, *doors.admin):
             sock.close()
@@ -99,6 +101,7 @@ async def _serve(settings: Settings, read: Callable[[], Settings], log: Logger) 
 
 async def _answer(
     app: App,
+    center: Center,
     read: Callable[[], Settings],
     doors: Sockets,
     signals: Signals,
@@ -107,23 +110,23 @@ async def _answer(
 ) -> None:
     """Open the doors, and close them again when a signal comes."""
     settings = app.settings
-    server, admin = _servers(settings, app)
+    server, admin = _servers(settings, app, center)
     tls = Tls(Path(settings.tls_cert), Path(settings.tls_key)) if settings.tls_cert else None
     server.start(doors.public, tls)
     admin.start(doors.admin)
-    app.edge = server.statistics
+    center.edge = server.statistics
     hung_up = asyncio.Event()
-    signals.on = {signal.SIGHUP: hung_up.set, signal.SIGUSR1: partial(_dump, app, log)}
-    control = _control(app, doors, log)
+    signals.on = {signal.SIGHUP: hung_up.set, signal.SIGUSR1: partial(_dump, center, log)}
+    control = _control(center, doors, log)
     orders = [] if control is None else [control.listen()]
-    async with beside(reload_at(hung_up, read, app, server, log), *orders):
+    async with beside(reload_at(hung_up, read, app, center.roster, server, log), *orders):
         calm_collector()
         Outlet(sys.stdout).write(banner.text(settings, app.pool.fleet.resolve(None), doors.public[0], reasons))
         log.info("serving", address=banner.address(settings, doors.public[0]))
         await signals.drain.wait()
         grace = app.settings.grace
         log.info("draining", grace=grace)
-        app.admission.drain()
+        center.admission.drain()
         draining = asyncio.ensure_future(server.drain(grace))
         if not await first(draining, signals.leave):
             await server.abort()
@@ -131,7 +134,7 @@ async def _answer(
     log.info("stopped")
 
 
-def _control(app: App, doors: Sockets, log: Logger) -> Listener | None:
+def _control(center: Center, doors: Sockets, log: Logger) -> Listener | None:
     """The control socket, open. Where there can be none, the server goes on without."""
     where = address_of(doors.public[0])
     label = where.rpartition(":")[2] if isinstance(doors.public[0].getsockname(), tuple) else Path(where).stem
@@ -141,21 +144,21 @@ def _control(app: App, doors: Sockets, log: Logger) -> Listener | None:
         log.warning("no control socket: `standpipe engines` will not find this server", reason=str(error))
         return None
     log.info("control socket open", path=str(path))
-    return Listener(sock, path, commands(app.fleet, app.roster), lambda bug: log.error("bug", error=bug))
+    return Listener(sock, path, commands(center.fleet, center.roster), lambda bug: log.error("bug", error=bug))
 
 
-def _servers(settings: Settings, app: App) -> tuple[Server, Server]:
+def _servers(settings: Settings, app: App, center: Center) -> tuple[Server, Server]:
     config = EdgeConfig(**settings.values(EdgeConfig))
     trust = Trust.parse(settings.trusted_proxies, settings.client_header, settings.tiers)
     public = Server(app.guard, app.guard.refuse, config, trust, proxied=settings.proxy_protocol)
-    return public, Server(app.admin, app.admin.refuse, EdgeConfig(), Trust())
+    return public, Server(center.admin, center.admin.refuse, EdgeConfig(), Trust())
 
 
 def _say(log: Logger, level: str, sentence: str) -> None:
     getattr(log, level)(sentence)
 
 
-def _dump(app: App, log: Logger) -> None:
-    edge = None if app.edge is None else app.edge()
-    for what, fields in dump.lines(app.board.for_operator(), app.fleet.statistics().engines, edge):
+def _dump(center: Center, log: Logger) -> None:
+    edge = None if center.edge is None else center.edge()
+    for what, fields in dump.lines(center.board.for_operator(), center.fleet.statistics().engines, edge):
         log.info(what, **fields)

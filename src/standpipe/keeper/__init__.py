@@ -1,10 +1,12 @@
 """One line for many workers: the keeper, who has it, and how a worker asks. Imported only where there are workers.
 
     keeper.py    the keeper: it listens, lets a lost keeper's asks stand again, and tells everybody how everything is
-    desk.py      one worker's connection at the keeper: frames become calls of the real admission, choice and line
+    desk.py      one worker's connection at the keeper: what it says becomes calls of what really decides
+    errand.py    one ask of a worker's, at the keeper: a stay that tells the worker of its turn
     link.py      the worker's end: it comes back after every loss, and tells again what is open
     remote.py    admission, choice and seats as a worker has them: the same faces, asked over the link
-    wire.py      what is told, and how it becomes bytes: begin here
+    messages.py  what is told: begin here
+    wire.py      how that becomes bytes
 
 What decides is in the keeper's process and is what decides in a single one: `Admission` with its lines and paces, the
 `FleetChoice` with its seats. What attempts is in the workers. Workers are the memory: a keeper that dies is replaced by

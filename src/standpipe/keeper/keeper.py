@@ -166,6 +166,8 @@ class Keeper:
         """A worker has told all that was open."""
         if not self.recovering:
             self._welcome(desk)
+            self._stood.clear()  # too late to stand: its asks have arrived
+            self.choice.seats.changed()
         elif self._workers and sum(desk.ready for desk in self.desks) >= self._workers:
             self._go_on()
 

@@ -1,4 +1,4 @@
-"""The link: a worker's end of its connection to the keeper. It comes back after every loss, and tells again what is open.
+"""The link: a worker's end of its connection to the keeper. It comes back after every loss, and tells what is open.
 
 Whoever waits for an answer is an `Entry`: it hears what is told of its number, and knows how to tell a new keeper where
 it stands. So nothing that waits is lost with a keeper, and nobody notices but by the time. What was said while there is
@@ -25,7 +25,7 @@ from standpipe.store.paces import Paces
 _REDIAL = 0.05
 """Seconds between two attempts to reach a keeper."""
 _FLUSH = 0.1
-"""Seconds for which tokens and records are gathered. What a worker that is killed has delivered in them is uncharged."""
+"""Seconds for which tokens and records are gathered. What a worker that is killed delivers in them is not charged."""
 _MOST = 4096
 """Records, and places that were left, that are remembered at a time."""
 _HOLD = 10.0
@@ -65,6 +65,8 @@ class Link:
         self.secrets: messages.Secrets | None = None
         self.epoch = 0
         self.draining = False
+        self.status: messages.Status | None = None
+        """What was last told; not None after `welcome`."""
         self.on_status: Callable[[messages.Status], None] = lambda _: None
         self._log = log
         self._loop = asyncio.get_running_loop()
@@ -265,7 +267,7 @@ class Link:
             if self.secrets is not None:
                 self.secrets.clients, self.secrets.clients_left = message.clients, message.clients_left
                 self._secrets_at = self._loop.time()
-            self.draining = message.draining
+            self.draining, self.status = message.draining, message
             self.on_status(message)
             self.send(messages.Beat())
         elif kind is messages.Paced:

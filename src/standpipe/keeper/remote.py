@@ -28,6 +28,8 @@ from standpipe.serve.admission import Admission
 from standpipe.serve.stay import waited_in_vain
 from standpipe.serve.trace import TokenMeter, Trace, WaitPreferences, Weight
 
+_ELSEWHERE = 0.5
+"""Seconds after which a seat is sought again by an ask that was given one at an engine that is not known here."""
 _LACKING = (ContextTooLong, TooLarge, Unsupported)
 
 
@@ -42,9 +44,17 @@ class RemoteAdmission:
         self.rate = rate
         self.wait_limit = wait_limit
 
+        self._draining = False
+
     @property
     def draining(self) -> bool:
-        return self.link.draining
+        return self._draining or self.link.draining
+
+    def drain(self) -> None:
+        """Take no more asks, and refuse those of this worker that wait."""
+        self._draining = True
+        for ticket in list(self.choice.tickets.values()):
+            ticket.refuse(Admission.shutting_down())
 
     def ticket(self, trace: Trace, journey: Journey, preferences: WaitPreferences, weight: Weight) -> RemoteTicket:
         return RemoteTicket(self, trace, journey, preferences, weight)
@@ -156,7 +166,7 @@ class RemoteTicket:
                 eligible_in=self.eligible_at - now,
                 granted=None if self.granted_at is None else now - self.granted_at,
                 spoken=None if self.spoken_at is None else now - self.spoken_at,
-                output=self._charged,
+                output=self._charged - self.held,
                 headroom=self._headroom,
                 engine=None if self._lease is None or self._lease.over else self._lease.member.engine.name,
                 told=self._told,
@@ -185,6 +195,11 @@ class RemoteTicket:
         self._trace.step("granted", now)
         self.journey.patience = max(0.0, longest - (now - self._joined_at))
         return self._lease
+
+    def refuse(self, failure: Failure) -> None:
+        """End the wait for the slot, if it still waits, with a failure."""
+        if self.granted_at is None:
+            self._answer_with(failure)
 
     @property
     def _longest_wait(self) -> float:
@@ -253,6 +268,7 @@ class RemoteTicket:
         found = next((m for m in self._admission.choice.fleet.members if m.engine.name == engine), None)
         if found is None:
             self.send(messages.Over(self.id, "left"))
+            self.journey.again = Again(_ELSEWHERE)
             return None
         return RemoteLease(self, found)
 

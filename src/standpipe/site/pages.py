@@ -22,7 +22,7 @@ from standpipe.settings import Settings, SettingsError
 from standpipe.site import documents, openapi, status, theme
 from standpipe.site.assets import FRESH, Assets, Content, File, files, modules, text
 from standpipe.site.facts import Facts, links, summary, words
-from standpipe.site.status import StatusBoard
+from standpipe.site.status import Board
 
 _POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; font-src 'self'; connect-src 'self'; "
@@ -102,7 +102,7 @@ _STATE = (
 class Pages:
     """The routes of everything that is there to be looked at, each page as the facts are when it is asked for."""
 
-    def __init__(self, settings: Settings, address: str, fleet: Fleet, board: StatusBoard) -> None:
+    def __init__(self, settings: Settings, address: str, fleet: Fleet, board: Board) -> None:
         """`address` is where people reach this server unless the settings say. Raises SettingsError."""
         self._settings = settings
         self._address = (settings.public_url or address).rstrip("/")

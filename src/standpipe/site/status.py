@@ -36,7 +36,7 @@ from standpipe.observe.history import MINUTES, History
 from standpipe.observe.hooks import Record
 from standpipe.observe.metrics import CONTENT_TYPE, Metrics
 from standpipe.policy.alarm import Alarm
-from standpipe.serve.admission import Admission
+from standpipe.serve.admission import Admission, Admits
 from standpipe.serve.exchange import Exchange
 from standpipe.serve.front import Route, Routes
 from standpipe.settings import Settings
@@ -53,8 +53,62 @@ _BUSIEST = 50
 _NO_STORE = ((b"cache-control", b"no-store"),)
 
 
-class StatusBoard:
-    """Collects the last hour, and answers everybody who looks. `hash_client` is the log's."""
+class Board:
+    """Answers everybody who looks. Where the numbers come from is for whoever derives from it."""
+
+    def __init__(self, settings: Settings, admission: Admits) -> None:
+        self.settings = settings
+        self._admits = admission
+        self._bytes_made: tuple[float, bytes] = (0.0, b"")
+        self._watchers = 0
+
+    def about(self) -> About:
+        """What GET /api says."""
+        raise NotImplementedError
+
+    def status(self) -> Status:
+        """What GET /api/status says."""
+        raise NotImplementedError
+
+    def _bytes(self) -> bytes:
+        """The same for everybody who asks within a second."""
+        now = asyncio.get_running_loop().time()
+        made, data = self._bytes_made
+        if not data or now - made >= 1.0:
+            data = msgspec.json.encode(self.status())
+            self._bytes_made = now, data
+        return data
+
+    async def get_about(self, exchange: Exchange) -> None:
+        """GET /api: 200 as long as this process answers at all; `status` says whether an engine does."""
+        exchange.send(200, msgspec.json.encode(self.about()), headers=_NO_STORE)
+
+    async def get_status(self, exchange: Exchange) -> None:
+        """GET /api/status."""
+        exchange.send(200, self._bytes(), headers=_NO_STORE)
+
+    async def get_events(self, exchange: Exchange) -> None:
+        """GET /api/status/events: the same again and again."""
+        if self._watchers >= WATCHERS:
+            raise LineFull("Too many live status streams are open. Poll GET /api/status instead.", retry_after=30.0)
+        self._watchers += 1
+        loop = asyncio.get_running_loop()
+        until = loop.time() + LONGEST
+        try:
+            exchange.start(200, ((b"content-type", b"text/event-stream"), *_NO_STORE, (b"x-accel-buffering", b"no")))
+            while loop.time() < until and not self._admits.draining:
+                exchange.reply.write(b"data: %b\n\n" % self._bytes())
+                await asyncio.sleep(TICK)
+            exchange.reply.end()
+        finally:
+            self._watchers -= 1
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self._watchers} watch>"
+
+
+class StatusBoard(Board):
+    """Collects the last hour. `hash_client` is the log's."""
 
     def __init__(
         self,
@@ -64,7 +118,7 @@ class StatusBoard:
         alarm: Alarm,
         hash_client: Callable[[str], str],
     ) -> None:
-        self.settings = settings
+        super().__init__(settings, admission)
         self._fleet = fleet
         self._admission = admission
         self._alarm = alarm
@@ -72,8 +126,6 @@ class StatusBoard:
         self._history = History(0.0)
         self._begun = 0.0
         self._timer: asyncio.TimerHandle | None = None
-        self._bytes_made: tuple[float, bytes] = (0.0, b"")
-        self._watchers = 0
 
     def open(self) -> None:
         """Begin to collect."""
@@ -123,7 +175,6 @@ class StatusBoard:
         )
 
     def about(self) -> About:
-        """What GET /api says."""
         health, line, settings = self._fleet.health(), self._admission.statistics(), self.settings
         contexts = [engine.context_tokens for engine in self._fleet.statistics().engines if engine.context_tokens]
         return About(
@@ -145,7 +196,6 @@ class StatusBoard:
         )
 
     def status(self) -> Status:
-        """What GET /api/status says."""
         now = asyncio.get_running_loop().time()
         return Status(**asdict(self.about()), uptime_seconds=round(now - self._begun), hour=self._history.hour(now))
 
@@ -164,45 +214,9 @@ class StatusBoard:
         )
         return OperatorStatus(**asdict(self.status()), clients=tuple(loads), clients_known=len(clients))
 
-    def _bytes(self) -> bytes:
-        """The same for everybody who asks within a second."""
-        now = asyncio.get_running_loop().time()
-        made, data = self._bytes_made
-        if not data or now - made >= 1.0:
-            data = msgspec.json.encode(self.status())
-            self._bytes_made = now, data
-        return data
-
-    async def get_about(self, exchange: Exchange) -> None:
-        """GET /api: 200 as long as this process answers at all; `status` says whether an engine does."""
-        exchange.send(200, msgspec.json.encode(self.about()), headers=_NO_STORE)
-
-    async def get_status(self, exchange: Exchange) -> None:
-        """GET /api/status."""
-        exchange.send(200, self._bytes(), headers=_NO_STORE)
-
-    async def get_events(self, exchange: Exchange) -> None:
-        """GET /api/status/events: the same again and again."""
-        if self._watchers >= WATCHERS:
-            raise LineFull("Too many live status streams are open. Poll GET /api/status instead.", retry_after=30.0)
-        self._watchers += 1
-        loop = asyncio.get_running_loop()
-        until = loop.time() + LONGEST
-        try:
-            exchange.start(200, ((b"content-type", b"text/event-stream"), *_NO_STORE, (b"x-accel-buffering", b"no")))
-            while loop.time() < until and not self._admission.draining:
-                exchange.reply.write(b"data: %b\n\n" % self._bytes())
-                await asyncio.sleep(TICK)
-            exchange.reply.end()
-        finally:
-            self._watchers -= 1
-
     async def get_top(self, exchange: Exchange) -> None:
         """GET /top of the admin listener."""
         exchange.send(200, msgspec.json.encode(self.for_operator()), headers=_NO_STORE)
-
-    def __repr__(self) -> str:
-        return f"<StatusBoard {self._watchers} watch>"
 
 
 def places(status: Status) -> dict[str, str]:

@@ -1,0 +1,144 @@
+"""The outpost: what a worker has in the place of a centre. It looks the same, and asks the keeper (`keeper`).
+
+The engines are here, because attempts are made here; what is known of them is told by the keeper, which alone looks
+after them. Must not know routes, pages or sockets.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+import time
+from collections.abc import Sequence
+from contextlib import suppress
+from typing import Self
+
+import msgspec
+from msgspec.structs import astuple
+
+from standpipe.app.center import blobs, fallbacks, rate
+from standpipe.chat.errors import EngineFailed
+from standpipe.engines.engine import Card, Engine
+from standpipe.engines.fleet import Fleet
+from standpipe.engines.member import Member
+from standpipe.keeper import messages
+from standpipe.keeper.link import Link
+from standpipe.keeper.remote import RemoteAdmission, RemoteChoice
+from standpipe.observe.about import WARNINGS, About, Status
+from standpipe.observe.hooks import Hook, Record
+from standpipe.observe.log import ClientHash, Logger
+from standpipe.policy.alarm import Alarm
+from standpipe.policy.identity import Identity
+from standpipe.policy.retry import ATTEMPTS
+from standpipe.settings import Settings
+from standpipe.site.status import Board
+
+_LISTING = 10.0
+"""Seconds that an engine may take to list its models."""
+
+
+class Outpost:
+    """As `center.Parts`. Its link has been welcomed, and lives longer than it. `attempts` is for tests."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        engines: Sequence[Engine],
+        log: Logger,
+        link: Link,
+        *,
+        attempts: int = ATTEMPTS,
+    ) -> None:
+        """Raises SettingsError."""
+        assert link.secrets is not None
+        assert link.status is not None
+        self._log = log
+        self._link = link
+        self._alarm = Alarm()
+        self._listing: set[asyncio.Task[None]] = set()
+        self.fleet = Fleet(engines, settings.model or None)
+        self.fleet.strict, self.fleet.fallbacks = settings.strict_models, fallbacks(settings)
+        self.choice = RemoteChoice(link, self.fleet, attempts=attempts, prefers=settings.affinity_slack > 0)
+        self.admission = RemoteAdmission(link, self.choice, rate=rate(settings), wait_limit=settings.wait_limit)
+        self.held, self.kept = blobs(settings)
+        self.hash_client = ClientHash(time.monotonic, secrets.token_bytes)
+        self.secret = link.secrets.shares
+        self.board = FarBoard(settings, self.admission, link.status)
+        self.hooks: Sequence[Hook] = (self._record,)
+
+    def _record(self, record: Record) -> None:
+        self._link.record(astuple(record))
+
+    def observe(self, identity: Identity) -> None:
+        for warning in self._alarm.observe(identity):
+            self._log.warning(WARNINGS[warning], warning=str(warning))
+
+    def apply(self, settings: Settings) -> None:
+        others = fallbacks(settings)
+        # From here on nothing can fail.
+        self.board.settings = settings
+        self.fleet.strict, self.fleet.fallbacks = settings.strict_models, others
+        self.admission.rate, self.admission.wait_limit = rate(settings), settings.wait_limit
+
+    async def __aenter__(self) -> Self:
+        assert self._link.status is not None
+        self._hear(self._link.status)
+        self._link.on_status = self._hear
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self._link.on_status = lambda _: None
+        for task in self._listing:
+            task.cancel()
+        if self._listing:
+            await asyncio.wait(self._listing)
+        await self.fleet.close()
+
+    def _hear(self, status: messages.Status) -> None:
+        """What the keeper tells every second."""
+        told = {engine.name: engine for engine in status.engines}
+        for member in self.fleet.members:
+            if (engine := told.get(member.engine.name)) is not None:
+                self._believe(member, engine)
+        self.fleet.believe(status.default, status.embedder)
+        self.hash_client.adopt(status.clients, status.clients_left)
+        self.board.heard = status
+
+    def _believe(self, member: Member, told: messages.EngineTold) -> None:
+        was = member.models, member.up, member.restarts
+        cards = {name: Card(window, chats) for name, window, chats in told.models}
+        member.believe(cards, told.down, told.reason, told.restarts)
+        member.draining = told.draining
+        if member.up and (member.models, member.up, member.restarts) != was:
+            task = asyncio.get_running_loop().create_task(_listed(member))
+            self._listing.add(task)
+            task.add_done_callback(self._listing.discard)
+
+
+async def _listed(member: Member) -> None:
+    """Let an engine learn by itself what it has to know of its models, so that it can be asked for them."""
+    with suppress(EngineFailed, TimeoutError):
+        async with asyncio.timeout(_LISTING):
+            await member.engine.models()
+
+
+class FarBoard(Board):
+    """Shows what the keeper tells."""
+
+    def __init__(self, settings: Settings, admission: RemoteAdmission, heard: messages.Status) -> None:
+        super().__init__(settings, admission)
+        self.heard = heard
+        self._read: tuple[bytes, Status] | None = None
+
+    def about(self) -> About:
+        status = self.status()
+        return About(**{name: getattr(status, name) for name in About.__struct_fields__})
+
+    def status(self) -> Status:
+        face = self.heard.face
+        if self._read is None or self._read[0] is not face:
+            self._read = face, _decode(face)
+        return self._read[1]
+
+
+_decode = msgspec.msgpack.Decoder(Status).decode
