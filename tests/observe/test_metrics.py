@@ -10,7 +10,7 @@ from tests.serve.driver import Reply, scene
 
 def samples(tap):
     """Every number of the page, by its name and its labels."""
-    families = text_string_to_metric_families(tap.app.metrics.page().decode())
+    families = text_string_to_metric_families(tap.center.metrics.page().decode())
     return {(one.name, *one.labels.values()): one.value for family in families for one in family.samples}
 
 

@@ -9,6 +9,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Self
 
 from standpipe.app.app import App
+from standpipe.app.center import Center
 from standpipe.edge.seam import BodyTooLarge, Headers
 from standpipe.engines.scripted.script import Script
 from standpipe.engines.scripted.scripted import Scripted
@@ -109,13 +110,14 @@ class Tap:
         self.engines = list(engines) or [Scripted(script) for script in scripts or (Script(),)]
         self.log = io.StringIO()
         self.settings = Settings(**settings)
+        logger = log.build("json", self.settings.log_level, self.log)
+        self.center = Center(self.settings, self.engines, logger, attempts=attempts)
         self.app = App(
             self.settings,
-            self.engines,
-            log.build("json", self.settings.log_level, self.log),
+            self.center,
+            logger,
             address="http://127.0.0.1:8080",
             local=local,
-            attempts=attempts,
             timeouts=StreamTimeouts(**timeouts),
         )
 

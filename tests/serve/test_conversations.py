@@ -339,7 +339,7 @@ async def test_a_kept_conversation_that_waits_is_counted_with_what_waits(tap):
     async with asyncio.TaskGroup() as group:
         running, waiting = (group.create_task(tap.send("POST", PATH, going_on)) for _ in range(2))
         await asyncio.sleep(1)
-        assert tap.app.line.statistics().bytes > 7000 * len("water ")
+        assert tap.center.line.statistics().bytes > 7000 * len("water ")
     assert running.result().status == waiting.result().status == 200
 
 

@@ -13,7 +13,7 @@ REBOUND = {"host": "rebound.example:8081"}
 def asked(path, headers, *, admin=False, method="GET", local=True, body=b"", **settings):
     async def body_of_scene():
         async with Tap(local=local, **settings) as tap:
-            front = tap.app.admin if admin else tap.app.guard
+            front = tap.center.admin if admin else tap.app.guard
             reply = Reply()
             await front(Request(method, path, body, {"host": "127.0.0.1:8081"} | headers, "192.0.2.1"), reply)
             return reply

@@ -98,7 +98,7 @@ def test_an_engines_failure_is_answered_in_the_clients_words(fault, status, para
     async def failing(tap, engine):
         reply = await tap.send("POST", PATH, {"input": "a"})
         assert (reply.status, reply.json["error"]["param"]) == (status, param)
-        assert tap.app.line.statistics().running == 0
+        assert tap.center.line.statistics().running == 0
 
     failing()
 
@@ -106,13 +106,13 @@ def test_an_engines_failure_is_answered_in_the_clients_words(fault, status, para
 def charged(tap):
     """What the line is told of each ask's cost, from now on."""
     told: list[dict[str, Any]] = []
-    settle = tap.app.line.settle
+    settle = tap.center.line.settle
 
     def listen(place, **cost):
         told.append(cost)
         settle(place, **cost)
 
-    tap.app.line.settle = listen
+    tap.center.line.settle = listen
     return told
 
 
@@ -137,7 +137,7 @@ async def test_it_waits_in_the_same_line_and_takes_a_slot(tap, engine):
         first = group.create_task(tap.send("POST", PATH, {"input": "a"}))
         second = group.create_task(tap.send("POST", PATH, {"input": "b"}, peer="192.0.2.9"))
         await asyncio.sleep(1)
-        assert (tap.app.line.statistics().running, tap.app.line.statistics().waiting) == (1, 1)
+        assert (tap.center.line.statistics().running, tap.center.line.statistics().waiting) == (1, 1)
     assert asyncio.get_running_loop().time() - started == pytest.approx(4)
     assert first.result().status == second.result().status == 200
     assert tap.app.fleet.statistics().busy == 0
@@ -152,7 +152,7 @@ async def test_a_client_that_leaves_stops_the_work(tap, engine):
     await asyncio.wait((asking,))
     assert engine.cancelled == 1
     assert tap.asks[-1]["status"] == 499
-    assert (tap.app.line.statistics().running, tap.app.fleet.statistics().busy) == (0, 0)
+    assert (tap.center.line.statistics().running, tap.app.fleet.statistics().busy) == (0, 0)
 
 
 @scene(Embedding(Script()), pace_interval=1, pace_waiting=0)

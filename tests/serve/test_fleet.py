@@ -143,7 +143,7 @@ def test_with_one_of_three_spoilt_no_ask_is_refused_and_none_fails(mood):
         assert outcomes[200] > 200
         assert p99(waits) <= 2 * 0.3
         assert spoilt.asked < 60
-        assert tap.app.line.statistics().running == tap.app.fleet.statistics().busy == 0
+        assert tap.center.line.statistics().running == tap.app.fleet.statistics().busy == 0
 
     check()
 
@@ -217,20 +217,20 @@ async def test_slots_of_an_engine_that_is_not_there_are_granted_to_nobody(tap, *
     replies = await asyncio.gather(*(tap.ask(peer=f"10.0.{n}.1", stream=False) for n in range(12)))
     assert [reply.status for reply in replies] == [200] * 12
     assert max(float(reply.headers["x-standpipe-waited"]) for reply in replies) > 1.5
-    assert tap.app.line.slots == 4
+    assert tap.center.line.slots == 4
 
 
 @fleet(lambda: Moody("a"), lambda: Moody("b"))
 async def test_the_slots_of_the_line_follow_the_engines_at_once_both_ways(tap, engine, *others):
-    assert tap.app.line.slots == 2 * SLOTS
+    assert tap.center.line.slots == 2 * SLOTS
     engine.kill()
     await asyncio.gather(*(tap.ask(peer=f"10.0.{n}.1") for n in range(2)))
-    assert tap.app.line.slots == SLOTS
+    assert tap.center.line.slots == SLOTS
     engine.start()
     await asyncio.sleep(1.5)
     await asyncio.gather(*(tap.ask(peer=f"10.0.{n}.1") for n in range(8)))
     await asyncio.gather(*(tap.ask(peer=f"10.0.{n}.1") for n in range(2)))
-    assert tap.app.line.slots > SLOTS
+    assert tap.center.line.slots > SLOTS
 
 
 @fleet(lambda: Moody("a", slots=1), wait_limit=30)
@@ -322,6 +322,6 @@ def test_a_stream_goes_on_and_that_is_told(continue_streams):
         assert (reply.end_kind == "end") is continue_streams
         assert reply.text.endswith("]") is continue_streams
         assert tap.asks[0].get("continued", 0) == continue_streams
-        assert (b"standpipe_continued_total 1.0" in tap.app.metrics.page()) is continue_streams
+        assert (b"standpipe_continued_total 1.0" in tap.center.metrics.page()) is continue_streams
 
     dying()

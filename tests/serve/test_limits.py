@@ -86,8 +86,8 @@ async def test_an_automatic_retry_takes_the_place_of_the_ask_that_it_repeats(tap
     await asyncio.gather(first, return_exceptions=True)
     again = tap.leaving(Reply(), peer="198.51.100.1", said="mine", headers={"x-stainless-retry-count": "1"})
     await asyncio.sleep(0)
-    (place,) = tap.app.line.asks(ClientKey("198.51.100.1", "198.51.100.0/24"))
-    assert tap.app.line.forecast(place, 0.3).position == 1
+    (place,) = tap.center.line.asks(ClientKey("198.51.100.1", "198.51.100.0/24"))
+    assert tap.center.line.forecast(place, 0.3).position == 1
     await asyncio.gather(running, again, *others)
 
 
@@ -114,4 +114,4 @@ async def test_a_proxy_that_nobody_trusts_raises_the_alarm(tap):
     warnings = [line["warning"] for line in tap.lines if line["event"].startswith(("most requests", "requests carry"))]
     assert sorted(warnings) == ["one_address", "untrusted_proxy"]
     assert any("trusted_proxies" in warning for warning in tap.app.board.about().warnings)
-    assert "standpipe_proxy_warnings 2.0" in tap.app.metrics.page().decode()
+    assert "standpipe_proxy_warnings 2.0" in tap.center.metrics.page().decode()

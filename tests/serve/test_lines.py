@@ -34,12 +34,12 @@ def test_nobody_waits_for_the_engines_of_another_model():
             other = await it.ask(peer="10.1.0.1", model="m2", stream=False)
             assert other.json["model"] == "m2"
             assert float(other.headers["x-standpipe-waited"]) == 0
-            statistics = it.app.admission.statistics()
+            statistics = it.center.admission.statistics()
             assert (statistics.waiting, statistics.running) == (19, 1)
             for task in many:
                 task.cancel()
             await asyncio.gather(*many, return_exceptions=True)
-            assert it.app.admission.statistics().running == it.app.admission.statistics().waiting == 0
+            assert it.center.admission.statistics().running == it.center.admission.statistics().waiting == 0
 
     run(body())
 
@@ -105,7 +105,7 @@ def test_who_waits_in_any_line_gets_the_slots_of_an_engine_that_joins():
             crowds = [await crowd(it, [f"10.{n}.{i}.1" for i in range(4)], f"m{n}") for n in (1, 2)]
             await asyncio.sleep(1)
             await join(it, engine("c", "m1", "m2", slots=6, first=1.0))
-            statistics = it.app.admission.statistics()
+            statistics = it.center.admission.statistics()
             assert (statistics.running, statistics.waiting) == (8, 0)
             await asyncio.sleep(1.5)
             assert [sum(task.done() for task in tasks) for tasks in crowds] == [3, 3]
@@ -130,10 +130,10 @@ def test_who_waits_for_an_engine_that_leaves_goes_on_in_another_line_in_the_same
             assert all(task.result().status == 200 for task in tasks)
             for model in (0, 1):
                 assert [n for n in done if n % 2 == model] == [*range(model, 6, 2)]
-            statistics = it.app.admission.statistics()
+            statistics = it.center.admission.statistics()
             assert (statistics.running, statistics.waiting, statistics.granted) == (0, 0, 6)
             it.app.fleet.join(Member(engine("c", "m1")))
-            assert it.app.admission.statistics().granted == 6
+            assert it.center.admission.statistics().granted == 6
 
     run(body())
 
@@ -166,7 +166,7 @@ def test_the_fleet_may_change_in_any_way_at_any_time(steps):
 
     async def body():
         async with tap(engine("e0", *models, slots=2), wait_limit=3600, streams=4096) as it:
-            fleet, admission = it.app.fleet, it.app.admission
+            fleet, admission = it.app.fleet, it.center.admission
             every, tasks, left = list(fleet.members), [], []
             for step, n in steps:
                 member = fleet.members[n % len(fleet.members)]

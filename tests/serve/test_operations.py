@@ -74,7 +74,7 @@ async def test_each_engine_has_its_numbers(tap):
     await asyncio.sleep(0.1)
     leaving.cancel()
     await asyncio.sleep(0.1)
-    families = text_string_to_metric_families(tap.app.metrics.page().decode())
+    families = text_string_to_metric_families(tap.center.metrics.page().decode())
     found = {(one.name, *one.labels.values()): one.value for family in families for one in family.samples}
     assert found["standpipe_engine_attempts_total", "scripted"] == 2
     assert found["standpipe_engine_outcomes_total", "scripted", "answered"] == 1

@@ -34,14 +34,14 @@ async def crowd(seed, slack):
     sizes = [random.randrange(1, 2000) for _ in range(CLIENTS)]
     grants, homes, stayed, waited = [], {}, 0, []
     async with Tap(engines=engines, pace_interval=0, affinity_slack=slack, log_level="error") as tap:
-        after = tap.app.line.next
+        after = tap.center.line.next
 
         def noted(now):
             if (place := after(now)) is not None:
                 grants.append((now, place.client))
             return place
 
-        tap.app.line.next = noted
+        tap.center.line.next = noted
 
         async def client(number):
             nonlocal stayed

@@ -138,7 +138,7 @@ async def test_an_answer_that_nobody_has_seen_yet_is_begun_anew_elsewhere(tap):
     assert len(reply.json["choices"][0]["message"]["content"].split()) == 5
     assert reply.json["usage"]["completion_tokens"] == tap.asks[-1]["tokens"] == 5
     assert tap.asks[-1]["engine"] == "other"
-    assert tap.app.line.statistics().running == tap.app.fleet.statistics().busy == 0
+    assert tap.center.line.statistics().running == tap.app.fleet.statistics().busy == 0
 
 
 @scene(Script(tokens=3, fault=Fault(FaultKind.STATUS, 503), faults=2))
@@ -281,7 +281,7 @@ def test_a_client_that_leaves_frees_its_place_at_once(phase):
             if blocker is not None:
                 blocker.cancel()
                 await asyncio.gather(blocker, return_exceptions=True)
-            line = tap.app.line.statistics()
+            line = tap.center.line.statistics()
             assert (line.running, line.waiting) == (0, 0)
             assert tap.app.fleet.statistics().busy == 0
             assert tap.app.board.about().queue.waiting == 0
@@ -310,4 +310,4 @@ async def test_the_log_has_one_line_per_ask_and_no_words_of_anybody(tap):
 @scene(Script(slots=4), streams=2)
 async def test_no_more_asks_run_than_one_process_may_stream(tap):
     assert tap.app.fleet.slots == 4
-    assert tap.app.line.slots == 2
+    assert tap.center.line.slots == 2

@@ -331,7 +331,7 @@ def test_the_status_streams_the_same_bytes_to_all_and_ends_when_the_house_drains
             assert replies[0].body == replies[1].body
             assert replies[0].headers["content-type"] == "text/event-stream"
             assert replies[0].frames[0]["status"] == "ok"
-            tap.app.admission.drain()
+            tap.center.admission.drain()
             await asyncio.gather(*watching)
             assert [reply.end_kind for reply in replies] == ["end", "end"]
 

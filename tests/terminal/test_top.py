@@ -15,7 +15,7 @@ from tests.virtual import run
 
 async def told(tap):
     reply = Reply()
-    await tap.app.admin(Request("GET", "/top", b"", {"host": "localhost"}, "127.0.0.1"), reply)
+    await tap.center.admin(Request("GET", "/top", b"", {"host": "localhost"}, "127.0.0.1"), reply)
     return reply
 
 

@@ -2,7 +2,9 @@
 
 Begin with `app.py`. It must not know how anything is done: what is more than a call or a connection lives elsewhere.
 
-app.py        settings and engines to handlers
+center.py     settings and engines to what decides, and what is known of all that happens
+outpost.py    the same for a worker, which asks the keeper
+app.py        settings and a centre to handlers
 run.py        `standpipe serve`: from the settings to an orderly end
 runtime.py    what every process does: loop, signals, log, sockets
 reload.py     SIGHUP: settings and certificate, again

@@ -7,7 +7,7 @@ import time
 from functools import partial
 from typing import Self
 
-from standpipe.app.center import Parts, front, rules
+from standpipe.app.center import Parts, derived, front, rules
 from standpipe.dialects.openai import completions as openai_completions
 from standpipe.dialects.openai import request as openai_chat
 from standpipe.dialects.openai.responses import request as openai_responses
@@ -66,8 +66,11 @@ class App:
             first_token_timeout=settings.first_token_timeout,
             stall_timeout=settings.stall_timeout,
             continues=settings.continue_streams,
+            key=derived(parts.secret, b"tiers"),
         )
-        self._shares = Shares(parts.secret, time.time, secrets.token_bytes) if settings.shares else None
+        self._shares = (
+            Shares(derived(parts.secret, b"shares"), time.time, secrets.token_bytes) if settings.shares else None
+        )
         self._identities = Identities(_trust(settings))
         self.pages = Pages(settings, address, self.fleet, self.board)
         self.guard = front(self._routes(settings), self._door(settings), log)

@@ -11,6 +11,7 @@ import random
 import secrets
 import time
 from collections.abc import Callable, Sequence
+from hashlib import blake2s
 from typing import Protocol, Self
 
 from standpipe.app.roster import Roster
@@ -45,7 +46,10 @@ EXPIRE = 10.0
 
 
 class Parts(Protocol):
-    """What an app needs of a centre, wherever that is. `hooks` are given the record of every ask, `secret` signs."""
+    """What an app needs of a centre, wherever that is.
+
+    `hooks` are given the record of every ask; `secret` is what keys are derived from.
+    """
 
     @property
     def fleet(self) -> Fleet: ...
@@ -198,6 +202,11 @@ class Center:
             log_lines_dropped=self._log.dropped,
             edge=None if self.edge is None else self.edge(),
         )
+
+
+def derived(secret: bytes, purpose: bytes) -> bytes:
+    """A key of 32 bytes for one purpose."""
+    return blake2s(purpose, key=secret).digest()
 
 
 def front(routes: Routes, door: Door, log: Logger) -> Front:

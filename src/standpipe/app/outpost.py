@@ -62,7 +62,7 @@ class Outpost:
         self.admission = RemoteAdmission(link, self.choice, rate=rate(settings), wait_limit=settings.wait_limit)
         self.held, self.kept = blobs(settings)
         self.hash_client = ClientHash(time.monotonic, secrets.token_bytes)
-        self.secret = link.secrets.shares
+        self.secret = link.secrets.tap
         self.board = FarBoard(settings, self.admission, link.status)
         self.hooks: Sequence[Hook] = (self._record,)
 

@@ -229,7 +229,7 @@ class Errand(Stay):
 
 def key_of(client: messages.Client) -> ClientKey:
     """The client that is meant."""
-    return ClientKey(client.address, client.block, client.share)
+    return ClientKey(client.address, client.block, client.share, client.paced)
 
 
 def left_place(left: messages.LeftPlace, now: float, hold: float) -> tuple[Journey, ClientKey, Left]:

@@ -89,8 +89,8 @@ class Keeper:
         self._hash_client = hash_client
         self._face = face
         self._workers = workers
-        self._shares = secrets.token_bytes(32)
-        self._conversations = secrets.token_bytes(32)
+        self.tap = secrets.token_bytes(32)
+        """What keys are derived from, in all processes of this tap."""
         self._adopted = False
         self._stood: dict[Line, dict[ClientKey, tuple[float, tuple[Standing, ...]]]] = {}
         self._left: list[messages.LeftPlace] = []
@@ -153,14 +153,14 @@ class Keeper:
 
     def _adopt(self, others: messages.Secrets) -> None:
         self._adopted = True
-        self._shares, self._conversations = others.shares, others.conversations
+        self.tap = others.tap
         self._hash_client.adopt(others.clients, others.clients_left)
 
     @property
     def secrets(self) -> messages.Secrets:
         """What all processes of this tap go by."""
         key, left = self._hash_client.key
-        return messages.Secrets(shares=self._shares, conversations=self._conversations, clients=key, clients_left=left)
+        return messages.Secrets(tap=self.tap, clients=key, clients_left=left)
 
     def is_ready(self, desk: Desk) -> None:
         """A worker has told all that was open."""
@@ -220,7 +220,7 @@ class Keeper:
 
     def tat_in(self, client: ClientKey, now: float) -> int:
         """Microseconds until the client's next free instant."""
-        rate = self.admission.rate
+        rate = self.admission.rate_of(client)
         if rate is None:
             return 0
         instant = int(now * MICROSECONDS)

@@ -214,9 +214,7 @@ class Link:
         if own is None:
             return None
         left = max(0.0, own.clients_left - (now - self._secrets_at))
-        return messages.Secrets(
-            shares=own.shares, conversations=own.conversations, clients=own.clients, clients_left=left
-        )
+        return messages.Secrets(tap=own.tap, clients=own.clients, clients_left=left)
 
     def _left(self, now: float) -> list[messages.LeftPlace]:
         """Who left a moment ago. Ages are as they are now."""

@@ -26,11 +26,12 @@ class Message(Struct, array_like=True):
 
 
 class Secrets(Message, kw_only=True):
-    """What all processes of a tap must agree on, and nobody else may know. `clients` is the key of the log's names for
-    `clients_left` more seconds."""
+    """What all processes of a tap must agree on, and nobody else may know.
 
-    shares: bytes
-    conversations: bytes
+    Keys are derived from `tap`; `clients` is the key of the log's names, for `clients_left` more seconds.
+    """
+
+    tap: bytes
     clients: bytes
     clients_left: float
 
@@ -41,6 +42,7 @@ class Client(Message):
     address: str
     block: str
     share: str | None = None
+    paced: bool = False
 
 
 # From a worker

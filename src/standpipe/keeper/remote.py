@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from functools import partial
+from hashlib import blake2s
 from math import inf
 from types import TracebackType
 from typing import Any, Self
@@ -59,15 +60,18 @@ class RemoteAdmission:
     def ticket(self, trace: Trace, journey: Journey, preferences: WaitPreferences, weight: Weight) -> RemoteTicket:
         return RemoteTicket(self, trace, journey, preferences, weight)
 
+    def rate_of(self, client: ClientKey) -> Rate | None:
+        return None if client.paced else self.rate
+
     def too_fast(self, client: ClientKey, now: float) -> bool:
-        rate = self.rate
+        rate = self.rate_of(client)
         return rate is not None and not self.paces.peek(client, int(now * MICROSECONDS), rate).remaining
 
     async def turn_away(self, client: ClientKey, now: float) -> None:  # noqa: ARG002  # it is the keeper's now
         await self.link.ask(lambda number: messages.Knock(number, told_of(client)))
 
     def charge_fault(self, client: ClientKey, now: float) -> None:
-        if (rate := self.rate) is not None:
+        if (rate := self.rate_of(client)) is not None:
             self.paces.reserve(client, int(now * MICROSECONDS), rate)
             self.link.send(messages.Fault(told_of(client)))
 
@@ -421,7 +425,9 @@ class RemoteChoice:
     @property
     def key(self) -> bytes | None:
         secrets = self._link.secrets
-        return secrets.conversations if self._prefers and secrets is not None and len(self.fleet.members) > 1 else None
+        if not self._prefers or secrets is None or len(self.fleet.members) == 1:
+            return None
+        return blake2s(b"conversations", key=secrets.tap).digest()
 
     async def seated(self, journey: Journey) -> RemoteLease:
         clock = asyncio.get_running_loop().time
@@ -458,4 +464,4 @@ class RemoteChoice:
 
 def told_of(client: ClientKey) -> messages.Client:
     """A client, as it is told."""
-    return messages.Client(client.address, client.block, client.share)
+    return messages.Client(client.address, client.block, client.share, client.paced)
