@@ -9,8 +9,9 @@ engines      whatever generates answers                             models      
 store        what is remembered between requests                    observe      log, metrics, history
 serve        the path of a request                                  site         pages, and the status
 terminal     what people see in a terminal                          workers      several processes as one server
-app          composition; nothing imports it                        cli          the command `standpipe`
-asgi         Standpipe inside another ASGI server                   control      the operator's socket
+keeper       one line for many workers                              app          composition; nothing imports it
+cli          the command `standpipe`                                control      the operator's socket
+asgi         Standpipe inside another ASGI server
 settings     the one table of settings                      configuration  their values: flags, variables, file
 engine_tables  [[engine]] tables of the settings file
 """

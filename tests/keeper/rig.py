@@ -9,14 +9,12 @@ from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any, Self
 
-import msgspec
-
 from standpipe.app.app import App
 from standpipe.app.center import Center
 from standpipe.app.outpost import Outpost
 from standpipe.engines.scripted.script import Script
 from standpipe.engines.scripted.scripted import Scripted
-from standpipe.keeper.keeper import Keeper, Presence
+from standpipe.keeper.keeper import Presence
 from standpipe.keeper.link import Link
 from standpipe.observe import log
 from standpipe.policy.retry import ATTEMPTS
@@ -35,16 +33,7 @@ class Post:
         logger = log.build("json", settings.log_level, self.log)
         self.center = Center(settings, engines, logger, attempts=attempts)
         self.seen: list[tuple[int, Presence]] = []
-        self.keeper = Keeper(
-            self.center.admission,
-            self.center.choice,
-            logger,
-            hash_client=self.center.hash_client,
-            face=lambda: msgspec.msgpack.encode(self.center.board.status()),
-            hooks=self.center.hooks,
-            kept=self.center.kept,
-            workers=workers,
-        )
+        self.keeper = self.center.keeper(workers)
         self.keeper.on_worker = lambda pid, presence: self.seen.append((pid, presence))
         self._path = path
         self._stack = AsyncExitStack()

@@ -12,7 +12,9 @@ import secrets
 import time
 from collections.abc import Callable, Sequence
 from hashlib import blake2s
-from typing import Protocol, Self
+from typing import TYPE_CHECKING, Protocol, Self
+
+import msgspec
 
 from standpipe.app.roster import Roster
 from standpipe.edge.server import EdgeStatistics
@@ -31,13 +33,16 @@ from standpipe.policy.line import LargestAsk, Line, QueueLimits, Rules
 from standpipe.policy.overload import ShedTarget
 from standpipe.policy.pace import MICROSECONDS, Rate
 from standpipe.policy.retry import ATTEMPTS
-from standpipe.serve.admission import Admission, Admits
 from standpipe.serve.door import Door, Origins
 from standpipe.serve.front import Front, Routes
+from standpipe.serve.ticket import Admits, LocalAdmission
 from standpipe.settings import Settings, SettingsError
 from standpipe.site.status import Board, StatusBoard, operators
 from standpipe.store.blobs import Blobs, Quota
 from standpipe.store.paces import Paces
+
+if TYPE_CHECKING:
+    from standpipe.keeper.keeper import Keeper
 
 _HELD = 1024
 """Answers of one client whose items are held: a long session of an agent, which refers to all of its own."""
@@ -107,7 +112,7 @@ class Center:
         self.choice = FleetChoice(self.fleet, attempts=attempts, affinity_slack=settings.affinity_slack)
         self._alarm = Alarm()
         self.line = Line(rules(settings), min(self.fleet.slots, settings.streams))
-        self.admission = Admission(
+        self.admission = LocalAdmission(
             self.line,
             self.choice.seats,
             Paces(),
@@ -154,6 +159,21 @@ class Center:
         self.admission.close()
         self.choice.seats.close()
         await self.fleet.close()
+
+    def keeper(self, workers: int = 0) -> Keeper:
+        """The keeper of the line that is here, for this many workers that are expected; 0 where that is not known."""
+        from standpipe.keeper.keeper import Keeper  # noqa: PLC0415 - only where there are workers
+
+        return Keeper(
+            self.admission,
+            self.choice,
+            self._log,
+            hash_client=self.hash_client,
+            face=lambda: msgspec.msgpack.encode(self.board.status()),
+            hooks=self.hooks,
+            kept=self.kept,
+            workers=workers,
+        )
 
     async def _look_after(self) -> None:
         """Keep an eye on the engines, and let go of what is over."""

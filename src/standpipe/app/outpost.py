@@ -58,8 +58,8 @@ class Outpost:
         self._listing: set[asyncio.Task[None]] = set()
         self.fleet = Fleet(engines, settings.model or None)
         self.fleet.strict, self.fleet.fallbacks = settings.strict_models, fallbacks(settings)
-        self.choice = RemoteChoice(link, self.fleet, attempts=attempts, prefers=settings.affinity_slack > 0)
-        self.admission = RemoteAdmission(link, self.choice, rate=rate(settings), wait_limit=settings.wait_limit)
+        self.admission = RemoteAdmission(link, self.fleet, rate=rate(settings), wait_limit=settings.wait_limit)
+        self.choice = RemoteChoice(self.admission, attempts=attempts, prefers=settings.affinity_slack > 0)
         self.held, self.kept = blobs(settings)
         self.hash_client = ClientHash(time.monotonic, secrets.token_bytes)
         self.secret = link.secrets.tap
@@ -106,7 +106,7 @@ class Outpost:
 
     def _believe(self, member: Member, told: messages.EngineTold) -> None:
         was = member.models, member.up, member.restarts
-        cards = {name: Card(window, chats) for name, window, chats in told.models}
+        cards = {name: Card(window, chats, sees) for name, window, chats, sees in told.models}
         member.believe(cards, told.down, told.reason, told.restarts)
         member.draining = told.draining
         if member.up and (member.models, member.up, member.restarts) != was:

@@ -139,6 +139,7 @@ class Member:
         """Go by what another process has found of the same engine: its models, and for how many seconds it is down."""
         self.models, self._cards = tuple(cards), cards
         self.windows = {name: card.window for name, card in cards.items() if card.window}
+        self.sees = tuple(name for name, card in cards.items() if card.sees)
         self.reason, self.restarts = reason, restarts
         self.standing.down_since = None if down is None else asyncio.get_running_loop().time() - down
 

@@ -4,9 +4,10 @@
     desk.py      one worker's connection at the keeper: what it says becomes calls of what really decides
     errand.py    one ask of a worker's, at the keeper: a stay that tells the worker of its turn
     link.py      the worker's end: it comes back after every loss, and tells again what is open
-    remote.py    admission, choice and seats as a worker has them: the same faces, asked over the link
+    claim.py     one ask of a worker's, at the worker: how it waits for its slot and its seats
+    remote.py    admission and choice as a worker has them: the same faces, asked over the link
     messages.py  what is told: begin here
-    wire.py      how that becomes bytes
+    frames.py    how that becomes bytes
 
 What decides is in the keeper's process and is what decides in a single one: `Admission` with its lines and paces, the
 `FleetChoice` with its seats. What attempts is in the workers. Workers are the memory: a keeper that dies is replaced by
@@ -15,12 +16,15 @@ who waits keeps place and age, and nobody is refused.
 
 How to use it, on a UNIX socket of a path that only this machine's tap can open:
 
-    keeper's process    async with Center(settings, engines, log) as center, Keeper(center, log) as keeper:
-                            await keeper.listen(path)           or keeper.attach(socket) for each worker's
-                        keeper.on_worker(pid, event) is told when a worker comes, goes, or says nothing for 10 s;
-                        keeper.drain() and keeper.hand_over() end it in the two good ways.
-    a worker            async with Link(path, log) as link:     `await link.welcome()` gives the tap's secrets
-                            async with App(settings, engines, log, ..., link=link): as in a single process
+    keeper's process    center = Center(settings, engines, log), then `async with center, center.keeper() as keeper`
+                        await keeper.listen(path), or keeper.attach(socket) for each worker's end
+                        keeper.on_worker = f(pid, presence), told when a worker comes, leaves, or hangs
+                        keeper.drain() lets nobody in any more; keeper.hand_over() leaves all to another keeper
+                        center.admin answers the operator, for the whole tap
+    a worker            async with Link(path, log) as link:
+                            await link.welcome()
+                            async with App(settings, Outpost(settings, engines, log, link), log, ...) as app:
+                        link.send_once(message) and center's hooks carry what else the keeper must know
 
 Must not know HTTP, formats, processes or signals.
 """

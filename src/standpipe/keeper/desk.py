@@ -7,17 +7,15 @@ the end of their clients later. Must not know how the worker got its asks.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, ClassVar
+from collections.abc import Callable, Sequence
+from typing import Any, ClassVar, Protocol
 
 from standpipe.chat.errors import Failure
-from standpipe.engines.member import Member
-from standpipe.keeper import messages, wire
-from standpipe.keeper.errand import Errand, key_of
-from standpipe.observe.hooks import Record
-
-if TYPE_CHECKING:
-    from standpipe.keeper.keeper import Keeper
+from standpipe.keeper import frames, messages
+from standpipe.keeper.errand import Errand, Hall, key_of, refusal
+from standpipe.observe.hooks import Hook, Record
+from standpipe.policy.identity import ClientKey
+from standpipe.store.blobs import Blobs
 
 NOTICED = 0.25
 """Seconds after which an engine has noticed that a dead worker's connections are gone."""
@@ -28,18 +26,40 @@ _TOLD_AT_ONCE = 512
 _FIELDS = len(Record.__struct_fields__)
 
 
+class Keeps(Protocol):
+    """What a desk asks of the keeper; see `Keeper`."""
+
+    desks: set[Desk]
+    hooks: Sequence[Hook]
+    kept: Blobs | None
+    paced: set[ClientKey]
+    recovering: bool
+
+    @property
+    def hall(self) -> Hall: ...
+
+    def came(self, desk: Desk, hello: messages.Hello) -> None: ...
+
+    def is_ready(self, desk: Desk) -> None: ...
+
+    def gone(self, desk: Desk) -> None: ...
+
+    def cannot_understand(self, pid: int, broken: frames.Broken) -> None: ...
+
+
 class Desk(asyncio.Protocol):
     """One worker's connection."""
 
-    def __init__(self, keeper: Keeper) -> None:
+    def __init__(self, keeper: Keeps) -> None:
         self.keeper = keeper
+        self.hall = keeper.hall
         self.errands: dict[int, Errand] = {}
         self.pid = 0
         self.ready = False
         """It has told all that was open."""
         self.now: Callable[[], float] = asyncio.get_running_loop().time
         self.heard = self.now()
-        self._reader = wire.Reader(messages.Up)
+        self._reader = frames.Reader(messages.Up)
         self._transport: asyncio.Transport | None = None
         self._out: list[Any] = []
         self._told = 0
@@ -84,17 +104,9 @@ class Desk(asyncio.Protocol):
     def _flush(self) -> None:
         out, self._out = self._out, []
         if out and self._transport is not None:
-            self._transport.write(wire.frames(out))
+            self._transport.write(frames.pack(out))
             if self._transport.get_write_buffer_size() > _DEAF:
                 self._transport.abort()
-
-    def refuse(self, number: int, failure: Failure, tat_in: int = 0) -> None:
-        """Tell the worker of a refusal."""
-        self.send(messages.Refused(number, failure.kind, failure.message, failure.retry_after, tat_in))
-
-    def member(self, name: str) -> Member | None:
-        """The engine of this name."""
-        return next((member for member in self.keeper.choice.fleet.members if member.engine.name == name), None)
 
     def data_received(self, data: bytes) -> None:
         self.heard = self.now()
@@ -104,7 +116,7 @@ class Desk(asyncio.Protocol):
                     self._held.append(message)
                 else:
                     self.take(message)
-        except wire.Broken as broken:
+        except frames.Broken as broken:
             self.keeper.cannot_understand(self.pid, broken)
             self.abort()
 
@@ -113,7 +125,7 @@ class Desk(asyncio.Protocol):
         try:
             self._takes[type(message)](self, message)
         except Exception as bug:  # noqa: BLE001 - see above
-            self.keeper.bug(bug)
+            self.hall.bug(bug)
 
     def adopt(self) -> None:
         """Take over the asks that stood with another keeper, of all that was said until now."""
@@ -141,7 +153,7 @@ class Desk(asyncio.Protocol):
     def _join(self, join: messages.Join) -> None:
         if join.id in self.errands:
             return
-        errand = self.errands[join.id] = Errand(self, join)
+        errand = self.errands[join.id] = Errand(self.hall, self.errands, self.send, join)
         if join.stood is None:
             errand.enter(join.prompt_tokens)
         else:
@@ -179,21 +191,21 @@ class Desk(asyncio.Protocol):
     def _knock(self, knock: messages.Knock) -> None:
         client, now = key_of(knock.client), self.now()
         try:
-            self.keeper.admission.knock(client, now)
+            self.hall.admission.knock(client, now)
         except Failure as failure:
-            self.refuse(knock.id, failure, self.keeper.tat_in(client, now))
+            self.send(refusal(knock.id, failure, self.hall.tat_in(client, now)))
         else:
             self.send(messages.Passed(knock.id))
 
     def _fault(self, fault: messages.Fault) -> None:
         client = key_of(fault.client)
-        self.keeper.admission.charge_fault(client, self.now())
+        self.hall.admission.charge(client, self.now(), fault.count)
         self.keeper.paced.add(client)
 
     def _whose(self, whose: messages.Whose) -> None:
         client = key_of(whose.client)
-        requests = self.keeper.admission.asks(client)
-        self.send(messages.Own(whose.id, requests, self.keeper.tat_in(client, self.now())))
+        requests = self.hall.admission.asks(client)
+        self.send(messages.Own(whose.id, requests, self.hall.tat_in(client, self.now())))
 
     def _records(self, records: messages.Records) -> None:
         for fields in records.records:

@@ -13,20 +13,19 @@ import os
 import secrets
 import socket
 import time
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Sequence
 from enum import StrEnum
 from pathlib import Path
-from typing import Any, Self
+from typing import Self
 
 from standpipe.engines.choice import FleetChoice
 from standpipe.keeper import messages
 from standpipe.keeper.desk import Desk
-from standpipe.keeper.errand import left_place
-from standpipe.keeper.wire import Broken
+from standpipe.keeper.errand import Hall, left_place
+from standpipe.keeper.frames import Broken
 from standpipe.observe.hooks import Hook
 from standpipe.observe.log import ClientHash, Logger
 from standpipe.policy.identity import ClientKey
-from standpipe.policy.line import Line, Standing
 from standpipe.policy.pace import MICROSECONDS
 from standpipe.serve.admission import Admission
 from standpipe.store.blobs import Blobs
@@ -75,6 +74,7 @@ class Keeper:
     ) -> None:
         self.admission = admission
         self.choice = choice
+        self.hall = Hall(admission, choice, log)
         self._log = log
         self.hooks = hooks
         self.kept = kept
@@ -92,17 +92,15 @@ class Keeper:
         self.tap = secrets.token_bytes(32)
         """What keys are derived from, in all processes of this tap."""
         self._adopted = False
-        self._stood: dict[Line, dict[ClientKey, tuple[float, tuple[Standing, ...]]]] = {}
         self._left: list[messages.LeftPlace] = []
-        self._tasks: set[asyncio.Task[None]] = set()
         self._servers: list[asyncio.Server] = []
         self._recovery: asyncio.TimerHandle | None = None
         admission.holding = True
 
     async def __aenter__(self) -> Self:
         self._recovery = asyncio.get_running_loop().call_later(RECOVERY, self._go_on)
-        self.run(self._watched(self._tell_status, _STATUS))
-        self.run(self._watched(self._tell_standings, _TELL))
+        self.hall.run(self._watched(self._tell_status, _STATUS))
+        self.hall.run(self._watched(self._tell_standings, _TELL))
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -113,10 +111,7 @@ class Keeper:
         for desk in list(self.desks):
             desk.abort()
         await asyncio.sleep(0)
-        for task in self._tasks:
-            task.cancel()
-        if self._tasks:
-            await asyncio.wait(self._tasks)
+        await self.hall.close()
 
     # Workers
 
@@ -166,7 +161,7 @@ class Keeper:
         """A worker has told all that was open."""
         if not self.recovering:
             self._welcome(desk)
-            self._stood.clear()  # too late to stand: its asks have arrived
+            self.hall.forget()  # too late to stand: its asks have arrived
             self.choice.seats.changed()
         elif self._workers and sum(desk.ready for desk in self.desks) >= self._workers:
             self._go_on()
@@ -183,12 +178,6 @@ class Keeper:
 
     # Recovery
 
-    def stood(self, line: Line, client: ClientKey, age: float, told: tuple[Standing, ...]) -> None:
-        """Where a client stood in a line so many seconds ago. The newest counts."""
-        known = self._stood.setdefault(line, {})
-        if client not in known or age < known[client][0]:
-            known[client] = age, told
-
     def _go_on(self) -> None:
         """All is told, or enough waited for: let those who stood stand, and begin to grant."""
         if not self.recovering:
@@ -197,9 +186,7 @@ class Keeper:
         desks = list(self.desks)
         for desk in desks:
             desk.adopt()
-        for line, clients in self._stood.items():
-            line.stand({client: told for client, (_, told) in clients.items()}, now)
-        self._stood.clear()
+        self.hall.stand(now)
         self._keep_left(now)
         self.recovering = self.admission.holding = False
         for desk in desks:
@@ -218,14 +205,6 @@ class Keeper:
 
     # What is told
 
-    def tat_in(self, client: ClientKey, now: float) -> int:
-        """Microseconds until the client's next free instant."""
-        rate = self.admission.rate_of(client)
-        if rate is None:
-            return 0
-        instant = int(now * MICROSECONDS)
-        return self.admission.paces.peek(client, instant, rate).free_at - instant
-
     def _status(self) -> messages.Status:
         now = asyncio.get_running_loop().time()
         fleet = self.choice.fleet
@@ -242,7 +221,7 @@ class Keeper:
                     reason=member.reason,
                     draining=member.draining,
                     restarts=member.restarts,
-                    models=[(model, card.window, card.chats) for model, card in cards],
+                    models=[(model, card.window, card.chats, card.sees) for model, card in cards],
                 )
             )
         return messages.Status(
@@ -257,7 +236,7 @@ class Keeper:
 
     def _tell_status(self) -> None:
         now = asyncio.get_running_loop().time()
-        paces = [(client.address, self.tat_in(client, now)) for client in self.paced]
+        paces = [(client.address, self.hall.tat_in(client, now)) for client in self.paced]
         self.paced.clear()
         status = self._status()
         for desk in self.desks:
@@ -292,24 +271,6 @@ class Keeper:
             desk.send(messages.Again())
             desk.close()
 
-    # Tasks
-
-    def run(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
-        """Run it until the keeper ends. A bug in it is told."""
-        task = asyncio.get_running_loop().create_task(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._over)
-        return task
-
-    def _over(self, task: asyncio.Task[None]) -> None:
-        self._tasks.discard(task)
-        if not task.cancelled() and (bug := task.exception()) is not None:
-            self.bug(bug)
-
-    def bug(self, bug: BaseException) -> None:
-        """Something of ours has failed, and the keeper goes on."""
-        self._log.error("bug", error=bug)
-
     def cannot_understand(self, pid: int, broken: Broken) -> None:
         """A worker does not speak as it should, and is cut."""
         self._log.warning("a worker cannot be understood", pid=pid, reason=str(broken))
@@ -321,7 +282,7 @@ class Keeper:
             try:
                 work()
             except Exception as bug:  # noqa: BLE001 - one bad second must not be the last
-                self.bug(bug)
+                self.hall.bug(bug)
 
     def __repr__(self) -> str:
         return f"<Keeper of {len(self.desks)} workers, {self.admission.statistics()}>"

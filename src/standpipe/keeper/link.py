@@ -16,7 +16,7 @@ from typing import Any, Protocol, Self
 
 from standpipe.chat import errors
 from standpipe.chat.errors import Failure, NoEngine
-from standpipe.keeper import messages, wire
+from standpipe.keeper import frames, messages
 from standpipe.observe.log import Logger
 from standpipe.policy.line import waiting
 from standpipe.policy.pace import MICROSECONDS
@@ -73,7 +73,7 @@ class Link:
         self._welcomed = asyncio.Event()
         self._lost = asyncio.Event()
         self._transport: asyncio.Transport | None = None
-        self._reader = wire.Reader(messages.Down)
+        self._reader = frames.Reader(messages.Down)
         self._out: list[Any] = []
         self._later: deque[Any] = deque(maxlen=_MOST)
         """What waits for a keeper."""
@@ -178,7 +178,7 @@ class Link:
     def _flush(self) -> None:
         out, self._out = self._out, []
         if out and self._transport is not None:
-            self._transport.write(wire.frames(out))
+            self._transport.write(frames.pack(out))
 
     # The connection
 
@@ -195,7 +195,7 @@ class Link:
     def opened(self, transport: asyncio.Transport) -> None:
         """There is a keeper: tell it everything."""
         self._transport = transport
-        self._reader = wire.Reader(messages.Down)
+        self._reader = frames.Reader(messages.Down)
         now = self._loop.time()
         instant = int(now * MICROSECONDS)
         hello = messages.Hello(messages.VERSION, os.getpid(), self._own_secrets(now), self.paces.under_way(instant))
@@ -206,7 +206,7 @@ class Link:
         told.append(messages.Ready())
         told += self._later
         self._later.clear()
-        transport.write(wire.frames(told))
+        transport.write(frames.pack(told))
         self._arm()
 
     def _own_secrets(self, now: float) -> messages.Secrets | None:
@@ -241,7 +241,7 @@ class Link:
         try:
             for message in self._reader.feed(data):
                 self._take(message)
-        except wire.Broken as broken:
+        except frames.Broken as broken:
             self._log.warning("the keeper cannot be understood", reason=str(broken))
             self._abort()
 

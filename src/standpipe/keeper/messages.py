@@ -1,8 +1,8 @@
 """What a worker and the keeper tell each other.
 
 `Hello` and `Welcome` carry a version, for people to look at; what makes two neighbouring versions understand each other
-is that messages of an unknown tag and fields beyond the known ones are passed over (`wire`), and that a new field has a
-default. Fields are never reordered or given another meaning.
+is that messages of an unknown tag and fields beyond the known ones are passed over (`frames`), and that a new field has
+a default. Fields are never reordered or given another meaning.
 
 No instant travels, because no two clocks need agree: ages and remaining times are in seconds, those of paces in
 microseconds. An `id` is one ask's or one question's, chosen by the worker, and counts on one connection only. Pure.
@@ -66,6 +66,7 @@ class Wish(Message, kw_only=True):
     embeds: bool = False
     least: int = 0
     prefixes: Sequence[bytes] = ()
+    shows: bool = False
 
 
 class LeftPlace(Message):
@@ -199,9 +200,10 @@ class Knock(Message, tag="knock"):
 
 
 class Fault(Message, tag="fault"):
-    """A client has sent what cannot be read."""
+    """A client has sent what is no ask, and counts like so many."""
 
     client: Client
+    count: int = 1
 
 
 class Whose(Message, tag="whose"):
@@ -353,15 +355,15 @@ class Told(Message, tag="told"):
 
 
 class EngineTold(Message, kw_only=True):
-    """One engine, as the keeper sees it: since when it is down, and its models, each with its window and whether it
-    chats, as far as that is known."""
+    """One engine, as the keeper sees it: since when it is down, and its models, each with its window, whether it chats
+    and whether it sees, as far as that is known."""
 
     name: str
     down: float | None = None
     reason: str | None = None
     draining: bool = False
     restarts: int = 0
-    models: Sequence[tuple[str, int | None, bool | None]] = ()
+    models: Sequence[tuple[str, int | None, bool | None, bool | None]] = ()
 
 
 class Status(Message, tag="status", kw_only=True):

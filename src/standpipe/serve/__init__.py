@@ -1,8 +1,8 @@
 """Where everything meets on one request: from the front door to the record of what became of it.
 
     walk.py           the walk of one ask, for chat and for embeddings: begin here
-    admission.py      the shell around rate limit and queue: a ticket holds an ask's instant, place and slot
-    stay.py           what an ask holds there, how it gets it and lets go
+    admission.py      lets an ask in: what it holds on the way to a slot, and how it gets that and lets go
+    ticket.py         how an ask waits for its slot
     lines.py          one fair line for each set of engines that may take an ask
     bodies.py         how a body gets in: memory and the loop's time for large ones
     stream.py         how an answer's events reach the client: streamed with heartbeats, or whole

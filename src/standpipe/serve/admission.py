@@ -1,98 +1,36 @@
-"""Admission: the async shell around the pace and the line. It turns an ask into a slot, or into a refusal, or back.
+"""Admission: what lets an ask in. It turns an ask into a slot, or into a refusal, or back.
 
 The pace's instant is reserved and the line joined at once, so spacing never adds to a longer line. Whatever can be
-refused is refused here, before anything is sent. A `Ticket` owns everything that an ask holds on the way (`stay`) and
-lets go of it once, on whatever path it is closed. One loop timer waits for the next instant of anybody; nothing polls.
-The walk knows admission as `Admits`, because the line may be in another process (`keeper`). Must not know what engines
-do, formats or HTTP beyond the headers about waiting.
+refused is refused here, before anything is sent. A `Stay` is all that one ask holds on its way: its client's reserved
+instant, its place in line, its slot, and its first seat at an engine. Every step is a decision of the moment, so
+nothing here waits: who owns a stay is told of its turn. One loop timer waits for the next instant of anybody; nothing
+polls. Must not know what engines do, who waits for a stay, formats or HTTP beyond the headers about waiting.
 """
 
 from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Callable
-from functools import partial
-from types import TracebackType
-from typing import Protocol, Self
 
-from standpipe.chat.errors import EngineFailed, Failure, NoEngine, PaceExceeded, WaitTooLong
-from standpipe.chat.events import Waiting
-from standpipe.engines.choice import Lease
+from standpipe.chat.errors import Failure, LineFull, NoEngine, PaceExceeded, UnknownModel, WaitTooLong
+from standpipe.chat.events import Usage, Waiting
+from standpipe.engines.fleet import Fleet
 from standpipe.engines.member import Seat
 from standpipe.engines.seats import Journey, Seats
 from standpipe.engines.timer import Timer
 from standpipe.policy.estimate import Prompts
 from standpipe.policy.identity import ClientKey
-from standpipe.policy.line import Appointments, Line, LineStatistics, QueuedAsk, Stage
-from standpipe.policy.pace import MICROSECONDS, Rate
+from standpipe.policy.line import Appointments, Left, Line, LineStatistics, QueuedAsk, Stage, TooManyWaiting
+from standpipe.policy.pace import MICROSECONDS, Rate, Refuse, Wait
 from standpipe.serve.lines import Lines
-from standpipe.serve.stay import Stay
-from standpipe.serve.trace import TokenMeter, Trace, WaitPreferences, Weight
+from standpipe.serve.trace import WaitPreferences, Weight
 from standpipe.store.paces import Paces
 
 _OVERLOADED = "The server is overloaded, so your queued request was dropped. Please try again later."
 
 
-class Admitted(Protocol):
-    """One ask on its way to a slot, which it has in the `with`: see `Ticket`."""
-
-    meter: TokenMeter
-
-    def __enter__(self) -> Self: ...
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None: ...
-
-    async def granted(self) -> Lease | None:
-        """Wait for the slot. Gives the seat, or None where this ask has to wait for one of another kind.
-
-        Raises what the ask is refused with, if not in `__enter__` already.
-        """
-        ...
-
-    def look(self, tell: Callable[[Waiting], None]) -> None:
-        """Tell where this ask is, now or as soon as that is known."""
-        ...
-
-
-class Admits(Protocol):
-    """Lets asks in. `paces` may know of nobody but those who came to this process."""
-
-    prompts: Prompts
-    paces: Paces
-
-    @property
-    def draining(self) -> bool: ...
-
-    def rate_of(self, client: ClientKey) -> Rate | None:
-        """The pace of one client; None where there is none, and for whom a tier in front has paced."""
-        ...
-
-    def ticket(self, trace: Trace, journey: Journey, preferences: WaitPreferences, weight: Weight, /) -> Admitted:
-        """A ticket for one ask, whose client is known. Nothing is taken before it is entered."""
-        ...
-
-    def too_fast(self, client: ClientKey, now: float) -> bool:
-        """Whether a client asks too fast for anything that it asks to be read."""
-        ...
-
-    async def turn_away(self, client: ClientKey, now: float) -> None:
-        """Tell such a client when to come back. Raises PaceExceeded, if it is too fast in fact."""
-        ...
-
-    def charge(self, client: ClientKey, now: float, count: int = 1) -> None:
-        """Count what is no ask like so many of them: reading it has cost the loop its time."""
-        ...
-
-    async def own(self, client: ClientKey) -> list[tuple[int, float | None, float]]:
-        """What of a client waits, in order of arrival: position, seconds to wait if known, seconds waited."""
-        ...
-
-
 class Admission:
-    """Lets asks in.
+    """Lets asks in, each as a `Stay`.
 
     Args:
         line: the line; its slots follow what the engines can take.
@@ -130,18 +68,14 @@ class Admission:
         seats.fleet.on_models = self.regroup
         seats.others_wait = lambda: bool(self._waiting)
 
-    def ticket(self, trace: Trace, journey: Journey, preferences: WaitPreferences, weight: Weight) -> Ticket:
-        return Ticket(self, trace, journey, preferences, weight)
-
     def rate_of(self, client: ClientKey) -> Rate | None:
+        """The pace of one client; None where there is none, and for whom a tier in front has paced."""
         return None if client.paced else self.rate
 
     def too_fast(self, client: ClientKey, now: float) -> bool:
+        """Whether a client asks too fast for anything that it asks to be read."""
         rate = self.rate_of(client)
         return rate is not None and not self.paces.peek(client, int(now * MICROSECONDS), rate).remaining
-
-    async def turn_away(self, client: ClientKey, now: float) -> None:
-        self.knock(client, now)
 
     def knock(self, client: ClientKey, now: float) -> None:
         """Refuse who asks too fast before anything of what they ask is read. Takes nothing. Raises PaceExceeded."""
@@ -166,6 +100,7 @@ class Admission:
         return self.appointments.give(client, now, room=room, gap=gap, chance=random.random())  # noqa: S311 - no secret
 
     def charge(self, client: ClientKey, now: float, count: int = 1) -> None:
+        """Count what is no ask like so many of them: reading it has cost the loop its time."""
         if count and (rate := self.rate_of(client)) is not None:
             self.paces.reserve(client, int(now * MICROSECONDS), rate, count)
 
@@ -179,11 +114,8 @@ class Admission:
     def draining(self) -> bool:
         return self._draining
 
-    async def own(self, client: ClientKey) -> list[tuple[int, float | None, float]]:
-        return self.asks(client)
-
     def asks(self, client: ClientKey) -> list[tuple[int, float | None, float]]:
-        """As `own`."""
+        """What of a client waits, in order of arrival: position, seconds to wait if known, seconds waited."""
         now = asyncio.get_running_loop().time()
         forecasts = ((line.forecast(place, now), place) for line, place in self.lines.asks(client))
         return [(forecast.position, forecast.wait, now - place.joined_at) for forecast, place in forecasts]
@@ -246,82 +178,187 @@ class Admission:
         return f"<Admission {self.statistics()}>"
 
 
-class Ticket(Stay):
-    """One ask on its way to a slot, and the owner of that slot while it is used in a `with`.
+def waited_in_vain(fleet: Fleet, now: float, waited: float) -> Failure:
+    """The refusal of an ask for which no slot of this fleet came within so many seconds."""
+    if fleet.away(now) is not None:
+        return NoEngine("No engine is available right now. Please try again later.", retry_after=10.0)
+    return WaitTooLong(f"No slot became free within {waited:g} s. Please try again.", retry_after=5.0)
 
-    Entering it reserves an instant and a place. Raises PaceExceeded, LineFull, WaitTooLong or NoEngine; then nothing
-    is held. Leaving it lets go of all that is held and settles what the answer has cost.
-    """
 
-    __slots__ = ("_granted", "_trace", "meter")
+class Stay:
+    """What one ask holds. Whoever derives from it is told of its turn by `grant`, and by `refuse` that it has none."""
+
+    __slots__ = (
+        "_admission", "_client", "_line", "_place", "_preferences", "_seat", "_until", "_weight", "journey",
+    )  # fmt: skip
 
     def __init__(
-        self, admission: Admission, trace: Trace, journey: Journey, preferences: WaitPreferences, weight: Weight
+        self, admission: Admission, client: ClientKey, journey: Journey, preferences: WaitPreferences, weight: Weight
     ) -> None:
-        assert trace.client is not None
-        super().__init__(admission, trace.client, journey, preferences, weight)
-        self._trace = trace
-        # Without somebody who listens, an ask leaves no cycle of references behind.
-        first = partial(trace.step, "first token") if trace.tell is not None else None
-        self.meter = TokenMeter(weight.cap, self.charge, first)
-        self._granted: asyncio.Future[None] | None = None
+        self._admission = admission
+        self._client = client
+        self._preferences = preferences
+        self._weight = weight
+        self._place: QueuedAsk | None = None
+        self._seat: Seat | None = None
+        self._until: int | None = None
+        self.journey = journey
 
-    def __enter__(self) -> Self:
+    def join(self, prompt_tokens: int) -> QueuedAsk:
+        """Reserve an instant and a place. `prompt_tokens` is a low estimate.
+
+        Raises PaceExceeded, LineFull, WaitTooLong or NoEngine; what it holds then is to be let go of.
+        """
+        admission, weight = self._admission, self._weight
+        if admission.draining:
+            raise admission.shutting_down()
+        now = asyncio.get_running_loop().time()
+        eligible_at = self._reserve(now)
+        line = self._line = admission.lines.of(self.journey)
         try:
-            self.join(self._admission.prompts.low(self._weight.sizes))
-        except BaseException:
-            self.let_go()
+            place = self._place = line.join(
+                self._client,
+                now=now,
+                eligible_at=eligible_at,
+                prompt_tokens=prompt_tokens,
+                size=0 if weight.held else weight.size,
+                output_cap=weight.cap,
+                fingerprint=weight.fingerprint,
+                retake=self._recall(now),
+            )
+        except TooManyWaiting as full:
+            full.retry_after = admission.come_back(self._client, now, full.retry_after or 0.0, line.pulse(full=True))
             raise
-        self._trace.meter = self.meter
-        return self
+        self.joined(place, now)
+        admission.enter(place, self)
+        if place.stage is Stage.WAITING:
+            self._judge(place, now)
+        return place
 
     def joined(self, place: QueuedAsk, now: float) -> None:
-        self._trace.step("queued", now, eligible_in=round(place.eligible_at - now, 4), tokens=self._weight.cap)
+        """It has a place now, for whoever wants to know."""
 
-    async def granted(self) -> Seat | None:
-        """Wait for the slot. Gives the seat, or None where this ask has to wait for one of another kind.
+    def _recall(self, now: float) -> Left | None:
+        """The place that a retry gets back. One that comes as it was told stood nowhere: who stands is another."""
+        if not self._preferences.retry or self._admission.appointments.expects(self._client, now):
+            return None
+        return self._line.recall(self._client, self._weight.fingerprint, now)
 
-        Raises WaitTooLong or NoEngine when it does not come in time, or what `refuse` was given.
+    def _reserve(self, now: float) -> float:
+        """The instant before which this ask may not start. Raises PaceExceeded."""
+        rate = self._admission.rate_of(self._client)
+        if rate is None:
+            return now
+        instant = int(now * MICROSECONDS)
+        verdict = self._admission.paces.reserve(self._client, instant, rate, self._weight.instants)
+        if isinstance(verdict, Refuse):
+            raise self._admission.slow_down(self._client, now, rate, verdict.retry_after)
+        if isinstance(verdict, Wait):
+            self._until = verdict.until
+            return now + (verdict.until - instant) / MICROSECONDS
+        return now
+
+    def _judge(self, place: QueuedAsk, now: float) -> None:
+        """Refuse at once what could not be kept. The client may say how long it would wait itself."""
+        if not self._preferences.patient:
+            wait = place.eligible_at - now
+            if wait > 0:
+                raise PaceExceeded(
+                    f"You sent `Prefer: wait=0`, but your rate limit allows the next request in {wait:.1f} s.",
+                    retry_after=wait,
+                )
+            raise LineFull("You sent `Prefer: wait=0`, but no slot is free right now.", retry_after=1.0)
+        fleet = self._admission.seats.fleet
+        away = fleet.away(now)
+        if away is not None and away > self._longest_wait:
+            raise self._in_vain(now)
+        forecast = self._line.forecast(place, now)
+        wait = max(place.eligible_at - now, (fleet.opens_in(now) or 0.0) + (forecast.wait or 0.0))
+        if wait > self._longest_wait:
+            raise WaitTooLong(
+                f"The estimated wait is {wait:.0f} s, over the limit of {self._longest_wait:g} s. "
+                f"{forecast.position - 1} requests are ahead of yours.",
+                retry_after=wait - self._longest_wait,
+            )
+
+    @property
+    def _longest_wait(self) -> float:
+        limit = self._admission.wait_limit
+        return min(limit, self._preferences.client_timeout or limit)
+
+    def _in_vain(self, now: float) -> Failure:
+        return waited_in_vain(self._admission.seats.fleet, now, self._longest_wait)
+
+    def grant(self) -> None:
+        """It has its turn, and with it a seat, if any is for it."""
+        self._seat = self._admission.seats.take(self.journey)
+
+    def refuse(self, failure: Failure) -> None:
+        """It will not have its turn."""
+        raise NotImplementedError
+
+    def regroup(self) -> None:
+        """Wait in the line that is this ask's now. An ask whose model is gone is refused, where names are strict."""
+        admission, place = self._admission, self._place
+        assert place is not None
+        try:
+            admission.seats.fleet.resolve(self.journey.model)
+        except UnknownModel as gone:
+            self.refuse(gone)
+            return
+        line = admission.lines.of(self.journey)
+        if line is not self._line:
+            self._line.hand_over(place, line, asyncio.get_running_loop().time())
+            self._line = line
+
+    def waiting(self) -> Waiting | None:
+        """Where it is in line; None when it is in none."""
+        place = self._place
+        if place is None or place.stage is not Stage.WAITING:
+            return None
+        now = asyncio.get_running_loop().time()
+        forecast, opens_in = self._line.forecast(place, now), self._admission.seats.fleet.opens_in(now)
+        eta = None if forecast.wait is None or opens_in is None else opens_in + forecast.wait
+        return Waiting(forecast.position, eta)
+
+    def charge(self, tokens: int, now: float) -> None:
+        """Output tokens have passed."""
+        assert self._place is not None
+        self._line.charge(self._place, tokens, now)
+
+    def settle(self, usage: Usage | None, tokens: int, *, failed: bool) -> None:
+        """The answer is over, after so many tokens: put the engine's own count in the place of ours.
+
+        Where the engine gave none, ours stands, but a failure before the first token costs nothing.
         """
         place = self._place
         assert place is not None
-        loop = asyncio.get_running_loop()
-        if place.stage is not Stage.RUNNING:
-            self._granted = loop.create_future()
-            try:
-                async with asyncio.timeout(self._longest_wait):
-                    await self._granted
-            except TimeoutError:
-                raise self._in_vain(loop.time()) from None
-        now = self._trace.granted_at = loop.time()
-        self._trace.step("granted", now)
-        self.journey.patience = max(0.0, self._longest_wait - (now - place.joined_at))
-        return self._seat
+        if usage is not None:
+            self._line.settle(
+                place,
+                prompt_tokens=usage.prompt_tokens,
+                completion_tokens=max(usage.completion_tokens, tokens),
+                cached_tokens=usage.cached_tokens or 0,
+            )
+        elif failed and not tokens:
+            self._line.settle(place, prompt_tokens=0, completion_tokens=0)
 
-    def grant(self) -> None:
-        super().grant()
-        if self._granted is not None and not self._granted.done():
-            self._granted.set_result(None)
-
-    def refuse(self, failure: Failure) -> None:
-        if self._granted is not None and not self._granted.done():
-            self._granted.set_exception(failure)
-
-    def look(self, tell: Callable[[Waiting], None]) -> None:
-        """Tell where this ask is."""
-        ahead = self._trace.report.ahead
-        tell(self.waiting() or Waiting(None if ahead is None else ahead + 1))
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        place = self._place
-        if place is not None and place.stage is Stage.RUNNING:
-            failed = isinstance(error, EngineFailed) or self._trace.report.attempts > 1
-            usage, tokens = self.meter.usage, self.meter.tokens
+    def let_go(self) -> None:
+        """Let go of the slot, or of the place and the instant. Nothing here suspends."""
+        place, self._place = self._place, None
+        admission, ran = self._admission, False
+        if self._seat is not None:
+            self._seat.release()
+        if place is not None:
             now = asyncio.get_running_loop().time()
-            self._trace.step("settled", now, tokens=tokens, counted=usage is not None, failed=failed)
-            if usage is not None:
-                self._admission.prompts.learn(self._weight.sizes, usage.prompt_tokens)
-            self.settle(usage, tokens, failed=failed)
-        self.let_go()
+            if place.stage is Stage.RUNNING:
+                ran = True
+                self._line.release(place, now)
+            elif place.stage is Stage.WAITING:
+                self._line.leave(place, now)
+            admission.forget(place)
+        if self._until is not None and not ran and admission.rate is not None:
+            admission.paces.cancel(self._client, self._until, admission.rate, self._weight.instants)
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self._place}>"

@@ -22,8 +22,8 @@ from typing import Self, TypeVar
 from standpipe.chat.errors import MemoryFull, PaceExceeded, TooLarge
 from standpipe.policy.body_budget import BodyBudget, Scarce
 from standpipe.policy.identity import ClientKey
-from standpipe.serve.admission import Admits
 from standpipe.serve.exchange import Exchange
+from standpipe.serve.ticket import Admits
 
 SMALL = 65_536
 """Bytes of a body that cost nothing: what a connection may keep of it anyway."""

@@ -15,8 +15,8 @@ from msgspec import Struct
 
 from standpipe.policy.identity import ClientKey, Identity, masked
 from standpipe.policy.pace import MICROSECONDS, Peek, Rate
-from standpipe.serve.admission import Admits
 from standpipe.serve.exchange import Exchange, Header
+from standpipe.serve.ticket import Admits
 
 
 class OperatorLimits(Struct, frozen=True):

@@ -29,12 +29,12 @@ from standpipe.observe.log import Logger
 from standpipe.policy.estimate import texts
 from standpipe.policy.identity import ClientKey, Identity
 from standpipe.policy.terms import Mode, clamp, join
-from standpipe.serve.admission import Admits, Admitted
 from standpipe.serve.bodies import Bodies, BodyHold
 from standpipe.serve.conversations import Conversations
 from standpipe.serve.exchange import Exchange, bug
 from standpipe.serve.limits import Limits
 from standpipe.serve.stream import CapReached, Delivery, Streamed, StreamTimeouts, Whole
+from standpipe.serve.ticket import Admits, Admitted
 from standpipe.serve.trace import Trace, WaitPreferences, Weight, answer_headers, extra_instants, record
 
 _P = TypeVar("_P")

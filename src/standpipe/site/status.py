@@ -36,9 +36,9 @@ from standpipe.observe.history import MINUTES, History
 from standpipe.observe.hooks import Record
 from standpipe.observe.metrics import CONTENT_TYPE, Metrics
 from standpipe.policy.alarm import Alarm
-from standpipe.serve.admission import Admission, Admits
 from standpipe.serve.exchange import Exchange
 from standpipe.serve.front import Route, Routes
+from standpipe.serve.ticket import Admits, LocalAdmission
 from standpipe.settings import Settings
 
 TICK = 2.0
@@ -114,7 +114,7 @@ class StatusBoard(Board):
         self,
         settings: Settings,
         fleet: Fleet,
-        admission: Admission,
+        admission: LocalAdmission,
         alarm: Alarm,
         hash_client: Callable[[str], str],
     ) -> None:
@@ -277,7 +277,7 @@ def _up(engine: EngineState) -> str:
     return "up" if engine.up else "down"
 
 
-def operators(fleet: Fleet, admission: Admission, metrics: Metrics, board: StatusBoard) -> Routes:
+def operators(fleet: Fleet, admission: LocalAdmission, metrics: Metrics, board: StatusBoard) -> Routes:
     """What the admin listener answers: /healthz while the process does, /readyz while requests are answered, and
     /metrics and /top to look at."""
 

@@ -1,4 +1,4 @@
-"""The wire: how messages become bytes, and bytes messages.
+"""Frames: how messages become bytes, and bytes messages.
 
 A frame is a length of 4 bytes and a msgpack list of messages, each an array that begins with its tag. All that one turn
 of the loop has to say goes into one frame. Pure, and knows no message.
@@ -74,7 +74,7 @@ _TAG = Decoder(list[Any])
 _encode = Encoder().encode
 
 
-def frames(messages: Sequence[Any]) -> bytes:
+def pack(messages: Sequence[Any]) -> bytes:
     """One frame with these messages; more where it would be too long. Raises Broken for one that is too long alone."""
     body = _encode(messages)
     if len(body) <= LARGEST:
@@ -82,4 +82,4 @@ def frames(messages: Sequence[Any]) -> bytes:
     if len(messages) == 1:
         raise Broken(f"a message of {len(body)} bytes")
     half = len(messages) // 2
-    return frames(messages[:half]) + frames(messages[half:])
+    return pack(messages[:half]) + pack(messages[half:])
