@@ -32,7 +32,7 @@ async def hang_up(tap, server=None, **settings):
     def read():
         return Settings(**settings)
 
-    await reload(read, tap.app, server or Server(), tap.app._log)
+    await reload(read, tap.app, tap.center.roster, server or Server(), tap.app._log)
     return tap.lines[before:]
 
 
