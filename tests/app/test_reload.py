@@ -114,7 +114,7 @@ async def test_a_file_that_cannot_be_read_changes_nothing(tap):
     def read():
         raise SettingsError("it is not TOML")
 
-    await reload(read, tap.app, Server(), tap.app._log)
+    await reload(read, tap.app, tap.center.roster, Server(), tap.app._log)
     assert "it is not TOML" in tap.lines[-1]["reason"]
 
 

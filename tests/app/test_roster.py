@@ -165,7 +165,7 @@ def test_of_an_embedded_engine_what_needs_no_start_changes():
 
 @scene(table("a", SLOW), table("b"))
 async def test_the_operators_word_counts_until_the_end_whatever_is_reloaded(it, reload):
-    roster = it.app.roster
+    roster = it.center.roster
     ask = it.leaving(Reply(), stream=False)
     await asyncio.sleep(0.5)
     await roster.add("scripted:?name=c&tokens=1#slots=7", by="ann")
@@ -198,7 +198,7 @@ def test_what_cannot_be_said_is_told_in_a_sentence(word, name, reason):
     @scene(table("gpu-a"), table("", "scripted:?tokens=1"))
     async def check(it, _):
         with pytest.raises(SettingsError, match=reason):
-            saying = getattr(it.app.roster, word)(name, by="ann")
+            saying = getattr(it.center.roster, word)(name, by="ann")
             await saying
 
     check()
@@ -207,8 +207,8 @@ def test_what_cannot_be_said_is_told_in_a_sentence(word, name, reason):
 @scene(table("a"))
 async def test_the_last_engine_stays(it, reload):
     with pytest.raises(SettingsError, match="the last engine: add another one first"):
-        it.app.roster.remove("a", by="ann")
-    await it.app.roster.add("scripted:?name=b", by="ann")
-    it.app.roster.remove("a", by="ann")
+        it.center.roster.remove("a", by="ann")
+    await it.center.roster.add("scripted:?name=b", by="ann")
+    it.center.roster.remove("a", by="ann")
     with pytest.raises(SettingsError, match="the last engine"):
-        it.app.roster.remove("b", by="ann")
+        it.center.roster.remove("b", by="ann")

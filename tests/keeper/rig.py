@@ -109,14 +109,14 @@ class Tapped:
         self.stack = AsyncExitStack()
 
     async def __aenter__(self) -> Self:
-        self.post = await self.begin()
+        self.post = await self.begin(len(self.workers))
         for worker in self.workers:
             await self.stack.enter_async_context(worker)
         return self
 
-    async def begin(self) -> Post:
+    async def begin(self, workers: int = 0) -> Post:
         """Another keeper begins."""
-        self.post = Post(self.settings, self.engines, self.path, self._attempts, 0)
+        self.post = Post(self.settings, self.engines, self.path, self._attempts, workers)
         return await self.post.__aenter__()
 
     async def __aexit__(self, *_: object) -> None:
