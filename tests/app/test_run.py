@@ -59,7 +59,7 @@ async def test_an_operator_can_see_inside_and_no_address(tap):
     asks = [tap.leaving(Reply(), said="a secret", peer="203.0.113.9") for _ in range(3)]
     await asyncio.sleep(0.5)
     out = io.StringIO()
-    _dump(tap.app, build("json", "info", out))
+    _dump(tap.center, build("json", "info", out))
     lines = [json.loads(line) for line in out.getvalue().splitlines()]
     (queue,) = [line for line in lines if line["event"] == "dump queue"]
     assert (queue["waiting"], queue["running"], queue["slots"]) == (2, 1, 1)
