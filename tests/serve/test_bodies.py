@@ -263,7 +263,7 @@ async def test_counting_tokens_is_free_up_to_a_megabyte(tap):
 async def test_large_bodies_that_wait_in_line_leave_room_there_for_others(tap):
     first = tap.leaving(Reply(), said=SAID, peer="198.51.100.1")
     await asyncio.sleep(0.1)
-    assert tap.app.line.statistics().bytes == 0
+    assert tap.center.line.statistics().bytes == 0
     refused = await tap.ask(SAID, peer="203.0.113.1")
     assert (refused.status, refused.json["error"]["code"]) == (503, "memory_full")
     assert int(refused.headers["retry-after"]) >= 1
