@@ -16,7 +16,7 @@ from tests.serve.driver import Reply
 
 
 def order(it, command, **arguments):
-    return commands(it.app.fleet, it.app.roster)[command](arguments, "ann")
+    return commands(it.app.fleet, it.center.roster)[command](arguments, "ann")
 
 
 @scene(table("a", SLOW), table("b", "scripted:?tokens=1&fault=refuse"))
