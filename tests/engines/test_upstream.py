@@ -16,12 +16,12 @@ from standpipe.chat.errors import (
     EngineDown,
     EngineFailed,
     Failure,
+    ImagesRefused,
     InvalidAsk,
-    Unsupported,
 )
 from standpipe.chat.events import Finished, FinishReason, Started, TextDelta, Usage
 from standpipe.engines.engine import NeedsTemplate
-from standpipe.engines.upstream import LLAMA_CPP, Capabilities, Upstream
+from standpipe.engines.upstream import GRACE, LLAMA_CPP, Capabilities, Upstream
 from standpipe.http_client.client import Client
 from standpipe.http_client.transport import LINGER
 from tests.engines.peers import Peer, Script, engine, run_on_uvloop, turns
@@ -215,6 +215,22 @@ def test_a_stream_that_ends_after_a_reason_without_done_is_whole(run):
     assert run(scene()).answer.text == "x"
 
 
+def test_a_stream_that_hangs_after_a_reason_is_whole_when_usage_had_its_time():
+    async def script(peer):
+        await peer.request()
+        peer.send(SSE + said("x") + STOP + USAGE)
+        await peer.gone()
+
+    async def scene() -> Any:
+        begun = asyncio.get_running_loop().time()
+        sink = await ask_once(script)
+        return sink.answer, asyncio.get_running_loop().time() - begun
+
+    answer, seconds = run_virtually(scene())
+    assert (answer.text, answer.usage) == ("x", Usage(3, 2))
+    assert seconds == pytest.approx(GRACE, abs=0.5)
+
+
 @pytest.mark.parametrize("cut", [SSE, SSE + said("Hel"), SSE + said("Hel")[:20]])
 def test_a_connection_that_breaks_in_mid_answer_fails(run, cut):
     async def script(peer):
@@ -317,7 +333,7 @@ def test_cancelling_closes_the_connection_and_lets_go_of_the_sink(run):
             ContextTooLong,
             None,
         ),
-        (plain(400, {"error": {"message": "image input is not supported"}}), Unsupported, None),
+        (plain(400, {"error": {"message": "image input is not supported"}}), ImagesRefused, None),
         (plain(422, {"detail": "?"}), InvalidAsk, None),
         (plain(401, {"error": "secret"}), EngineFailed, 401),
         (plain(500, b"<html>secret</html>", type_="text/html"), EngineFailed, 500),

@@ -8,6 +8,7 @@ words and its place never reach a failure's message.
 
 from __future__ import annotations
 
+import asyncio
 import random
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -40,6 +41,8 @@ from standpipe.flow import Flow
 from standpipe.http_client.client import AnswerTooLarge, Client, Method
 from standpipe.http_client.transport import ConnectFailed, DeadlinePassed, Headers, HttpFault
 
+GRACE = 2.0
+"""Seconds in which usage may follow the reason of an end, before the engine is left."""
 HEALTH_PATIENCE = 3.0
 """Seconds within which an engine that is up lists its models."""
 ERROR_LIMIT = 65_536
@@ -147,21 +150,21 @@ class Upstream:
         limit = self._capabilities.extras.max_tokens
         without, most = self._without, inf
         while True:
-            answer = _Answer(sink, self._decoder(ask))
+            patience = asyncio.timeout(None)
+            answer = _Answer(sink, self._decoder(ask), patience)
             document = {name: value for name, value in self._document(ask, model).items() if name not in without}
             if document.get(limit, 0) > most:
                 document[limit] = most
             try:
                 path, document = await self._placed(ask, document)
-                await self._client.request(
-                    "POST",
-                    path,
-                    on_head=answer.head,
-                    on_body=answer.body,
-                    body=harmless_body(document, ask.operator_prompt),
-                    headers=_whose(ask.client),
-                    keep=self._capabilities.reuse_after_stream,
-                )
+                async with patience:
+                    body, keep = harmless_body(document, ask.operator_prompt), self._capabilities.reuse_after_stream
+                    await self._client.request(
+                        "POST", path, on_head=answer.head, on_body=answer.body, body=body, headers=_whose(ask.client),
+                        keep=keep,
+                    )  # fmt: skip
+            except TimeoutError:
+                pass  # only its end was missing
             except HttpFault as fault:
                 if not answer.over:
                     raise _renamed(fault) from fault
@@ -358,10 +361,12 @@ class _Answer:
     Which status it has decides, and then what it says, never how it is labelled.
     """
 
-    __slots__ = ("_decoder", "_pieces", "_retry_after", "_sink", "_size", "status")
+    __slots__ = ("_decoder", "_patience", "_pieces", "_retry_after", "_sink", "_size", "status")
 
-    def __init__(self, sink: Sink, decoder: StreamDecoder) -> None:
+    def __init__(self, sink: Sink, decoder: StreamDecoder, patience: asyncio.Timeout) -> None:
+        """`patience` begins to run out when the engine has told why its answer ended."""
         self._sink = sink
+        self._patience = patience
         self._decoder = decoder
         self._retry_after: str | None = None
         self._pieces: list[bytes] = []
@@ -392,6 +397,8 @@ class _Answer:
         if self.succeeded:
             # Without events it tells that the engine lives: a comment, an empty delta, a part of a whole answer.
             self._sink.take(self._decoder.feed(data))
+            if self._decoder.over and self._patience.when() is None:
+                self._patience.reschedule(asyncio.get_running_loop().time() + GRACE)
             return self._decoder.done
         self._pieces.append(data)
         self._size += len(data)

@@ -30,7 +30,7 @@ from standpipe.engines.guard.guarded import Guarded, HarmonyUpstream
 from standpipe.engines.upstream import LLAMA_CPP, PLAIN, Ollama, Upstream
 from standpipe.http_client.transport import HttpFault
 from standpipe.policy.terms import join
-from tests.virtual import Collected
+from tests.virtual import Collected, run
 
 TOKENS = sorted({*FAMILIES, *MARKERS, "<|reserved_200013|>", "<\uff5cTool\uff5c>"})
 SPLITS = {token: [(token[:at], token[at:]) for at in range(1, len(token))] for token in TOKENS}
@@ -217,7 +217,7 @@ def sent(engine: str, ask: Ask | EmbedAsk) -> list[dict[str, Any]]:
     asked = ENGINES[engine](wire)
     answer = asked.embed(ask) if isinstance(ask, EmbedAsk) else asked.answer(ask, Collected())
     with pytest.raises(Failure):
-        answer.send(None)  # this wire never waits
+        run(answer)
     assert wire.bodies
     documents = [msgspec.json.decode(body) for body in wire.bodies]
     for document in documents:
