@@ -143,6 +143,27 @@ def test_nobody_is_displaced_whose_whole_request_has_come():
     assert limiter.total == 9
 
 
+def test_who_has_had_its_last_answer_keeps_nobody_out():
+    limiter = ConnectionLimiter(CONFIG, NOBODY)
+    old = [limiter.lease(f"10.0.{n}.1") for n in range(25)]
+    assert [lease.verdict for lease in old] == [*[ADMIT] * 20, *[FULL] * 5]
+    for lease in old[15:]:
+        lease.give_way = lambda: True
+        lease.part()
+    assert [limiter.lease(f"10.1.{n}.1").verdict for n in range(6)] == [*[ADMIT] * 5, CUT]
+    assert limiter.total <= 25
+    assert limiter.displaced
+
+
+def test_who_still_reads_its_last_answer_does_not_give_way():
+    limiter = ConnectionLimiter(CONFIG, NOBODY)
+    for n in range(25):
+        lease = limiter.lease(f"10.0.{n}.1")
+        lease.give_way = lambda: False
+        lease.part()
+    assert limiter.total == 25
+
+
 def test_being_vouched_for_does_not_undo_a_refusal():
     limiter = ConnectionLimiter(CONFIG, Trust.parse(["192.0.2.1"]))
     leases = [limiter.lease("192.0.2.1") for _ in range(25)]

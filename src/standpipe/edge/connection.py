@@ -403,6 +403,7 @@ class Connection(asyncio.Protocol):
         if not self._transport.is_reading():
             self._transport.resume_reading()
         self._to(Phase.LINGERING)
+        self._lease.part()
 
     def _close(self) -> None:
         """Flush, then close; with a reset where a clean end would make half a body look whole."""

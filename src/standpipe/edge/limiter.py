@@ -7,7 +7,8 @@ says for whom.
 
 Neighbours share their block's connections, so one must not use them up by holding them: when a block is full, a
 newcomer takes the place of a connection whose request has not come whole, of the client in the block that has most, as
-long as that one has more than the newcomer (max-min fairness). Nobody is cut whose whole request has come.
+long as that one has more than the newcomer (max-min fairness). Nobody is cut whose whole request has come and was not
+answered. Whoever has had its last answer keeps no newcomer out, and goes when even the quarter above the cap is full.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable
 from enum import StrEnum
+from itertools import islice
 
 from standpipe.edge.config import EdgeConfig
 from standpipe.policy.address import parse
@@ -31,6 +33,15 @@ class Verdict(StrEnum):
     """To be refused: this client, or its block, has too many connections."""
     CUT = "cut"
     """Not even refused in words."""
+
+
+_LOOKED_AT = 8
+"""Most connections that are closed at once to make room."""
+
+
+def _with_refused(cap: int) -> int:
+    """How many connections there may be, with those that are only told that there are too many."""
+    return cap + max(1, cap // 4)
 
 
 class Asked(Exception):
@@ -62,6 +73,11 @@ class Lease:
         if self.verdict is Verdict.ADMIT:
             self.verdict = self._limiter.charge(self)
 
+    def part(self) -> None:
+        """It has had its last answer, and is open only so that this can be read."""
+        if self._open:
+            self._limiter.parting[self] = None
+
     def release(self) -> None:
         """Make room."""
         if self._open:
@@ -81,6 +97,8 @@ class ConnectionLimiter:
         self.trust = trust
         self.total = 0
         """Connections that are open."""
+        self.parting: dict[Lease, None] = {}
+        """Those that have had their last answer, the oldest first."""
         self._clients: Counter[str] = Counter()
         self._blocks: dict[str, dict[Lease, None]] = {}
         """The connections of each block, the oldest first."""
@@ -93,7 +111,9 @@ class ConnectionLimiter:
         """Judge a new connection. One that is CUT is released already. Raises Asked, and holds nothing then."""
         lease = Lease(self, peer)
         self.total += 1
-        lease.verdict = self._judge("connections", self.total, self.config.connections, Verdict.FULL)
+        cap = self.config.connections
+        fits = self.total - len(self.parting) <= cap and self._let_part(_with_refused(cap))
+        lease.verdict = self._judge("connections", cap if fits else self.total, cap, Verdict.FULL)
         if lease.verdict is Verdict.ADMIT and not lease.trusted and peer is not None:
             try:
                 lease.verdict = self.charge(lease)
@@ -103,6 +123,14 @@ class ConnectionLimiter:
         if lease.verdict is Verdict.CUT:
             lease.release()
         return lease
+
+    def _let_part(self, most: int) -> bool:
+        """Close who has had its last answer until so many are left; whether they are."""
+        for lease in list(islice(self.parting, _LOOKED_AT)) if self.total > most else ():
+            if self.total > most and lease.give_way is not None and lease.give_way():
+                self.displaced += 1
+                lease.release()
+        return self.total <= most
 
     def adopt(self, peer: str | None) -> Lease:
         """A connection that was judged elsewhere: it counts, whatever the limits say."""
@@ -166,6 +194,7 @@ class ConnectionLimiter:
     def released(self, lease: Lease) -> None:
         """Undo `lease` and `charge`."""
         self.total -= 1
+        self.parting.pop(lease, None)
         if lease.charged:
             self._uncount(lease)
 
@@ -180,7 +209,7 @@ class ConnectionLimiter:
         if count <= cap:
             return Verdict.ADMIT
         self.refused[name] += 1
-        return refusal if count <= cap + max(1, cap // 4) else Verdict.CUT
+        return refusal if count <= _with_refused(cap) else Verdict.CUT
 
     @property
     def clients(self) -> int:

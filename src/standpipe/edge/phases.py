@@ -41,5 +41,5 @@ NEXT: Mapping[Phase, frozenset[Phase]] = {
     Phase.LOST: frozenset(),
 }
 """Which phases may follow each."""
-REQUESTLESS = frozenset({Phase.NEW, Phase.HEAD, Phase.IDLE})
-"""Phases in which nobody waits for an answer."""
+REQUESTLESS = frozenset({Phase.NEW, Phase.HEAD, Phase.IDLE, Phase.LINGERING})
+"""Phases in which nobody waits for an answer, but perhaps reads one."""

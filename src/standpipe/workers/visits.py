@@ -34,6 +34,9 @@ class PassedLease(Lease):
     def vouched(self, peer: str) -> None:
         self.peer = peer
 
+    def part(self) -> None:
+        """The keeper is not told: it would come late for a moment's parting."""
+
     def release(self) -> None:
         if self._open:
             self._open = False
