@@ -75,6 +75,13 @@ class EngineTable(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True)
     ca: Annotated[
         str, _meta("PEM file of the authorities that its certificate is checked against; empty: the system's")
     ] = ""
+    prefill: Annotated[
+        bool,
+        _meta(
+            "it goes on with a last message of the assistant's, by vLLM's `continue_final_message` or always: streams "
+            "whose engine dies may go on there; vLLM, SGLang, llama-server and Ollama need not say so"
+        ),
+    ] = False
     forward_clients: Annotated[
         bool,
         _meta("it is a Standpipe with this one in its `tiers`: tell it, by pseudonyms, whose each request is"),

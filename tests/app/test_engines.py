@@ -5,6 +5,7 @@ import pytest
 
 from standpipe.app import embedded, engines
 from standpipe.app.engines import open_engines, prefer
+from standpipe.chat.ask import Ask, Beginning, Message, Role, Text
 from standpipe.engine_tables import EngineTable
 from standpipe.engines.member import Member
 from standpipe.models.fetch import silent
@@ -77,6 +78,13 @@ def test_each_engine_is_sent_its_own_key_and_no_other():
         peer.send(b'HTTP/1.1 200 OK\r\ncontent-length: 22\r\n\r\n{"data":[{"id":"m"}]} ')
 
     assert asyncio.run(scene()) == [("Bearer a", None), ("Bearer b", "t"), (None, None)]
+
+
+def test_a_server_goes_on_with_a_turn_where_its_table_says_so():
+    found = opened(Settings(engine=(EngineTable(url=HTTP, prefill=True), HTTP)))
+    for begun, can in ((Beginning(text="a"), [True, False]), (Beginning(reasoning="a", text="a"), [False, False])):
+        ask = Ask(messages=(Message(Role.USER, (Text("hi"),)),), model="m")
+        assert [Member(engine).continues(ask, begun) for engine in found.engines] == can
 
 
 def test_slots_are_found_out_where_an_engine_or_the_setting_says_so_and_nobody_says_a_number():

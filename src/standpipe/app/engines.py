@@ -188,7 +188,7 @@ def read_engine(one: str | EngineTable, which: str) -> Wanted:
     return wanted
 
 
-_OVER_HTTP = ("key", "key_env", "key_file", "connect_timeout", "headers", "ca", "forward_clients")
+_OVER_HTTP = ("key", "key_env", "key_file", "connect_timeout", "headers", "ca", "prefill", "forward_clients")
 _BARE = EngineTable(url="")
 
 
@@ -263,7 +263,7 @@ def _server(one: Wanted, slots: int, settings: Settings, say: Say) -> Upstream:
     models = (settings.model,) if alone else tuple(table.models.values())
     name = table.name or one.named.address
     if one.named.kind is Kind.HTTP:
-        return Upstream(name, client, slots=slots or _SLOTS, models=models, log=say)
+        return Upstream(name, client, slots=slots or _SLOTS, models=models, prefills=table.prefill, log=say)
     # Unless told otherwise, an Ollama works on one ask at a time.
     return Ollama(name, client, slots=slots or 1, models=models, log=say)
 

@@ -113,11 +113,12 @@ class Upstream:
         slots: int,
         models: Sequence[str] = (),
         capabilities: Capabilities = PLAIN,
+        prefills: bool = False,
         log: Log = lambda _level, _text: None,
     ) -> None:
         """`name` is shown to the public (`url.describe_url` makes one). `models` are the server's own names of models
         that its operator vouches for, listed or not. The first stands for any name that the server does not know;
-        where there is none, the first that it lists.
+        where there is none, the first that it lists. `prefills`: its operator vouches that it goes on with a turn.
         """
         self.name = name
         self.slots = slots
@@ -138,12 +139,13 @@ class Upstream:
         """Whether it says how many asks it has, as far as we know."""
         self._described: dict[str, Card] = {}
         """What was found out of each beside the list, once."""
+        self._prefills = prefills
         self._goes_on = False
         """It is a server that goes on with a turn that has begun."""
 
     def continues(self, ask: Ask, begun: Beginning) -> bool:
         """As `Continuer`. What was thought before gets lost in many a template, and gpt-oss is written anew."""
-        return self._goes_on and not begun.reasoning and not is_gpt_oss(ask.model or "")
+        return (self._goes_on or self._prefills) and not begun.reasoning and not is_gpt_oss(ask.model or "")
 
     async def answer(self, ask: Ask, sink: Sink) -> None:
         model = self._named(ask.model) or await self._model_for(ask)

@@ -244,6 +244,7 @@ class Model(Struct, frozen=True):
     created: int
     object: str = "model"
     owned_by: str = "standpipe"
+    """Not who owns it at the engine: by this name, clients and another Standpipe in front know what server they ask."""
     input_modalities: tuple[str, ...] = ("text",)
     """What it takes, by OpenRouter's name for it: `text`, and `image` where it sees."""
     max_model_len: int | UnsetType = UNSET
