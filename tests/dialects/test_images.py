@@ -9,8 +9,17 @@ from standpipe.chat.ask import Ask, Image, Message, Role, Text, ToolResult, now
 from standpipe.chat.errors import InvalidAsk, TooLarge, Unsupported
 from standpipe.dialects import bounds
 from standpipe.dialects.image_header import Header, header_of
-from standpipe.dialects.images import from_base64, from_url, shown
+from standpipe.dialects.images import LOOKS, Album, shown
 from tests.pictures import PICTURE, PNG, chunk, frame, gif, ihdr, jpeg, png, segment, text, webp
+
+
+def from_base64(sent: str | None, path: str) -> Image:
+    return Album().from_base64(sent, path)
+
+
+def from_url(sent: str | None, path: str) -> Image:
+    return Album().from_url(sent, path)
+
 
 SIDES = st.integers(1, 16_000)
 
@@ -75,7 +84,20 @@ def test_no_image_keeps_anybody_looking(endless):
         return endless[at : at + most]
 
     assert header_of(read) is None
-    assert len(looks) < 10_000
+    assert len(looks) < 2000
+
+
+def test_no_request_keeps_anybody_looking():
+    """However long each header is, and however many there are: what is left over is refused, and words in the past."""
+    long, album = text(b"\xff\xd8" + b"\xff" * 2000), Album()
+    for _ in range(LOOKS // 1000):
+        with pytest.raises(InvalidAsk):
+            album.from_base64(long, "x")
+    with pytest.raises(TooLarge, match="too many"):
+        album.from_base64(PNG, "x")
+    album = Album()
+    for _ in range(500):
+        assert album.from_base64(text(WHOLE[1]), "x").width == 4
 
 
 @given(st.sampled_from(WHOLE), st.data())

@@ -34,8 +34,8 @@ from standpipe.chat.ask import (
     ToolResult,
 )
 from standpipe.chat.errors import Failure, InvalidAsk, Unsupported
-from standpipe.dialects import images
 from standpipe.dialects.bounds import check_schemas
+from standpipe.dialects.images import Album, words_for
 from standpipe.dialects.reading import whole
 
 EffortName = Literal["none", "minimal", "low", "medium", "high", "xhigh", "max"]
@@ -65,12 +65,12 @@ class Part(Struct, gc=False):
     refusal: str | None = None
     image_url: str | ImageUrl | None = None
 
-    def image(self, path: str) -> Image | None:
-        """The image that it shows, if it is one. Raises as `images.from_url`."""
+    def image(self, path: str, album: Album) -> Image | None:
+        """The image that it shows, if it is one. Raises as `Album.from_url`."""
         if self.type not in _IMAGES:
             return None
         url = self.image_url.url if isinstance(self.image_url, ImageUrl) else self.image_url
-        return images.from_url(url, path)
+        return album.from_url(url, path)
 
 
 class _Typed(Protocol):
@@ -87,7 +87,7 @@ class _Said(Protocol):
     def type(self) -> str: ...
     @property
     def text(self) -> str | None: ...
-    def image(self, path: str, /) -> Image | None: ...
+    def image(self, path: str, album: Album, /) -> Image | None: ...
 
 
 def present(value: T | None, param: str) -> T:
@@ -211,18 +211,20 @@ def texts(content: str | Sequence[_Said] | None, param: str, kinds: Sequence[str
         yield Text(part if isinstance(part, str) else text_of(part, path, kinds))
 
 
-def told(content: str | Sequence[_Said] | None, param: str, kinds: Sequence[str] = ("text",)) -> Iterator[Text | Image]:
+def told(
+    content: str | Sequence[_Said] | None, param: str, album: Album, kinds: Sequence[str] = ("text",)
+) -> Iterator[Text | Image]:
     """The parts of what a user says and shows now. Raises as `texts`; TooLarge for an image, too."""
     for part, path in _parts(content, param):
         if isinstance(part, str):
             yield Text(part)
         else:
-            yield part_of(part, path, kinds)
+            yield part_of(part, path, album, kinds)
 
 
-def part_of(part: _Said, path: str, kinds: Sequence[str] = ("text",)) -> Text | Image:
+def part_of(part: _Said, path: str, album: Album, kinds: Sequence[str] = ("text",)) -> Text | Image:
     """The same of one part."""
-    return part.image(path) or Text(text_of(part, path, kinds))
+    return part.image(path, album) or Text(text_of(part, path, kinds))
 
 
 def _parts(content: str | Sequence[P] | None, param: str) -> Iterator[tuple[str | P, str]]:
@@ -255,7 +257,7 @@ def past_texts(content: str | Sequence[_Said] | None) -> Iterator[Text | Refusal
             yield Text(part.text)
         else:
             medium = _MEDIUM.search(part.type)
-            yield Text(images.words_for(medium[0] if medium else "something"))
+            yield Text(words_for(medium[0] if medium else "something"))
 
 
 def past_said(content: str | Sequence[_Said] | None) -> tuple[Text, ...]:
@@ -263,24 +265,26 @@ def past_said(content: str | Sequence[_Said] | None) -> tuple[Text, ...]:
     return tuple(Text(part.text) for part in past_texts(content)) or (Text(""),)
 
 
-def past_told(content: str | Sequence[_Said] | None, param: str) -> tuple[Text | Image, ...]:
+def past_told(content: str | Sequence[_Said] | None, param: str, album: Album) -> tuple[Text | Image, ...]:
     """The same of what a user said and showed, `param` being where. An image that is none has words."""
     if isinstance(content, str) or not content:
         return past_said(content)
-    return tuple(said for i, part in enumerate(content) for said in past_part(part, f"{param}[{i}]"))
+    return tuple(said for i, part in enumerate(content) for said in past_part(part, f"{param}[{i}]", album))
 
 
-def past_part(part: _Said, path: str) -> tuple[Text | Image, ...]:
+def past_part(part: _Said, path: str, album: Album) -> tuple[Text | Image, ...]:
     """The same of one part."""
     with suppress(Failure):
-        if (image := part.image(path)) is not None:
+        if (image := part.image(path, album)) is not None:
             return (image,)
     return past_said([part])
 
 
-def past_result(call_id: str, content: str | Sequence[_Said] | None, param: str, *, failed: bool = False) -> ToolResult:
+def past_result(
+    call_id: str, content: str | Sequence[_Said] | None, param: str, album: Album, *, failed: bool = False
+) -> ToolResult:
     """What a tool said and showed, `param` being where: that is the past, however new."""
-    parts = past_told(content, param) if content else ()
+    parts = past_told(content, param, album) if content else ()
     text = "\n".join(part.text for part in parts if isinstance(part, Text))
     return ToolResult(call_id, text, failed, tuple(part for part in parts if isinstance(part, Image)))
 

@@ -13,7 +13,7 @@ from typing import Final, NamedTuple
 Read = Callable[[int, int], bytes]
 """Gives the bytes at an offset, at most so many; fewer, or none, where the image ends."""
 
-_STEPS: Final = 4096
+_STEPS: Final = 1024
 """Most blocks of an image that are looked at; what counts stands before that in any real one."""
 _PNG: Final = b"\x89PNG\r\n\x1a\n"
 _FRAMES: Final = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}

@@ -20,6 +20,8 @@ from standpipe.dialects.bounds import IMAGE_PIXELS, IMAGE_SIDE, IMAGES, IMAGES_P
 from standpipe.dialects.image_header import header_of
 
 _ALPHABET: Final = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/"
+LOOKS: Final = 8192
+"""Pieces of headers that are read of all images of one request: some twenty milliseconds."""
 _DATA_URL: Final = re.compile(r"data:[^,]{0,200};base64,", re.IGNORECASE)
 
 
@@ -28,40 +30,55 @@ def words_for(medium: str) -> str:
     return f"[{medium} that cannot be shown here]"
 
 
-def from_url(url: str | None, path: str) -> Image:
-    """The image in a data URL that stands in `path`. Raises as `from_base64`, and Unsupported for any other address."""
-    found = _DATA_URL.match(url or "")
-    if url is None or found is None:
-        raise Unsupported(
-            f"`{path}` refers to an image elsewhere, and none is fetched: send the image itself, in base64.", param=path
-        )
-    return from_base64(url[found.end() :], path)
+class Album:
+    """Reads the images of one request, for as long as there is time to look at them: whoever makes a header long, or
+    sends thousands, would keep everybody waiting."""
 
+    __slots__ = ("_looks",)
 
-def from_base64(text: str | None, path: str) -> Image:
-    """The image of this base64, which stands in `path`. What a client calls its type does not matter.
+    def __init__(self, looks: int = LOOKS) -> None:
+        """`looks` is how many pieces of headers may be read; an image takes about ten."""
+        self._looks = looks
 
-    Raises InvalidAsk for what is no base64 or no image, TooLarge for too many pixels.
-    """
-    size = _decoded_size(text or "")
-    if text is None or size is None:
-        raise InvalidAsk(f"`{path}` is an image whose base64 is not valid.", param=path)
+    def from_url(self, url: str | None, path: str) -> Image:
+        """The image in a data URL that stands in `path`. Raises as `from_base64`, and Unsupported for any other."""
+        found = _DATA_URL.match(url or "")
+        if url is None or found is None:
+            raise Unsupported(
+                f"`{path}` refers to an image elsewhere, and none is fetched: send the image itself, in base64.",
+                param=path,
+            )
+        return self.from_base64(url[found.end() :], path)
 
-    def read(at: int, most: int) -> bytes:
-        skipped = at % 3
-        start = (at - skipped) // 3 * 4
-        return a2b_base64(text[start : start + (skipped + most + 2) // 3 * 4])[skipped : skipped + most]
+    def from_base64(self, text: str | None, path: str) -> Image:
+        """The image of this base64, which stands in `path`. What a client calls its type does not matter.
 
-    header = header_of(read)
-    if header is None:
-        raise InvalidAsk(f"`{path}` is not a readable image: it must be a PNG, JPEG, GIF or WebP.", param=path)
-    if max(header.width, header.height) > IMAGE_SIDE or header.width * header.height > IMAGE_PIXELS:
-        raise TooLarge(
-            f"`{path}` is an image of {header.width} x {header.height} pixels. The limits are {IMAGE_SIDE} in either "
-            f"direction and {IMAGE_PIXELS} in all.",
-            param=path,
-        )
-    return Image(header.media_type, text, header.width, header.height, path)
+        Raises InvalidAsk for what is no base64 or no image, TooLarge for too many pixels or images.
+        """
+        if self._looks <= 0:
+            raise TooLarge(f"`{path}` is an image too many for one request.", param=path)
+        size = _decoded_size(text or "")
+        if text is None or size is None:
+            raise InvalidAsk(f"`{path}` is an image whose base64 is not valid.", param=path)
+
+        def read(at: int, most: int) -> bytes:
+            self._looks -= 1
+            if self._looks < 0:
+                return b""
+            skipped = at % 3
+            start = (at - skipped) // 3 * 4
+            return a2b_base64(text[start : start + (skipped + most + 2) // 3 * 4])[skipped : skipped + most]
+
+        header = header_of(read)
+        if header is None:
+            raise InvalidAsk(f"`{path}` is not a readable image: it must be a PNG, JPEG, GIF or WebP.", param=path)
+        if max(header.width, header.height) > IMAGE_SIDE or header.width * header.height > IMAGE_PIXELS:
+            raise TooLarge(
+                f"`{path}` is an image of {header.width} x {header.height} pixels. The limits are {IMAGE_SIDE} in "
+                f"either direction and {IMAGE_PIXELS} in all.",
+                param=path,
+            )
+        return Image(header.media_type, text, header.width, header.height, path)
 
 
 def _decoded_size(text: str) -> int | None:

@@ -17,7 +17,7 @@ from standpipe.chat.ask import (
     ToolCall,
     ToolResult,
 )
-from standpipe.chat.errors import InvalidAsk, Unsupported
+from standpipe.chat.errors import InvalidAsk, TooLarge, Unsupported
 from standpipe.chat.events import NOTHING
 from standpipe.dialects.dialect import Parsed, ResponseMeta
 from standpipe.dialects.ollama.request import CHAT, GENERATE, NEAREST
@@ -196,6 +196,7 @@ FAULTS = [
     ({"messages": [{"role": "king", "content": "x"}]}, "messages[0].role", InvalidAsk),
     ({"messages": [{"role": "user", "content": [{"type": "text"}]}]}, "messages[0].content", InvalidAsk),
     ({"messages": [{**HELLO, "images": ["aGk="]}]}, "messages[0].images[0]", InvalidAsk),
+    ({"messages": [{**HELLO, "images": [PNG] * 50}] * 100}, "messages", TooLarge),
     ({"messages": [{**HELLO, "images": [7]}]}, "messages[0].images[0]", InvalidAsk),
     ({"messages": [{"role": "system", "content": "", "images": [PNG]}]}, "messages[0].images", Unsupported),
     ({"messages": [result("7")]}, "messages[0]", InvalidAsk),

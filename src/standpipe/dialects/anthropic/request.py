@@ -47,6 +47,7 @@ from standpipe.dialects.asks import (
     told,
 )
 from standpipe.dialects.dialect import Encoder, Parsed, ResponseMeta
+from standpipe.dialects.images import Album
 from standpipe.dialects.reading import DROPPED, Reader
 
 LOW_BUDGET = 2048
@@ -190,6 +191,7 @@ def _messages(request: wire.Request) -> Iterator[Message]:
     """The messages as they came, a user's with results of tools as two."""
     if request.system:
         yield Message(Role.SYSTEM, (Text(_text(request.system, "system")),))
+    album = Album()
     end_of_past = now([message.role == "assistant" for message in request.messages])
     for i, message in enumerate(request.messages):
         path = f"messages[{i}].content"
@@ -199,7 +201,7 @@ def _messages(request: wire.Request) -> Iterator[Message]:
             case "system":
                 yield Message(Role.SYSTEM, (Text(_text(message.content, path, past=i < end_of_past)),))
             case _:
-                yield from _user_turn(message.content, path, past=i < end_of_past)
+                yield from _user_turn(message.content, path, album, past=i < end_of_past)
 
 
 def _joined(messages: Iterator[Message]) -> list[Message]:
@@ -213,10 +215,10 @@ def _joined(messages: Iterator[Message]) -> list[Message]:
     return joined
 
 
-def _user_turn(content: str | Sequence[wire.Block] | None, path: str, *, past: bool) -> Iterator[Message]:
+def _user_turn(content: str | Sequence[wire.Block] | None, path: str, album: Album, *, past: bool) -> Iterator[Message]:
     """Results go first, because they follow the calls that they answer. They are the past, however new."""
     if isinstance(content, str) or not content:
-        yield Message(Role.USER, past_told(content, path) if past else tuple(told(content, path)))
+        yield Message(Role.USER, past_told(content, path, album) if past else tuple(told(content, path, album)))
         return
     results: list[Part] = []
     said: list[Part] = []
@@ -224,9 +226,9 @@ def _user_turn(content: str | Sequence[wire.Block] | None, path: str, *, past: b
         here = f"{path}[{i}]"
         if block.type == "tool_result":
             call_id = filled(block.tool_use_id, f"{here}.tool_use_id")
-            results.append(past_result(call_id, block.content, f"{here}.content", failed=bool(block.is_error)))
+            results.append(past_result(call_id, block.content, f"{here}.content", album, failed=bool(block.is_error)))
         else:
-            said += past_part(block, here) if past else [part_of(block, here)]
+            said += past_part(block, here, album) if past else [part_of(block, here, album)]
     if results:
         yield Message(Role.TOOL, tuple(results))
     if said:

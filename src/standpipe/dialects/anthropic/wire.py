@@ -15,7 +15,8 @@ from msgspec.structs import asdict
 from standpipe.chat import events
 from standpipe.chat.ask import Image, JsonObject
 from standpipe.chat.events import FinishReason
-from standpipe.dialects import bounds, images
+from standpipe.dialects import bounds
+from standpipe.dialects.images import Album
 
 # Read ---------------------------------------------------------------------------------------------------------------
 
@@ -47,14 +48,14 @@ class Block(Struct):
     is_error: bool | None = None
     source: str | Source | None = None
 
-    def image(self, path: str) -> Image | None:
-        """The image that it shows, if it is one. Raises as `images.from_base64`, and Unsupported for one elsewhere."""
+    def image(self, path: str, album: Album) -> Image | None:
+        """The image that it shows, if it is one. Raises as `Album.from_base64`, and Unsupported for one elsewhere."""
         if self.type != "image":
             return None
         source = self.source if isinstance(self.source, Source) else Source()
         if source.type != "base64":
-            return images.from_url(None, path)
-        return images.from_base64(source.data, path)
+            return album.from_url(None, path)
+        return album.from_base64(source.data, path)
 
 
 class Message(Struct):

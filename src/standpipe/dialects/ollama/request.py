@@ -32,11 +32,12 @@ from standpipe.chat.ask import (
     ToolResult,
     now,
 )
-from standpipe.chat.errors import ContextTooLong, Failure, InvalidAsk, Unsupported
+from standpipe.chat.errors import ContextTooLong, Failure, InvalidAsk, TooLarge, Unsupported
 from standpipe.chat.events import Answer
 from standpipe.dialects.asks import Calls, chosen, functions, object_text, placed, present, schema_format, stops
+from standpipe.dialects.bounds import MESSAGES
 from standpipe.dialects.dialect import Encoder, Parsed, ResponseMeta
-from standpipe.dialects.images import from_base64, words_for
+from standpipe.dialects.images import Album, words_for
 from standpipe.dialects.ollama import wire
 from standpipe.dialects.ollama.answer import CHAT as CHAT_SHAPE
 from standpipe.dialects.ollama.answer import COMPLETION, AnswerShape, Lines, failure_body, whole
@@ -135,7 +136,8 @@ def _generate(request: wire.GenerateRequest) -> tuple[Ask, tuple[str, ...]]:
     for name, message in REFUSED.items():
         if getattr(request, name):
             raise Unsupported(message, param=name)
-    images = () if request.raw else tuple(_image(one, f"images[{i}]") for i, one in enumerate(request.images or ()))
+    album, sent = Album(), () if request.raw else request.images or ()
+    images = tuple(_image(one, f"images[{i}]", album) for i, one in enumerate(sent))
     messages = [Message(Role.USER, (Text(request.prompt), *images))] if request.prompt else []
     if request.raw:
         return _raw(request, tuple(messages))
@@ -210,9 +212,11 @@ def _function(sent: wire.Tool, path: str) -> Tool | None:
 def _messages(sent: Sequence[wire.Message]) -> Iterator[Message]:
     roles = [chosen(message.role.lower(), _ROLES, f"messages[{i}].role") for i, message in enumerate(sent)]
     end_of_past = now([role is Role.ASSISTANT for role in roles])
-    calls = Calls()
+    if sum(len(message.images or ()) for message in sent) > MESSAGES:
+        raise TooLarge(f"`messages` may have at most {MESSAGES} images.", param="messages")
+    calls, album = Calls(), Album()
     for i, (role, message) in enumerate(zip(roles, sent, strict=True)):
-        images, content = _images(message, f"messages[{i}].images", role, past=i < end_of_past)
+        images, content = _images(message, f"messages[{i}].images", role, album, past=i < end_of_past)
         match role:
             case Role.ASSISTANT:
                 calls.turn()
@@ -224,14 +228,14 @@ def _messages(sent: Sequence[wire.Message]) -> Iterator[Message]:
                 yield Message(role, (Text(content), *images))
 
 
-def _images(sent: wire.Message, path: str, role: Role, *, past: bool) -> tuple[tuple[Image, ...], str]:
+def _images(sent: wire.Message, path: str, role: Role, album: Album, *, past: bool) -> tuple[tuple[Image, ...], str]:
     """The images of a message, and its text with words for those that cannot be shown."""
     content, found = sent.content or "", list[Image]()
     for i, image in enumerate(sent.images or ()):
         try:
             if role not in {Role.USER, Role.TOOL}:
                 raise Unsupported(f"`{path}` must be empty: only users show images.", param=path)
-            found.append(_image(image, f"{path}[{i}]"))
+            found.append(_image(image, f"{path}[{i}]", album))
         except Failure:
             if not past and role in {Role.USER, Role.SYSTEM}:
                 raise
@@ -239,10 +243,10 @@ def _images(sent: wire.Message, path: str, role: Role, *, past: bool) -> tuple[t
     return tuple(found), content
 
 
-def _image(sent: Any, path: str) -> Image:
+def _image(sent: Any, path: str, album: Album) -> Image:
     """Some clients write a data URL where Ollama wants plain base64."""
     text = sent if isinstance(sent, str) else None
-    return from_base64(text.partition(",")[2] if text and text.startswith("data:") else text, path)
+    return album.from_base64(text.partition(",")[2] if text and text.startswith("data:") else text, path)
 
 
 def _assistant_parts(sent: wire.Message, content: str, calls: Calls, path: str) -> Iterator[Part]:

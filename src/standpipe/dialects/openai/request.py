@@ -48,6 +48,7 @@ from standpipe.dialects.asks import (
     tool_choice,
 )
 from standpipe.dialects.dialect import Encoder, Parsed, ResponseMeta
+from standpipe.dialects.images import Album
 from standpipe.dialects.openai import wire
 from standpipe.dialects.openai.answer import Chunks, whole
 from standpipe.dialects.openai.faults import failure_body
@@ -229,7 +230,7 @@ def _tool_choice(sent: str | wire.NamedTool | None, tools: Sequence[Tool]) -> To
 
 def _messages(sent: Sequence[wire.Message]) -> Iterator[Message]:
     end_of_past = now([message.role == "assistant" for message in sent])
-    calls = Calls()
+    calls, album = Calls(), Album()
     for i, message in enumerate(sent):
         content, path = message.content, f"messages[{i}].content"
         match message.role:
@@ -239,11 +240,11 @@ def _messages(sent: Sequence[wire.Message]) -> Iterator[Message]:
                 yield Message(Role.ASSISTANT, parts or (Text(""),), message.name)
             case "tool" | "function":
                 call_id = calls.answered(message.tool_call_id, message.name, f"messages[{i}].tool_call_id")
-                yield Message(Role.TOOL, (past_result(call_id, content, path),))
+                yield Message(Role.TOOL, (past_result(call_id, content, path, album),))
             case role if isinstance(content, str):
                 yield Message(Role(role), (Text(content),), message.name)
             case "user":
-                said = past_told(content, path) if i < end_of_past else tuple(told(content, path))
+                said = past_told(content, path, album) if i < end_of_past else tuple(told(content, path, album))
                 yield Message(Role.USER, said, message.name)
             case role:
                 said = past_said(content) if i < end_of_past else tuple(texts(content, path))

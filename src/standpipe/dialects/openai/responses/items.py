@@ -35,6 +35,7 @@ from standpipe.dialects.asks import (
     texts,
     told,
 )
+from standpipe.dialects.images import Album
 from standpipe.dialects.openai.responses import wire
 from standpipe.dialects.openai.responses.kept import shown
 from standpipe.dialects.openai.responses.tools import full_name
@@ -67,10 +68,10 @@ def messages(sent: str | Sequence[wire.Item], find: Find) -> tuple[tuple[Message
 def _turns(sent: Sequence[wire.Item], find: Find, lost: list[str]) -> Iterator[tuple[Role, tuple[Part, ...]]]:
     """Who speaks, and what, item by item. Where a call is lost, its result gets one: engines want none without."""
     end_of_past = now([_is_spoken(item) for item in sent])
-    called: set[str] = set()
+    called, album = set[str](), Album()
     for i, item in enumerate(sent):
         path = f"input[{i}]"
-        for role, parts in _read(item, path, find, lost, past=i < end_of_past):
+        for role, parts in _read(item, path, find, lost, album, past=i < end_of_past):
             for part in parts if lost else ():
                 if isinstance(part, ToolResult) and part.call_id not in called:
                     yield Role.ASSISTANT, (past_call(part.call_id, None, "{}"),)
@@ -100,7 +101,7 @@ def _recalled(wanted: str, path: str, find: Find, lost: list[str], *, past: bool
 
 
 def _read(
-    item: wire.Item, path: str, find: Find, lost: list[str], *, past: bool
+    item: wire.Item, path: str, find: Find, lost: list[str], album: Album, *, past: bool
 ) -> Iterator[tuple[Role, tuple[Part, ...]]]:
     """One item: who speaks, and what. Items up to the assistant's last are the past, and so is whatever a tool said."""
     match _kind(item):
@@ -110,7 +111,10 @@ def _read(
                 yield role, tuple(past_texts(item.content))
             elif role is Role.USER:
                 where = f"{path}.content"
-                yield role, past_told(item.content, where) if past else tuple(told(item.content, where, _TEXTS))
+                yield (
+                    role,
+                    past_told(item.content, where, album) if past else tuple(told(item.content, where, album, _TEXTS)),
+                )
             else:
                 yield role, past_said(item.content) if past else tuple(texts(item.content, f"{path}.content", _TEXTS))
         case "reasoning":
@@ -123,7 +127,7 @@ def _read(
             )
             yield Role.ASSISTANT, (call,)
             if item.type == "mcp_call":
-                yield Role.TOOL, (_result(call.id, item.output, f"{path}.output"),)
+                yield Role.TOOL, (_result(call.id, item.output, f"{path}.output", album),)
         case "custom_tool_call":
             call_id, name = filled(item.call_id, f"{path}.call_id"), full_name(item.namespace, item.name)
             yield Role.ASSISTANT, (past_call(call_id, name, as_input(item.input)),)
@@ -139,12 +143,12 @@ def _read(
                 yield Role.ASSISTANT, parts
         case kind if kind.endswith("_call_output"):
             call_id = filled(item.call_id or item.id, f"{path}.call_id")
-            yield Role.TOOL, (_result(call_id, item.output, f"{path}.output"),)
+            yield Role.TOOL, (_result(call_id, item.output, f"{path}.output", album),)
         case kind if not (past or _is_spoken(item)):
             raise Unsupported(f"`{path}.type` is {plain(kind)}, which is not supported.", param=f"{path}.type")
 
 
-def _result(call_id: str, sent: Raw, param: str) -> ToolResult:
+def _result(call_id: str, sent: Raw, param: str, album: Album) -> ToolResult:
     """What a tool gave back: words as far as it has some, and images; of another form, the JSON. Raises InvalidAsk."""
     text = raw_text(sent, param)
     if text[:1] not in {"[", "{"}:
@@ -153,4 +157,4 @@ def _result(call_id: str, sent: Raw, param: str) -> ToolResult:
         found = _PARTS.decode(text)
     except msgspec.DecodeError:
         return ToolResult(call_id, text)
-    return past_result(call_id, [found] if isinstance(found, SentPart) else found, param)
+    return past_result(call_id, [found] if isinstance(found, SentPart) else found, param, album)
