@@ -5,9 +5,10 @@ import json
 
 import pytest
 
-from standpipe.chat.events import Started, TextDelta
+from standpipe.chat.events import Finished, FinishReason, Started, TextDelta, Usage
 from standpipe.engines.scripted.script import Fault, FaultKind, Script
 from standpipe.engines.scripted.scripted import Scripted
+from standpipe.serve.trace import TokenMeter
 from tests.serve.driver import Reply, Tap, scene
 from tests.virtual import run
 
@@ -311,3 +312,18 @@ async def test_the_log_has_one_line_per_ask_and_no_words_of_anybody(tap):
 async def test_no_more_asks_run_than_one_process_may_stream(tap):
     assert tap.app.fleet.slots == 4
     assert tap.center.line.slots == 2
+
+
+def test_who_is_stopped_by_us_is_told_our_count_which_teaches_nobody():
+    meter = TokenMeter(2, lambda *_: None)
+    meter.prompt_estimate = 7
+    (*_, ended) = meter.count([TextDelta("a"), Finished(FinishReason.STOP, stop="END")], 0.0)
+    assert (ended.stop, ended.usage, meter.usage) == ("END", Usage(7, 1), None)
+    meter.restart()
+    (*_, ended) = meter.count([TextDelta("a"), TextDelta("b"), TextDelta("c")], 0.0)
+    assert (ended.reason, ended.usage, meter.usage) == (FinishReason.LENGTH, Usage(7, 2), None)
+    meter.restart()
+    (*_, ended) = meter.count([TextDelta("a"), Finished(FinishReason.STOP, Usage(3, 4), stop="END")], 0.0)
+    assert ended.usage == meter.usage == Usage(3, 4)
+    (*_, ended) = meter.count([Finished(FinishReason.STOP)], 0.0)
+    assert ended.usage is None

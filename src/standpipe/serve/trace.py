@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Protocol
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from standpipe.chat.ask import Image
 from standpipe.chat.errors import Failure
@@ -109,10 +110,11 @@ class TokenMeter:
 
     Every delta counts as one token, which is what engines send; the engine's own count replaces the sum at the end.
     The client is charged as tokens pass, so that hanging up buys nothing, and the meter knows when the cap is reached
-    although the engine goes on.
+    although the engine goes on. An answer that we ended ourselves, at the cap or at a stop string, has no count of the
+    engine's: its client is told ours.
     """
 
-    __slots__ = ("_cap", "_charge", "_first", "first_token_at", "full", "tokens", "usage")
+    __slots__ = ("_cap", "_charge", "_first", "first_token_at", "full", "prompt_estimate", "tokens", "usage")
 
     def __init__(
         self, cap: int, charge: Callable[[int, float], None], first: Callable[[float], None] | None = None
@@ -123,8 +125,11 @@ class TokenMeter:
         self._charge = charge
         self._first = first
         self.tokens = 0
+        self.prompt_estimate: int | None = None
+        """Tokens that the prompt is likely to have, where somebody guesses."""
         self.first_token_at: float | None = None
         self.usage: Usage | None = None
+        """The engine's count."""
         self.full = False
         """The cap was reached before the engine finished: nothing more may pass."""
 
@@ -143,11 +148,13 @@ class TokenMeter:
             if kind is TextDelta or kind is ReasoningDelta or kind is ToolCallDelta:
                 if self.tokens == self._cap:
                     self.full = True
-                    events = [*events[:i], Finished(FinishReason.LENGTH)]
+                    events = [*events[:i], Finished(FinishReason.LENGTH, self._own())]
                     break
                 self.tokens += 1
             elif isinstance(event, Finished):
                 self.usage = event.usage
+                if event.usage is None and event.stop is not None:
+                    events = [*events[:i], replace(event, usage=self._own())]
         if self.tokens > before:
             self._charge(self.tokens - before, now)
             if self.first_token_at is None:
@@ -155,6 +162,9 @@ class TokenMeter:
                 if self._first is not None:
                     self._first(now)
         return events
+
+    def _own(self) -> Usage | None:
+        return None if self.prompt_estimate is None else Usage(self.prompt_estimate, self.tokens)
 
 
 class Tell(Protocol):

@@ -168,6 +168,7 @@ class AskHandler(_Walk):
         least = services.admission.prompts.low(weight.sizes)
         journey = services.pool.journey(trace.report, weight.fingerprint, ask, client=trace.client, least=least)
         ticket = self._ticket(exchange, trace, journey, weight)
+        ticket.meter.prompt_estimate = math.ceil(services.admission.prompts.guess(weight.sizes))
         delivery = self._delivery(exchange, parsed, trace, ticket, weight)
         try:
             with ticket:
