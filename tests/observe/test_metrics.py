@@ -45,6 +45,18 @@ async def test_a_histogram_is_cumulative_and_ends_with_everything(tap):
     assert bounds[-1] == found["standpipe_queue_wait_seconds_count",] == 1
 
 
+@scene(Script(tokens=4, rate=1, first=3), pace_interval=0, client_slots=1)
+async def test_an_engines_first_tokens_are_timed_from_its_slot_and_its_tokens_are_counted(tap):
+    await asyncio.gather(*(tap.ask(stream=False) for _ in range(2)))
+    found = samples(tap)
+    name = "standpipe_engine_time_to_first_token_seconds"
+    assert found[f"{name}_count", "scripted"] == 2
+    assert found[f"{name}_sum", "scripted"] == 6
+    assert found["standpipe_engine_tokens_total", "completion", "scripted"] == 8
+    assert found["standpipe_engine_tokens_total", "prompt", "scripted"] == found["standpipe_tokens_total", "prompt"]
+    assert found["standpipe_engine_left_alone_seconds_total", "scripted"] == 0
+
+
 @scene(Script(tokens=1, slots=1, first=50), pace_interval=0, queue_per_client=1)
 async def test_what_the_queue_refuses_is_counted_by_its_bound(tap):
     asks = [tap.leaving(Reply()) for _ in range(3)]

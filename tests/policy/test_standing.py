@@ -47,6 +47,15 @@ def test_a_busy_engine_is_left_alone_for_as_long_as_it_says_within_bounds(wanted
     assert standing.room(4, 0, 10.0 + seconds) == 1
 
 
+def test_the_time_for_which_it_was_left_alone_is_counted_once():
+    standing = EngineStanding()
+    standing.failed(Verdict.BUSY, 10.0, probe=False, retry_after=5.0)
+    standing.failed(Verdict.BUSY, 12.0, probe=False, retry_after=5.0)  # was on its way already
+    assert standing.left_alone == 7.0
+    assert failing(5).left_alone == 1.0
+    assert failing(7).left_alone == failing(7).breaker.until
+
+
 def test_an_engine_that_goes_on_to_be_busy_is_left_alone_for_ever_longer_until_it_speaks():
     standing, now, lengths = EngineStanding(), 0.0, []
     for _ in range(7):

@@ -4,6 +4,7 @@ import io
 import re
 
 import pytest
+from msgspec.structs import replace
 from rich.console import Console
 
 from standpipe.engines.scripted.script import Script
@@ -46,7 +47,11 @@ def test_the_line_the_engines_and_the_clients_are_shown_by_their_hashes():
     assert (shown.queue.waiting, shown.queue.running, shown.queue.slots) == (2, 1, 1)
     assert {client.client for client in shown.clients} == hashed
     assert sum(client.waiting for client in shown.clients) == 2
-    picture = drawn(shown)
+    (engine,) = shown.engines
+    away = replace(engine, name="away", up=False, reason="The engine cannot be reached.")
+    picture = drawn(replace(shown, engines=(engine, away, replace(engine, draining=True))))
+    assert re.search(r"away +down .* The engine cannot be reached\.", picture)
+    assert re.search(r"scripted +up .* draining", picture)
     assert re.search(r"Queued +2 +▁", picture)
     for word in ("Standpipe is up", "1/1", *hashed):
         assert word in picture

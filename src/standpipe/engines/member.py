@@ -40,7 +40,7 @@ class EngineStatistics(Struct, frozen=True):
     `attempts`, `answered` and `failed` count attempts since the start, `outcomes` those that are over by how they
     ended. `fault` is what failed last, in a public sentence. `failures` are those in a row that its breaker counts,
     `retry_in` the seconds until it is asked again, where it is left alone for some, `first_token` the usual seconds to
-    one.
+    one, `left_alone` the seconds for which it was left alone in all.
     """
 
     name: str
@@ -58,6 +58,7 @@ class EngineStatistics(Struct, frozen=True):
     outcomes: dict[str, int]
     fault: str | None
     first_token: float | None
+    left_alone: float
     handling: Handling | None
     """What it does with control tokens, where that was probed."""
     context_tokens: int | None
@@ -248,6 +249,7 @@ class Member:
             outcomes=dict(self.outcomes),
             fault=self.fault,
             first_token=standing.latency,
+            left_alone=standing.left_alone,
             handling=self.engine.handling if isinstance(self.engine, Probed) else None,
             context_tokens=min(self.windows.values(), default=None),
             sees=self.sees,

@@ -41,13 +41,14 @@ class EngineState(Struct, frozen=True):
 
 class EngineCounts(Struct, frozen=True):
     """What was counted of one engine since the start: attempts, and by how they ended. `first_token` is the usual
-    seconds to one, `held_off` the seconds for which it is still left alone."""
+    seconds to one, `held_off` the seconds for which it is still left alone, `left_alone` those in all."""
 
     name: str
     attempts: int
     outcomes: dict[str, int]
     first_token: float | None
     held_off: float
+    left_alone: float = 0.0
 
 
 class RateLimit(Struct, frozen=True):

@@ -65,6 +65,9 @@ class Metrics:
         self._prompt_tokens = self._completion_tokens = self._retries = self._continued = 0
         self._waited = Histogram()
         self._first_token = Histogram()
+        self._engine_tokens: Counter[tuple[str, str]] = Counter()
+        """By engine and direction."""
+        self._engine_first: dict[str, Histogram] = {}
 
     def __call__(self, record: Record) -> None:
         self._requests[record.dialect, record.status] += 1
@@ -73,6 +76,11 @@ class Metrics:
             self._first_token.observe(record.first_token)
         self._prompt_tokens += record.prompt_tokens or 0
         self._completion_tokens += record.completion_tokens or 0
+        if (engine := record.engine) is not None:
+            self._engine_tokens[engine, "prompt"] += record.prompt_tokens or 0
+            self._engine_tokens[engine, "completion"] += record.completion_tokens or 0
+            if record.first_token is not None:
+                self._engine_first.setdefault(engine, Histogram()).observe(max(0.0, record.first_token - record.waited))
         if record.failure is not None:
             self._failures[record.failure] += 1
         if record.attempts > 1:
@@ -99,6 +107,10 @@ class Metrics:
         yield _counter("continued", "Streams that another engine went on with", (), [((), self._continued)])
         yield _histogram("queue_wait_seconds", "Time spent in the queue", self._waited)
         yield _histogram("first_token_seconds", "Time until the first token", self._first_token)
+        yield _counter("engine_tokens", "An engine's tokens", ("engine", "direction"), self._engine_tokens.items())
+        yield _histograms(
+            "engine_time_to_first_token_seconds", "Time from a slot to the first token", self._engine_first
+        )
         yield from _queue(now.queue)
         yield from _engines(now.engines)
         yield from _counts(now.counts)
@@ -133,6 +145,8 @@ def _counts(counts: tuple[EngineCounts, ...]) -> Iterator[Family]:
     yield _counter("engine_outcomes", "Attempts that are over, by how they ended", ("engine", "outcome"), outcomes)
     yield _gauge("engine_first_token_seconds", "Usual time until an engine's first token", first)
     yield _gauge("engine_held_off_seconds", "Time for which an engine is still left alone", held)
+    alone = (((engine.name,), engine.left_alone) for engine in counts)
+    yield _counter("engine_left_alone_seconds", "Time for which an engine was left alone, in all", ("engine",), alone)
 
 
 def _edge(edge: EdgeStatistics) -> Iterator[Family]:
@@ -147,7 +161,7 @@ def _edge(edge: EdgeStatistics) -> Iterator[Family]:
     )
 
 
-Counts = Iterable[tuple[tuple[str, ...], int]]
+Counts = Iterable[tuple[tuple[str, ...], float]]
 """The values of the labels, and how often they were counted."""
 
 
@@ -177,11 +191,25 @@ def _gauge(name: str, help_text: str, value: float | Mapping[str, float], label:
 
 
 def _histogram(name: str, help_text: str, histogram: Histogram) -> HistogramMetricFamily:
-    """Cumulative, as Prometheus counts."""
     from prometheus_client.core import HistogramMetricFamily  # noqa: PLC0415  # see the module
 
+    return HistogramMetricFamily(f"standpipe_{name}", help_text, buckets=_buckets(histogram), sum_value=histogram.sum)
+
+
+def _histograms(name: str, help_text: str, histograms: Mapping[str, Histogram]) -> HistogramMetricFamily:
+    """One for each engine."""
+    from prometheus_client.core import HistogramMetricFamily  # noqa: PLC0415  # see the module
+
+    family = HistogramMetricFamily(f"standpipe_{name}", help_text, labels=("engine",))
+    for engine, histogram in histograms.items():
+        family.add_metric((engine,), _buckets(histogram), histogram.sum)
+    return family
+
+
+def _buckets(histogram: Histogram) -> list[tuple[str, float]]:
+    """Cumulative, as Prometheus counts."""
     buckets, total = [], 0
     for bound, count in zip((*SECONDS, inf), histogram.counts, strict=True):
         total += count
         buckets.append(("+Inf" if bound == inf else str(bound), float(total)))
-    return HistogramMetricFamily(f"standpipe_{name}", help_text, buckets=buckets, sum_value=histogram.sum)
+    return buckets

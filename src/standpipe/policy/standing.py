@@ -57,7 +57,7 @@ class EngineStanding:
 
     __slots__ = (
         "_busy_in_a_row", "_failing", "_failing_at", "_latency_at", "_owed_since", "_ramp", "_tokens", "auto",
-        "breaker", "down_since", "held_until", "latency", "silent",
+        "breaker", "down_since", "held_until", "latency", "left_alone", "silent",
     )  # fmt: skip
 
     def __init__(self, auto: Slots | None = None) -> None:
@@ -68,6 +68,8 @@ class EngineStanding:
         """Since when it is not there; None while it is."""
         self.held_until = 0.0
         """Before this it is not asked, because it said that it is busy."""
+        self.left_alone = 0.0
+        """Seconds for which it was left alone or will have been, in all: it was busy, or kept failing."""
         self.silent = 0
         """Asks that it was given and has not begun to answer."""
         self._busy_in_a_row = 0
@@ -182,8 +184,10 @@ class EngineStanding:
                 self.breaker = self.breaker.lost(probe=probe)
             case Verdict.REFUSED | Verdict.ERROR | Verdict.FAULT:
                 self._learn(1.0, now)
+                ejected = self.breaker.until if self.breaker.state is BreakerState.OPEN else now
                 self.breaker = self.breaker.failed(now, probe=probe)
                 if self.breaker.state is BreakerState.OPEN:
+                    self.left_alone += max(0.0, self.breaker.until - max(now, self.held_until, ejected))
                     self._ramp = 1
 
     def left(self, *, probe: bool, spoken: bool) -> None:
@@ -201,7 +205,9 @@ class EngineStanding:
             self._busy_in_a_row += 1
         usual = min(HOLD_CAP, HOLD * 2 ** min(self._busy_in_a_row - 1, 10))
         wanted = retry_after if retry_after is not None and retry_after > 0 else 0.0  # NaN is not
-        self.held_until = max(self.held_until, now + max(usual, min(wanted, RETRY_AFTER_CAP)))
+        until = max(self.held_until, now + max(usual, min(wanted, RETRY_AFTER_CAP)))
+        self.left_alone += until - max(now, self.held_until)
+        self.held_until = until
         self._ramp = 1
 
     def went(self, now: float) -> None:

@@ -170,7 +170,9 @@ class StatusBoard(Board):
     def engine_counts(self) -> tuple[EngineCounts, ...]:
         """What was counted of every engine."""
         return tuple(
-            EngineCounts(engine.name, engine.attempts, engine.outcomes, engine.first_token, engine.retry_in)
+            EngineCounts(
+                engine.name, engine.attempts, engine.outcomes, engine.first_token, engine.retry_in, engine.left_alone
+            )
             for engine in self._fleet.statistics().engines
         )
 
@@ -229,7 +231,7 @@ def places(status: Status) -> dict[str, str]:
     )
     engines = "".join(
         f'<li><span class="dot" data-{_up(engine)}></span> <span>{html.escape(engine.name)}</span> '
-        f"<small>{engine.busy} of {engine.slots} slots busy{html.escape(_note(engine))}</small></li>"
+        f"<small>{html.escape(_load(engine))}</small></li>"
         for engine in status.engines
     )
     return {
@@ -267,6 +269,11 @@ def to_markdown(status: Status) -> str:
 
 def _headline(status: Status) -> str:
     return f"{status.name} is {'up' if status.status == 'ok' else 'down'}"
+
+
+def _load(engine: EngineState) -> str:
+    """As the page's script writes it."""
+    return (f"{engine.busy} of {engine.slots} slots busy" if engine.up else "down") + _note(engine)
 
 
 def _note(engine: EngineState) -> str:

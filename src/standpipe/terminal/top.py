@@ -58,11 +58,12 @@ def _numbers(top: OperatorStatus, width: int) -> Table:
 
 def _engines(top: OperatorStatus) -> Table:
     table = Table(box=None, padding=(0, 3, 0, 0), header_style="dim", title_justify="left")
-    for heading in ("engine", "", "slots"):
-        table.add_column(heading)
+    for heading in ("engine", "", "slots", ""):
+        table.add_column(heading, no_wrap=True, overflow="ellipsis")
     for engine in top.engines:
         state = Text("up", style="green") if engine.up else Text("down", style="red")
-        table.add_row(Text(engine.name), state, f"{_bar(engine.busy, engine.slots)} {engine.busy}/{engine.slots}")
+        busy = f"{_bar(engine.busy, engine.slots)} {engine.busy}/{engine.slots}"
+        table.add_row(Text(engine.name), state, busy, Text(engine.reason or ("draining" if engine.draining else "")))
     return table
 
 

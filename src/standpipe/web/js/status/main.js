@@ -40,7 +40,7 @@ function head(up, word, reason, name) {
   id('reason').textContent = reason;
 }
 
-function engine({ name, up, busy, slots }) {
+function engine({ name, up, busy, slots, reason, draining }) {
   const item = document.createElement('li');
   const dot = document.createElement('span');
   dot.className = 'dot';
@@ -48,7 +48,8 @@ function engine({ name, up, busy, slots }) {
   const label = document.createElement('span');
   label.textContent = name;
   const load = document.createElement('small');
-  load.textContent = up ? `${busy} of ${slots} slots busy` : 'down';
+  const note = reason ? `. ${reason}` : draining ? ', draining' : '';
+  load.textContent = (up ? `${busy} of ${slots} slots busy` : 'down') + note;
   item.append(dot, label, load);
   return item;
 }
