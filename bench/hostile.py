@@ -1,13 +1,14 @@
 """A polite client beside thousands of bad ones: what it notices of them, and what they cost.
 
-    python -m bench.hostile [--only connections|poison] [--loris 5000] [--stalled 1000] [--seconds 20] [--realtime]
+    python -m bench.hostile [--only connections|bodies|poison] [--loris 5000] [--stalled 1000] [--seconds 20]
+                            [--realtime]
 
 First those who hold connections. Two kinds of bad clients, each from an address of its own, so that no cap per client
 spares the server: slow loris sends a request's head byte by byte, a stalled reader asks for a stream that comes as fast
 as it is read, and never reads it. Both come back when they are cut. They do not keep step with each other, as strangers
 don't. The polite client asks for a first chunk 50 times a second, first alone, then beside them. Printed are its
-first-chunk times in both, their ratio, and how the server's memory grew. Then those who send poison to an embedded
-engine (`bench.poison`).
+first-chunk times in both, their ratio, and how the server's memory grew. Then those who send megabytes, or promise
+them (`bench.large_bodies`), and those who send poison to an embedded engine (`bench.poison`).
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from itertools import count
 from multiprocessing.synchronize import Event
 from pathlib import Path
 
-from bench import poison
+from bench import large_bodies, poison
 
 HEAD = b"GET /first HTTP/1.1\r\nHost: x\r\n"
 POLITE_PAUSE = 0.02
@@ -179,7 +180,7 @@ def measure(port: int, pid: int, options: argparse.Namespace) -> None:
 def main() -> int:
     """Run one measurement against a server of its own."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--only", choices=["connections", "poison"], help="one of the two parts")
+    parser.add_argument("--only", choices=["connections", "bodies", "poison"], help="one of the parts")
     parser.add_argument("--engine", default="embedded", help="the engine that gets the poison")
     parser.add_argument("--loop", choices=["uvloop", "asyncio", "traced"], default="uvloop")
     parser.add_argument("--loris", type=int, default=5000, help="connections with a head that never ends")
@@ -189,9 +190,11 @@ def main() -> int:
         "--realtime", action="store_true", help="server and polite client before all else on this machine (needs root)"
     )
     options = parser.parse_args()
-    if options.only != "poison":
+    if options.only in {None, "connections"}:
         _connections(options)
-    if options.only != "connections":
+    if options.only in {None, "bodies"}:
+        large_bodies.run(options.seconds)
+    if options.only in {None, "poison"}:
         poison.run(options.seconds, options.engine)
     return 0
 
