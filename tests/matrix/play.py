@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import traceback
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from enum import StrEnum
+from tempfile import NamedTemporaryFile
 from time import sleep
 
 from msgspec import Struct
@@ -53,7 +55,7 @@ def play(name: str, recipe: Recipe, report: Report, only: Collection[str] = ALL)
 
     with _running(name, recipe) as (place, server):
         url = recipe.url(place)
-        with _standpipe(url) as (tap, standpipe):
+        with _standpipe(url, models=recipe.models()) as (tap, standpipe):
             for case, ask in cases.CASES.items():
                 if case != "embeddings" or not recipe.embedder:
                     judge(case, lambda ask=ask: ask(tap))  # type: ignore[misc]
@@ -63,9 +65,12 @@ def play(name: str, recipe: Recipe, report: Report, only: Collection[str] = ALL)
             judge(LEFT, lambda: _left(tap, worker))
         if server or url == "embedded":
             judge(GOES_ON, lambda: _goes_on(recipe, server) if server else _embedded_goes_on())
-            judge(KILLED, lambda: _killed(url, server))
+            judge(KILLED, lambda: _killed(url, recipe, server))
     if recipe.embedder and "embeddings" in only:
-        with _running(name, recipe, embeds=True) as (place, _), _standpipe(recipe.url(place)) as (tap, _):
+        with (
+            _running(name, recipe, embeds=True) as (place, _),
+            _standpipe(recipe.url(place), models=recipe.models()) as (tap, _),
+        ):
             judge("embeddings", lambda: cases.embeddings(tap))
 
 
@@ -100,10 +105,15 @@ def _running(name: str, recipe: Recipe, *, embeds: bool = False) -> Iterator[tup
 
 
 @contextmanager
-def _standpipe(*urls: str) -> Iterator[tuple[Tap, Standpipe]]:
-    engines = [f"--engine={url}#slots=2" for url in urls]
-    with Standpipe(*engines, "--pace-interval", "0", "--context", str(WINDOW)) as standpipe:
-        yield Tap(standpipe.url), standpipe
+def _standpipe(*urls: str, models: Mapping[str, str] = {}) -> Iterator[tuple[Tap, Standpipe]]:
+    table = "".join(f"{json.dumps(public)} = {json.dumps(own)}, " for public, own in models.items())
+    more = f"models = {{ {table[:-2]} }}\n" if models else ""
+    with NamedTemporaryFile("w", suffix=".toml") as config:
+        config.writelines(f'[[engine]]\nurl = "{url}"\nslots = 2\n{more}\n' for url in urls)
+        config.flush()
+        flags = ("--config", config.name, "--pace-interval", "0", "--context", str(WINDOW))
+        with Standpipe(*flags) as standpipe:
+            yield Tap(standpipe.url), standpipe
 
 
 def _says_no_embeddings(tap: Tap) -> None:
@@ -126,15 +136,15 @@ def _goes_on(recipe: Recipe, server: Server) -> None:
     """The engine is reached by two ways; the one that a stream came by breaks."""
     relays = [Relay(server.port) for _ in range(2)]
     try:
-        with _standpipe(*(recipe.url(Place(relay.port)) for relay in relays)) as (tap, _):
+        with _standpipe(*(recipe.url(Place(relay.port)) for relay in relays), models=recipe.models()) as (tap, _):
             cases.dying(tap, lambda: max(relays, key=lambda relay: relay.last).cut(), goes_on=True)
     finally:
         for relay in relays:
             relay.cut()
 
 
-def _killed(url: str, server: Server | None) -> str | None:
-    with _standpipe(url) as (tap, standpipe):
+def _killed(url: str, recipe: Recipe, server: Server | None) -> str | None:
+    with _standpipe(url, models=recipe.models()) as (tap, standpipe):
         return cases.dying(tap, server.kill if server else lambda: _kill_busiest(standpipe), goes_on=False)
 
 

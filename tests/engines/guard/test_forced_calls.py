@@ -11,6 +11,7 @@ from standpipe.chat.ask import Ask, FormatKind, Message, Role, Sampling, Text, T
 from standpipe.chat.errors import InvalidAsk, Unsupported
 from standpipe.chat.events import FinishReason, ToolCallDelta
 from standpipe.dialects.gbnf import Grammar
+from standpipe.dialects.openai.faults import failure_from
 from standpipe.dialects.schema_grammar import add_schema
 from standpipe.engines.guard.forced_calls import Constrained, call_from, constrain
 from standpipe.engines.scripted.script import Script
@@ -99,11 +100,15 @@ def test_prose_in_one_ask_takes_no_tools_from_the_next():
     assert said[-1] == (TOOL,)
 
 
-def test_an_engine_that_refuses_tools_is_asked_for_json():
+VLLM = b'{"error":{"message":"tool_choice=\\"required\\" requires --tool-call-parser to be set","code":400}}'
+
+
+@pytest.mark.parametrize("refusal", [InvalidAsk("this model does not take it"), failure_from(400, VLLM)])
+def test_an_engine_that_refuses_tools_is_asked_for_json(refusal):
     class Refusing(Scripted):
         async def answer(self, ask, sink):
             if ask.tools:
-                raise InvalidAsk("this model does not support tools")
+                raise refusal
             await super().answer(ask, sink)
 
     assert [call.name for call in answer(Refusing(Script()), ASK, ignores=False).tool_calls] == ["clock"]

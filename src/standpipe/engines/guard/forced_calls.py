@@ -61,7 +61,7 @@ class Constrained(ProbedWrapper):
         held = _UntilCalled(sink)
         try:
             await self._engine.answer(ask, held)
-        except InvalidAsk:
+        except (InvalidAsk, Unsupported):
             # An engine may refuse tools as such. If it is the ask that is wrong, it will be refused again.
             if held.called:
                 raise
