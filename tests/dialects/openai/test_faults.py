@@ -89,6 +89,20 @@ def test_both_numbers_are_told_where_the_engine_tells_them():
     assert failure.message.startswith("This model's maximum context length is 4096 tokens. However, there are 5000")
 
 
+@pytest.mark.parametrize(
+    "body",
+    [
+        b'{"detail":"Server is pinned to \'/models/smollm2\'; requested \'other\'."}',
+        llama("/chat/completions: Invalid model name passed in model=other. Call `/v1/models` to view available models"),
+    ],
+    ids=["transformers serve", "LiteLLM"],
+)
+def test_a_model_that_an_engine_does_not_have_is_no_fault_of_the_client(body):
+    failure = failure_from(400, body)
+    assert type(failure) is EngineFailed
+    assert "/models/" not in failure.message
+
+
 def test_the_limit_need_not_be_told():
     assert type(failure_from(400, b'{"error":"prompt too long"}')) is ContextTooLong
 

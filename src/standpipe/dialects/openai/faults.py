@@ -173,6 +173,9 @@ _PROMPT = re.compile(
 )
 """How vLLM, SGLang and llama.cpp count a prompt when they refuse it, and another Standpipe."""
 _LOADING = re.compile(r"\bloading\b.{0,20}\bmodel|\bmodel\b.{0,40}\bloading", re.IGNORECASE)
+_NO_MODEL = re.compile(r"\Aserver is pinned to |invalid model name passed", re.IGNORECASE)
+"""How `transformers serve` and LiteLLM say what others say with 404. Which model an engine is asked for is never the
+client's doing."""
 _OUTPUT = re.compile(r"max_(completion_|new_)?tokens\W.{0,60}too large", re.IGNORECASE)
 
 _MESSAGES = {
@@ -203,6 +206,8 @@ def failure_from(status: int, body: bytes, retry_after: str | None = None) -> Fa
     """
     text = _message(body[:_READ])
     match status:
+        case 400 if _NO_MODEL.search(text):
+            return EngineFailed(_MESSAGES[404], upstream_status=status)
         case 400 | 422:
             return _context_fault(text) or _fault(_KNOWN_400, text) or _unnamed()
         case 413:
