@@ -183,7 +183,12 @@ RECIPES: dict[str, Recipe] = {
         command=_litellm,
         behind="llama-server",
         packages=("litellm[proxy]==1.106.2",),
-        environ={"LITELLM_LOG": "ERROR", "LITELLM_LOCAL_MODEL_COST_MAP": "True", "NO_PROXY": "127.0.0.1"},
+        environ={
+            "LITELLM_LOG": "ERROR",
+            "LITELLM_LOCAL_MODEL_COST_MAP": "True",
+            "LITELLM_DANGEROUSLY_PERMIT_WEAK_OR_UNSET_MASTER_KEY": "true",
+            "NO_PROXY": "127.0.0.1",
+        },
         patience=120,
     ),
     "standpipe": Recipe(title="another Standpipe", command=tier),
