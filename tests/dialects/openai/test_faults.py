@@ -92,8 +92,10 @@ def test_both_numbers_are_told_where_the_engine_tells_them():
 @pytest.mark.parametrize(
     "body",
     [
-        b'{"detail":"Server is pinned to \'/models/smollm2\'; requested \'other\'."}',
-        llama("/chat/completions: Invalid model name passed in model=other. Call `/v1/models` to view available models"),
+        b"{\"detail\":\"Server is pinned to '/models/smollm2'; requested 'other'.\"}",
+        llama(
+            "/chat/completions: Invalid model name passed in model=other. Call `/v1/models` to view available models"
+        ),
     ],
     ids=["transformers serve", "LiteLLM"],
 )
