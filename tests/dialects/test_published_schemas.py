@@ -197,6 +197,8 @@ FORMATS: dict[str, tuple[Dialect, Any, Collection[str], Any]] = {
     "ollama_generate": (ollama.GENERATE, GenerateResponse, OLLAMA, ollama_generate_lines),
 }
 """The dialect, the type of a whole answer, what may be beyond it, and who holds a stream."""
+ECHO = {"openai_completions": openai_completions.Echo(usage=True)}
+"""What a dialect remembers of a request, where that is more than a yes."""
 TRANSCRIPTS = [
     (name, path.relative_to(golden.FOLDER).as_posix())
     for name in FORMATS
@@ -261,7 +263,7 @@ def test_the_documentation_names_what_goes_beyond_the_schema_and_nothing_else(na
 @given(events=legal_streams(objects=True))
 def test_whatever_an_engine_says_is_streamed_by_the_schema(name, events):
     dialect, _, _, frames = FORMATS[name]
-    frames(dialect.encoder(Parsed(Ask(()), stream=True, echo=True), META).encode(events))
+    frames(dialect.encoder(Parsed(Ask(()), stream=True, echo=ECHO.get(name, True)), META).encode(events))
 
 
 @pytest.mark.parametrize("name", FORMATS)
@@ -272,7 +274,7 @@ def test_whatever_an_engine_says_is_answered_by_the_schema(name, events):
     fold = AnswerBuilder()
     fold.add(events)
     assert fold.answer is not None
-    hold(whole, dialect.answer(Parsed(Ask(()), stream=False, echo=True), META, fold.answer), beyond)
+    hold(whole, dialect.answer(Parsed(Ask(()), stream=False, echo=ECHO.get(name, True)), META, fold.answer), beyond)
 
 
 def kinds(failure: type[errors.Failure]) -> Iterator[type[errors.Failure]]:

@@ -18,6 +18,7 @@ from standpipe.policy.body_budget import BodyBudget
 from standpipe.policy.identity import Identities, Identity, Trust
 from standpipe.serve import endpoints
 from standpipe.serve.bodies import Bodies
+from standpipe.serve.choices import ChoicesHandler
 from standpipe.serve.conversations import Conversations
 from standpipe.serve.door import Door, Origins
 from standpipe.serve.exchange import Exchange
@@ -25,7 +26,7 @@ from standpipe.serve.front import Route, Routes
 from standpipe.serve.limits import Limits, OperatorLimits
 from standpipe.serve.share import Shares
 from standpipe.serve.stream import StreamTimeouts
-from standpipe.serve.walk import AskHandler, Embeddings, Services
+from standpipe.serve.walk import Embeddings, Services
 from standpipe.settings import Settings, SettingsError
 from standpipe.site.pages import Pages
 
@@ -134,11 +135,11 @@ class App:
         routes = Routes(
             {
                 **self.pages.routes(),
-                "/api": Route({"POST": AskHandler(api, services), "GET": self.board.get_about}, api),
+                "/api": Route({"POST": ChoicesHandler(api, services), "GET": self.board.get_about}, api),
                 "/api/limits": Route({"GET": limits.why}),
                 **self._share_routes(),
-                "/v1/chat/completions": Route({"POST": AskHandler(chat, services)}, chat),
-                "/v1/completions": Route({"POST": AskHandler(legacy, services)}, legacy),
+                "/v1/chat/completions": Route({"POST": ChoicesHandler(chat, services)}, chat),
+                "/v1/completions": Route({"POST": ChoicesHandler(legacy, services)}, legacy),
                 "/v1/embeddings": Route({"POST": Embeddings(services)}, chat),
                 **self._responses_routes(services),
                 "/v1/models": Route({"GET": models.all}),

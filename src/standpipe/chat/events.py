@@ -10,6 +10,7 @@ legal order is the table `NEXT`, a state machine; `EventOrder` walks it, so that
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from enum import StrEnum
 
 from msgspec import Struct
@@ -28,6 +29,21 @@ class Usage(Struct, frozen=True):
     completion_tokens: int
     reasoning_tokens: int | None = None
     cached_tokens: int | None = None
+
+
+def total(usages: Sequence[Usage | None]) -> Usage | None:
+    """What several answers took together; None where it is not known of one. A detail counts where it is known."""
+    known = [usage for usage in usages if usage is not None]
+    if len(known) < len(usages):
+        return None
+    thought = [usage.reasoning_tokens for usage in known if usage.reasoning_tokens is not None]
+    cached = [usage.cached_tokens for usage in known if usage.cached_tokens is not None]
+    return Usage(
+        sum(usage.prompt_tokens for usage in known),
+        sum(usage.completion_tokens for usage in known),
+        sum(thought) if thought else None,
+        sum(cached) if cached else None,
+    )
 
 
 class Timings(Struct, frozen=True):

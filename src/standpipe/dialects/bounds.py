@@ -27,6 +27,8 @@ TOOLS: Final = 256
 """Most tools of one ask."""
 STOPS: Final = 64
 """Most stop strings of one ask."""
+CHOICES: Final = 8
+"""Most answers to one request."""
 STOP_CHARACTERS: Final = 64
 """Most characters of one stop string."""
 IMAGE_SIDE: Final = 8000
@@ -54,6 +56,7 @@ Penalty = Annotated[float, Meta(ge=-2, le=2)]
 Seed = Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)]
 TopLogprobs = Annotated[int, Meta(ge=0, le=20)]
 """How many rivals of a token are told."""
+Choices = Annotated[int, Meta(ge=1, le=CHOICES)]
 TokenLimit = Annotated[int, Meta(ge=1)]
 """Most tokens of an answer; what is more than the operator allows is as much as the operator allows."""
 

@@ -22,13 +22,15 @@ class Parsed(Struct, frozen=True):
     An `ask` without messages asks nothing: no engine is needed for its answer, which is that of an empty `Answer`.
     `stream` tells whether the client wants events. `echo` is whatever this dialect needs to remember for its own
     answer (`stream_options`, fields that the answer repeats); nobody else looks inside. `dropped` names top-level
-    fields that were sent and are not on the allow-list, at most 16 of them, for a response header.
+    fields that were sent and are not on the allow-list, at most 16 of them, for a response header. `others` are what
+    else is asked, where one request wants several answers: only the formats of `ManyChoices` have any.
     """
 
     ask: Ask
     stream: bool
     echo: Any = None
     dropped: tuple[str, ...] = ()
+    others: tuple[Ask, ...] = ()
 
 
 class ResponseMeta(Struct, frozen=True):
@@ -78,4 +80,16 @@ class Dialect(Protocol):
     def refusal(self, failure: ContextTooLong, meta: ResponseMeta) -> bytes:
         """The whole stream that refuses a prompt that is too long, where this format's clients look for that in a
         stream and not at the status; b"" where they don't."""
+        ...
+
+
+class ManyChoices(Dialect, Protocol):
+    """A format in which a request may want several answers. They have numbers, in the order in which they are asked."""
+
+    def encoders(self, parsed: Parsed, meta: ResponseMeta) -> Sequence[Encoder]:
+        """The encoders of one streamed reply, one for each answer. The last that finishes closes the stream."""
+        ...
+
+    def answers(self, parsed: Parsed, meta: ResponseMeta, answers: Sequence[Answer]) -> bytes:
+        """The body of several whole answers (application/json)."""
         ...

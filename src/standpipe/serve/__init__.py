@@ -5,6 +5,7 @@
     ticket.py         how an ask waits for its slot
     lines.py          one fair line for each set of engines that may take an ask
     bodies.py         how a body gets in: memory and the loop's time for large ones
+    choices.py        several answers to one request: asks of one client, answered as one
     stream.py         how an answer's events reach the client: streamed with heartbeats, or whole
     trace.py          what is known of one ask: its weight, its wish to wait, its answer's headers, its record
     door.py           which hosts and origins are let in

@@ -62,12 +62,12 @@ class Delivery(Protocol):
 class Whole:
     """Folds the events and answers once."""
 
-    __slots__ = ("_builder", "_clock", "_encode", "_exchange", "_meter")
+    __slots__ = ("_builder", "_clock", "_give", "_meter")
 
-    def __init__(self, exchange: Exchange, encode: Callable[[Answer], bytes], meter: TokenMeter) -> None:
+    def __init__(self, give: Callable[[Answer], None], meter: TokenMeter) -> None:
+        """`give` gets the answer when it is whole."""
         self._clock = asyncio.get_running_loop().time
-        self._exchange = exchange
-        self._encode = encode
+        self._give = give
         self._meter = meter
         self._builder = AnswerBuilder()
 
@@ -88,7 +88,7 @@ class Whole:
         answer = self._builder.answer
         if answer is None:
             raise EngineFailed("The engine ended its answer before it was complete.")
-        self._exchange.send(200, self._encode(answer))
+        self._give(answer)
 
     def fail(self, failure: Failure) -> None:
         raise failure
@@ -103,13 +103,11 @@ _STREAM_HEADERS: tuple[Header, ...] = (
 )
 
 
-class Streamed:
-    """Encodes events as they come, in one write per batch. What was sent cannot be forgotten."""
-
-    forget = None
+class Stream:
+    """A streamed reply: its headers, its silences and its end. What it says is another's."""
 
     __slots__ = (
-        "_encoder", "_exchange", "_look", "_loop", "_make_encoder", "_meter", "_stream_type", "_timeouts", "_timer",
+        "_encoder", "_exchange", "_look", "_loop", "_make_encoder", "_stream_type", "_timeouts", "_timer",
         "_written_at",
     )  # fmt: skip
 
@@ -118,7 +116,6 @@ class Streamed:
         exchange: Exchange,
         stream_type: str,
         encoder: Callable[[], Encoder],
-        meter: TokenMeter,
         look: Callable[[Callable[[Waiting], None]], None],
         timeouts: StreamTimeouts,
     ) -> None:
@@ -128,21 +125,11 @@ class Streamed:
         self._stream_type = stream_type.encode()
         self._make_encoder = encoder
         self._encoder: Encoder | None = None
-        self._meter = meter
         self._timeouts = timeouts
         self._look = look
         self._loop = asyncio.get_running_loop()
         self._written_at = self._loop.time()
         self._timer: asyncio.TimerHandle | None = self._loop.call_later(timeouts.commit_after, self._tick)
-
-    def connect(self, flow: Flow | None) -> None:
-        self._exchange.reply.throttle(flow)
-
-    def take(self, events: list[Event]) -> None:
-        now = self._loop.time()
-        self._write(self._meter.count(events, now), now)
-        if self._meter.full:
-            raise CapReached
 
     def _write(self, events: list[Event], now: float) -> None:
         encoder = self._encoder or self._commit()
@@ -181,3 +168,33 @@ class Streamed:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
+
+
+class Streamed(Stream):
+    """Encodes events as they come, in one write per batch. What was sent cannot be forgotten."""
+
+    forget = None
+
+    __slots__ = ("_meter",)
+
+    def __init__(
+        self,
+        exchange: Exchange,
+        stream_type: str,
+        encoder: Callable[[], Encoder],
+        meter: TokenMeter,
+        look: Callable[[Callable[[Waiting], None]], None],
+        timeouts: StreamTimeouts,
+    ) -> None:
+        """As in a `Stream`."""
+        super().__init__(exchange, stream_type, encoder, look, timeouts)
+        self._meter = meter
+
+    def connect(self, flow: Flow | None) -> None:
+        self._exchange.reply.throttle(flow)
+
+    def take(self, events: list[Event]) -> None:
+        now = self._loop.time()
+        self._write(self._meter.count(events, now), now)
+        if self._meter.full:
+            raise CapReached

@@ -23,6 +23,7 @@ from standpipe.chat.events import (
     TextDelta,
     ToolCallDelta,
     Usage,
+    total,
 )
 from standpipe.edge.seam import Headers
 from standpipe.engines.attempt import Report
@@ -103,6 +104,20 @@ class Weight(Struct, frozen=True):
         # What is kept of a conversation, and the operator's prompt, wait in memory as well as the body.
         fingerprint = hashlib.blake2b(body, digest_size=16).digest()
         return cls(fingerprint, max(len(body), memory), sizes, cap, held, 1 + extra_instants(len(body)))
+
+    def beside(self, number: int, texts: Iterable[str], cap: int, images: Sequence[Image] = ()) -> Weight:
+        """The weight of another choice of the same request: the body waits in memory once, and engines that die of one
+        choice die of that one."""
+        own = hashlib.blake2b(self.fingerprint + bytes([number]), digest_size=16).digest()
+        return Weight(own, 0, Sizes.of(texts, images), cap)
+
+
+class Used(Struct):
+    """What the answers of several choices have used together, as a meter tells it of one."""
+
+    tokens: int
+    first_token_at: float | None
+    usage: Usage | None
 
 
 class TokenMeter:
@@ -190,7 +205,7 @@ class Trace:
         self.stream = False
         self.dropped: tuple[str, ...] = ()
         """Fields of the request that were not read."""
-        self.meter: TokenMeter | None = None
+        self.meter: TokenMeter | Used | None = None
         """What the answer has used, once the ask waits for one."""
         self.report = Report()
         """Attempts, the engine, and the one name of the model that answers."""
@@ -205,6 +220,28 @@ class Trace:
         """Something has happened to the ask."""
         if self.tell is not None:
             self.tell(f"request {name}", id=self.id, at=round(now - self.arrived, 4), **fields)
+
+    def fork(self) -> Trace:
+        """The trace of one of several choices of this request."""
+        own = Trace(self.id, self.dialect, self.arrived, self.tell)
+        own.client, own.report.model = self.client, self.report.model
+        return own
+
+    def gather(self, choices: Sequence[Trace]) -> None:
+        """Know of the request what is known of its choices by now: the first that had its turn, the most attempts."""
+        report, reports = self.report, [choice.report for choice in choices]
+        report.attempts = max(one.attempts for one in reports)
+        report.waited = max(one.waited for one in reports)
+        report.continued = sum(one.continued for one in reports)
+        report.dropped = tuple(dict.fromkeys(name for one in reports for name in one.dropped))
+        for one in reports:
+            if one.engine is not None:
+                report.engine, report.model = one.engine, one.model
+        self.granted_at = min((one.granted_at for one in choices if one.granted_at is not None), default=None)
+        meters = [choice.meter for choice in choices if choice.meter is not None]
+        firsts = [meter.first_token_at for meter in meters if meter.first_token_at is not None]
+        usage = total([meter.usage for meter in meters]) if meters else None
+        self.meter = Used(sum(meter.tokens for meter in meters), min(firsts, default=None), usage)
 
     def _attempted(self, now: float) -> None:
         report = self.report

@@ -158,23 +158,44 @@ class AskHandler(_Walk):
         if not parsed.ask.messages:
             exchange.send(200, self._dialect.answer(parsed, self._meta(trace), NOTHING))
             return
-        ask = self._shown(parsed.ask, hold.client, len(body))
-        ask = join(clamp(ask, services.max_tokens), services.system_prompt, services.system_prompt_mode)
-        cap = ask.sampling.max_tokens or services.max_tokens
-        weigh = partial(Weight.of, body, texts(ask), cap, ask.images, held=hold.size > 0)
-        weight = await services.bodies.read(hold, weigh)
-        hold.resize(weight.size)
+        asks = [self._on_our_terms(ask, hold.client, len(body)) for ask in (parsed.ask, *parsed.others)]
+        weigh = partial(self._weigh, body, asks, held=hold.size > 0)
+        weights = await services.bodies.read(hold, weigh)
+        hold.resize(weights[0].size)
         del body, weigh
-        least = services.admission.prompts.low(weight.sizes)
-        journey = services.pool.journey(trace.report, weight.fingerprint, ask, client=trace.client, least=least)
+        await self._reply(exchange, trace, parsed, asks, weights)
+
+    def _on_our_terms(self, ask: Ask, client: ClientKey, size: int) -> Ask:
+        services, ask = self._services, self._shown(ask, client, size)
+        return join(clamp(ask, services.max_tokens), services.system_prompt, services.system_prompt_mode)
+
+    def _weigh(self, body: bytes, asks: Sequence[Ask], *, held: bool) -> list[Weight]:
+        caps = [ask.sampling.max_tokens or self._services.max_tokens for ask in asks]
+        first = Weight.of(body, texts(asks[0]), caps[0], asks[0].images, held=held)
+        return [first, *(first.beside(i, texts(asks[i]), caps[i], asks[i].images) for i in range(1, len(asks)))]
+
+    def _guess(self, weight: Weight) -> int:
+        """How many tokens the prompt has, about."""
+        return math.ceil(self._services.admission.prompts.guess(weight.sizes))
+
+    def _journey(self, ask: Ask, weight: Weight, trace: Trace) -> Journey:
+        pool, least = self._services.pool, self._services.admission.prompts.low(weight.sizes)
+        return pool.journey(trace.report, weight.fingerprint, ask, client=trace.client, least=least)
+
+    async def _reply(
+        self, exchange: Exchange, trace: Trace, parsed: Parsed, asks: Sequence[Ask], weights: Sequence[Weight]
+    ) -> None:
+        """Wait for the answer and give it. Raises the failure that is the answer; notes one that ended a stream."""
+        (ask,), (weight,) = asks, weights
+        journey = self._journey(ask, weight, trace)
         ticket = self._ticket(exchange, trace, journey, weight)
-        ticket.meter.prompt_estimate = math.ceil(services.admission.prompts.guess(weight.sizes))
+        ticket.meter.prompt_estimate = self._guess(weight)
         delivery = self._delivery(exchange, parsed, trace, ticket, weight)
         try:
             with ticket:
                 seat = await ticket.granted()
                 with suppress(CapReached):
-                    await services.pool.answer(ask, delivery, journey, seat=seat, forget=delivery.forget)
+                    await self._services.pool.answer(ask, delivery, journey, seat=seat, forget=delivery.forget)
                 delivery.finish()
         except Failure as failure:
             delivery.fail(failure)
@@ -200,7 +221,7 @@ class AskHandler(_Walk):
     def _delivery(self, exchange: Exchange, parsed: Parsed, trace: Trace, ticket: Admitted, weight: Weight) -> Delivery:
         dialect = self._dialect
         if not parsed.stream:
-            return Whole(exchange, lambda answer: dialect.answer(parsed, self._meta(trace), answer), ticket.meter)
+            return Whole(lambda a: exchange.send(200, dialect.answer(parsed, self._meta(trace), a)), ticket.meter)
         return Streamed(
             exchange,
             dialect.stream_type,
@@ -213,7 +234,7 @@ class AskHandler(_Walk):
     def _meta(self, trace: Trace, weight: Weight | None = None) -> ResponseMeta:
         assert trace.report.model is not None
         now = self._services.wall_clock
-        tokens = 0 if weight is None else math.ceil(self._services.admission.prompts.guess(weight.sizes))
+        tokens = 0 if weight is None else self._guess(weight)
         return ResponseMeta(trace.id, int(now()), trace.report.model, tokens, now)
 
 

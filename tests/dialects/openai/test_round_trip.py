@@ -122,3 +122,28 @@ def test_both_sides_fold_to_the_same_answer(events):
     assert theirs.answer is not None
     for field in ("text", "reasoning", "refusal", "tool_calls", "usage"):
         assert getattr(ours.answer, field) == getattr(theirs.answer, field)
+
+
+@settings(deadline=None)
+@given(st.lists(legal_streams(failing=False), min_size=1, max_size=4), st.randoms(use_true_random=False))
+def test_several_choices_of_one_stream_are_each_what_it_is_alone(choices, random):
+    parsed = Parsed(Ask(()), stream=True, echo=True, others=(Ask(()),) * (len(choices) - 1))
+    encoders = API.encoders(parsed, META)
+    rest = [(encoder, iter(events)) for encoder, events in zip(encoders, choices, strict=True)]
+    told = b""
+    while rest:
+        speaker = random.choice(rest)
+        if (event := next(speaker[1], None)) is None:
+            rest.remove(speaker)
+        else:
+            told += speaker[0].encode([event])
+    frames = told.split(b"\n\n")[:-1]
+    assert frames[-1] == b"data: [DONE]"
+    assert frames.count(b"data: [DONE]") == 1
+    usages = [frame for frame in frames if b'"choices":[],' in frame]
+    alone = [API.encoder(parsed, META).encode(events).split(b"\n\n")[:-2] for events in choices]
+    assert len(usages) == all(b'"choices":[],' in frames[-1] for frames in alone)
+    for index, one in enumerate(alone):
+        own = b'"choices":[{"index":%d,' % index
+        mine = [frame.replace(own, b'"choices":[{"index":0,') for frame in frames if own in frame]
+        assert mine == [frame for frame in one if b'"choices":[],' not in frame]

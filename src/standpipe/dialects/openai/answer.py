@@ -2,7 +2,8 @@
 
 Reasoning is given under both names that clients look for. Every token of every answer passes through the encoder of
 chunks, so all that is the same in every chunk of one reply is made once, and a token costs one quoted string and one
-join. Each event keeps a frame of its own; the frames of one batch are one piece of bytes.
+join. Each event keeps a frame of its own; the frames of one batch are one piece of bytes. Where a request wants several
+answers, their chunks follow each other as they come, each with the number of its choice.
 
 A stream ends in `[DONE]` exactly when the answer is whole. A failed one ends in a frame with an `error`.
 """
@@ -23,7 +24,9 @@ from standpipe.chat.events import (
     Started,
     TextDelta,
     ToolCallDelta,
+    Usage,
     Waiting,
+    total,
 )
 from standpipe.dialects.dialect import ResponseMeta
 from standpipe.dialects.framing import quote, sse_frame
@@ -33,17 +36,20 @@ from standpipe.dialects.openai.faults import failure_body
 _DONE = sse_frame(b"[DONE]")
 
 
-def whole(meta: ResponseMeta, answer: Answer) -> bytes:
-    """A whole answer: a `chat.completion` with every field that OpenAI's schema requires."""
-    choice = wire.WrittenChoice(0, _message(answer), _logprobs(answer), answer.reason)
+def whole(meta: ResponseMeta, answers: Sequence[Answer]) -> bytes:
+    """Whole answers: a `chat.completion` with every field that OpenAI's schema requires."""
+    usage = total([answer.usage for answer in answers])
     return msgspec.json.encode(
         wire.Completion(
             id=f"chatcmpl-{meta.id}",
             object="chat.completion",
             created=meta.created,
             model=meta.model,
-            choices=(choice,),
-            usage=UNSET if answer.usage is None else wire.usage(answer.usage),
+            choices=tuple(
+                wire.WrittenChoice(index, _message(answer), _logprobs(answer), answer.reason)
+                for index, answer in enumerate(answers)
+            ),
+            usage=UNSET if usage is None else wire.usage(usage),
         )
     )
 
@@ -71,17 +77,41 @@ def _logprobs(answer: Answer) -> wire.Logprobs | None:
     return wire.logprobs(answer.logprobs, refusal=bool(answer.refusal and not answer.text))
 
 
+class Ends:
+    """The ends of a stream's choices, which share this: the last of them closes the stream."""
+
+    __slots__ = ("_missing", "_usages")
+
+    def __init__(self, choices: int) -> None:
+        self._missing = choices
+        self._usages: list[Usage | None] = []
+
+    def come(self, usage: Usage | None) -> bool:
+        """One choice has ended. Gives whether it was the last."""
+        self._usages.append(usage)
+        return len(self._usages) == self._missing
+
+    @property
+    def usage(self) -> Usage | None:
+        """Of all choices together."""
+        return total(self._usages)
+
+
 class Chunks:
-    """The Encoder of one reply.
+    """The Encoder of one choice of a reply, which may be the only one.
 
     The first chunk carries the role, also when it only fills a silence: clients go by it. With `include_usage`, every
     chunk has a `usage` of null but an extra last one, which has no choices and the usage, if the engine told it.
     """
 
-    __slots__ = ("_content", "_content_end", "_delta", "_delta_end", "_head", "_id", "_include_usage", "_role", "_tail")
+    __slots__ = (
+        "_content", "_content_end", "_delta", "_delta_end", "_ends", "_head", "_id", "_include_usage", "_role", "_tail"
+    )  # fmt: skip
 
-    def __init__(self, meta: ResponseMeta, *, include_usage: bool) -> None:
+    def __init__(self, meta: ResponseMeta, *, include_usage: bool, index: int = 0, ends: Ends | None = None) -> None:
+        """`index` is the number of the choice. `ends` is shared by the choices of one stream, where it has several."""
         self._id = meta.id
+        self._ends = ends or Ends(1)
         self._include_usage = include_usage
         self._head = b'data: {"id":%b,"object":"chat.completion.chunk","created":%d,"model":%b,"choices":' % (
             quote(f"chatcmpl-{meta.id}"),
@@ -89,7 +119,7 @@ class Chunks:
             quote(meta.model),
         )
         self._tail = b',"usage":null}\n\n' if include_usage else b"}\n\n"
-        self._delta = self._head + b'[{"index":0,"delta":'
+        self._delta = b'%b[{"index":%d,"delta":' % (self._head, index)
         self._delta_end = b',"finish_reason":null}]' + self._tail
         self._content = self._delta + b'{"content":'
         self._content_end = b"}" + self._delta_end
@@ -139,8 +169,10 @@ class Chunks:
 
     def _finished(self, event: Finished) -> bytes:
         chunks = b'%b{},"finish_reason":"%b"}]%b' % (self._delta, event.reason.encode(), self._tail)
-        if self._include_usage and event.usage is not None:
-            chunks += b'%b[],"usage":%b}\n\n' % (self._head, quote(wire.usage(event.usage)))
+        if not self._ends.come(event.usage):
+            return chunks
+        if self._include_usage and (usage := self._ends.usage) is not None:
+            chunks += b'%b[],"usage":%b}\n\n' % (self._head, quote(wire.usage(usage)))
         return chunks + _DONE
 
 

@@ -1,10 +1,12 @@
-"""OpenAI's legacy Completions as we offer them: one prompt as text, one answer.
+"""OpenAI's legacy Completions as we offer them: prompts as text, and for each one or more answers.
 
-The prompt is raw: the model continues it word by word, without a chat template, wherever an engine has a path for that;
-where it has none, the prompt is a chat of one user message, and the answer's header says so. `suffix`, `echo` and token
-lists are refused, and so are several answers at once. Without `max_tokens` there is no limit but the operator's: the 16
-tokens that OpenAI once chose would be spent before a reasoning model has said a word, where it is asked as in a chat.
-Reasoning has no place in this format; it is left out of the text and counted in the usage.
+A prompt is raw: the model continues it word by word, without a chat template, wherever an engine has a path for that;
+where it has none, the prompt is a chat of one user message, and the answer's header says so. `suffix`, lists of tokens
+and the log-probabilities of a prompt are refused, and so is the choice of the best of several answers.
+
+Without `max_tokens` there is no limit but the operator's: the 16 tokens that OpenAI once chose would be spent before a
+reasoning model has said a word, where it is asked as in a chat. Reasoning has no place in this format; it is left out
+of the text and counted in the usage.
 """
 
 from __future__ import annotations
@@ -29,14 +31,16 @@ from standpipe.chat.events import (
     TokenLogprob,
     ToolCallDelta,
     Waiting,
+    total,
 )
 from standpipe.dialects import bounds
 from standpipe.dialects.dialect import Encoder, Parsed, ResponseMeta
 from standpipe.dialects.framing import quote, sse_frame
 from standpipe.dialects.openai import wire as chat
+from standpipe.dialects.openai.answer import Ends
 from standpipe.dialects.openai.faults import COMPLETIONS as WORDS
 from standpipe.dialects.openai.faults import failure_body, renamed
-from standpipe.dialects.openai.request import Defaults, includes_usage, sampling, token_limit
+from standpipe.dialects.openai.request import Defaults, includes_usage, others, sampling, token_limit
 from standpipe.dialects.reading import Reader
 
 _DONE = sse_frame(b"[DONE]")
@@ -48,6 +52,13 @@ class Request(chat.Sampled, kw_only=True):
     best_of: int | None = None
     echo: bool | None = None
     suffix: str | None = None
+
+
+class Echo(Struct, frozen=True):
+    """What an answer has to do with its request: whether a stream tells its usage, whether the prompt is repeated."""
+
+    usage: bool = False
+    prompt: bool = False
 
 
 class _Logprobs(Struct, frozen=True):
@@ -81,19 +92,39 @@ class OpenAICompletions:
     reader = Reader(Request, ignored={"stream_options.include_obfuscation", "user"})
 
     def parse(self, body: bytes) -> Parsed:
-        """`Parsed.echo` is whether the stream shall tell its usage."""
+        """`Parsed.echo` is an `Echo`."""
         request, dropped = self.reader.read(body)
-        return Parsed(ask=_ask(request), stream=bool(request.stream), echo=includes_usage(request), dropped=dropped)
+        ask, *more = _asks(request)
+        echo = Echo(includes_usage(request), bool(request.echo))
+        return Parsed(ask=ask, stream=bool(request.stream), echo=echo, dropped=dropped, others=tuple(more))
 
     def encoder(self, parsed: Parsed, meta: ResponseMeta) -> Encoder:
-        return _Chunks(meta, include_usage=parsed.echo)
+        return self.encoders(parsed, meta)[0]
 
-    def answer(self, parsed: Parsed, meta: ResponseMeta, answer: Answer) -> bytes:  # noqa: ARG002 -- the protocol's
+    def encoders(self, parsed: Parsed, meta: ResponseMeta) -> Sequence[Encoder]:
+        prompts = _repeated(parsed)
+        ends = Ends(len(prompts))
+        return [
+            _Chunks(meta, include_usage=parsed.echo.usage, prompt=prompt, index=index, ends=ends)
+            for index, prompt in enumerate(prompts)
+        ]
+
+    def answer(self, parsed: Parsed, meta: ResponseMeta, answer: Answer) -> bytes:
+        return self.answers(parsed, meta, (answer,))
+
+    def answers(self, parsed: Parsed, meta: ResponseMeta, answers: Sequence[Answer]) -> bytes:
         """A `text_completion` with every field that OpenAI's schema requires."""
-        logprobs = _logprobs(answer.logprobs, 0) if answer.logprobs else None
-        choice = _Choice(answer.text + answer.refusal, 0, logprobs, _reason(answer.reason))
-        usage = UNSET if answer.usage is None else chat.usage(answer.usage)
-        return msgspec.json.encode(_completion(meta, (choice,), usage))
+        choices = tuple(
+            _Choice(
+                prompt + answer.text + answer.refusal,
+                index,
+                _logprobs(answer.logprobs, 0) if answer.logprobs else None,
+                _reason(answer.reason),
+            )
+            for index, (prompt, answer) in enumerate(zip(_repeated(parsed), answers, strict=True))
+        )
+        usage = total([answer.usage for answer in answers])
+        return msgspec.json.encode(_completion(meta, choices, UNSET if usage is None else chat.usage(usage)))
 
     def failure(self, failure: Failure, request_id: str) -> bytes:
         return failure_body(renamed(WORDS, failure), request_id)
@@ -106,16 +137,32 @@ LEGACY = OpenAICompletions()
 """POST /v1/completions."""
 
 
-def _ask(request: Request) -> Ask:
-    """The text to be continued, as a chat of one message. Raises InvalidAsk or Unsupported."""
-    if request.echo:
-        raise Unsupported("`echo` must be false: the prompt is not repeated.", param="echo")
+def _repeated(parsed: Parsed) -> list[str]:
+    """What stands before the text of each choice."""
+    return [ask.messages[0].text if parsed.echo.prompt else "" for ask in (parsed.ask, *parsed.others)]
+
+
+def _asks(request: Request) -> Iterator[Ask]:
+    """The texts to be continued, each as a chat of one message, and as often as it is. Raises InvalidAsk or
+    Unsupported."""
+    if request.echo and request.logprobs is not None:
+        raise Unsupported("`echo` and `logprobs` do not go together: prompts have no log-probabilities.", param="echo")
     if request.suffix:
         raise Unsupported("`suffix` is not supported: text cannot be inserted before a suffix.", param="suffix")
-    if request.best_of not in {None, 1}:
-        raise Unsupported("`best_of` must be 1: each request gets one answer.", param="best_of")
+    if request.best_of not in {None, request.n or 1}:
+        raise Unsupported("`best_of` must be as many as `n`: every answer is given, and none chosen.", param="best_of")
+    prompts = _prompts(request.prompt)
+    if len(prompts) * (request.n or 1) > bounds.CHOICES:
+        message = f"`prompt` and `n` ask for more than {bounds.CHOICES} answers."
+        raise InvalidAsk(message, param="prompt" if len(prompts) > bounds.CHOICES else "n")
+    for prompt in prompts:
+        ask = _ask(request, prompt)
+        yield from (ask, *others(ask, request.n))
+
+
+def _ask(request: Request, prompt: str) -> Ask:
     return Ask(
-        messages=(Message(Role.USER, (Text(_prompt(request.prompt)),)),),
+        messages=(Message(Role.USER, (Text(prompt),)),),
         model=request.model or None,
         sampling=sampling(
             request,
@@ -128,23 +175,27 @@ def _ask(request: Request) -> Ask:
     )
 
 
-def _prompt(sent: str | list[Any]) -> str:
+def _prompts(sent: str | list[Any]) -> list[str]:
     if isinstance(sent, str):
-        return sent
+        return [sent]
     if any(isinstance(part, int | list) for part in sent):
         raise Unsupported(
             "`prompt` must be text: token ids are not supported, since they differ between models.", param="prompt"
         )
-    if len(sent) != 1 or not isinstance(sent[0], str):
-        raise InvalidAsk("`prompt` must be a string, or a list of one string.", param="prompt")
-    return sent[0]
+    if not sent or not all(isinstance(part, str) for part in sent):
+        raise InvalidAsk("`prompt` must be a string, or a list of strings.", param="prompt")
+    return sent
 
 
 class _Chunks:
-    """The Encoder of one reply."""
+    """The Encoder of one choice of a reply, which may be the only one. It begins with the prompt, where that is not
+    empty."""
 
-    def __init__(self, meta: ResponseMeta, *, include_usage: bool) -> None:
+    def __init__(self, meta: ResponseMeta, *, include_usage: bool, prompt: str, index: int, ends: Ends) -> None:
         self._meta = meta
+        self._prompt = prompt
+        self._index = index
+        self._ends = ends
         self._include_usage = include_usage
         self._offset = 0  # characters written
         head = quote(_completion(meta, (), UNSET)).removesuffix(b"[]}")
@@ -166,17 +217,22 @@ class _Chunks:
                     yield self._waiting(event)
                 case Finished():
                     yield self._chunk("", reason=_reason(event.reason))
-                    if self._include_usage and event.usage is not None:
-                        yield b'%b[],"usage":%b}\n\n' % (self._head, quote(chat.usage(event.usage)))
+                    if not self._ends.come(event.usage):
+                        continue
+                    if self._include_usage and (usage := self._ends.usage) is not None:
+                        yield b'%b[],"usage":%b}\n\n' % (self._head, quote(chat.usage(usage)))
                     yield _DONE
                 case Failed(failure):
                     yield sse_frame(failure_body(renamed(WORDS, failure), self._meta.id))
-                case Started() | ReasoningDelta() | ToolCallDelta():
+                case Started():
+                    if self._prompt:
+                        yield self._chunk(self._prompt)
+                case ReasoningDelta() | ToolCallDelta():
                     pass
 
     def _chunk(self, text: str, logprobs: _Logprobs | None = None, reason: str | None = None) -> bytes:
-        told = (quote(text), quote(logprobs), quote(reason))
-        return self._text + b'%b,"index":0,"logprobs":%b,"finish_reason":%b}]' % told + self._tail
+        told = (quote(text), self._index, quote(logprobs), quote(reason))
+        return self._text + b'%b,"index":%d,"logprobs":%b,"finish_reason":%b}]' % told + self._tail
 
     def _waiting(self, event: Waiting) -> bytes:
         """A chunk that every client takes for an empty piece of text; whoever knows looks at its `queue`."""

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from standpipe.chat.ask import (
     Ask,
@@ -50,7 +51,7 @@ from standpipe.dialects.asks import (
 from standpipe.dialects.dialect import Encoder, Parsed, ResponseMeta
 from standpipe.dialects.images import Album
 from standpipe.dialects.openai import wire
-from standpipe.dialects.openai.answer import Chunks, whole
+from standpipe.dialects.openai.answer import Chunks, Ends, whole
 from standpipe.dialects.openai.faults import failure_body
 from standpipe.dialects.reading import DROPPED, Reader
 
@@ -106,13 +107,22 @@ class OpenAIChat:
             stream=self._defaults.stream if request.stream is None else request.stream,
             echo=includes_usage(request),
             dropped=(dropped + passed_over)[:DROPPED],
+            others=others(ask, request.n),
         )
 
     def encoder(self, parsed: Parsed, meta: ResponseMeta) -> Encoder:
         return Chunks(meta, include_usage=parsed.echo)
 
+    def encoders(self, parsed: Parsed, meta: ResponseMeta) -> Sequence[Encoder]:
+        choices = 1 + len(parsed.others)
+        ends = Ends(choices)
+        return [Chunks(meta, include_usage=parsed.echo, index=index, ends=ends) for index in range(choices)]
+
     def answer(self, parsed: Parsed, meta: ResponseMeta, answer: Answer) -> bytes:  # noqa: ARG002 -- the protocol's
-        return whole(meta, answer)
+        return whole(meta, (answer,))
+
+    def answers(self, parsed: Parsed, meta: ResponseMeta, answers: Sequence[Answer]) -> bytes:  # noqa: ARG002 -- the same
+        return whole(meta, answers)
 
     def failure(self, failure: Failure, request_id: str) -> bytes:
         return failure_body(failure, request_id)
@@ -138,9 +148,7 @@ def includes_usage(request: wire.Sampled) -> bool:
 def sampling(
     request: wire.Sampled, defaults: Defaults, *, max_tokens: int | None, logprobs: bool, top_logprobs: int | None
 ) -> Sampling:
-    """How this request wants to be answered. Raises Unsupported."""
-    if request.n not in {None, 1}:
-        raise Unsupported("`n` must be 1: each request gets one answer.", param="n")
+    """How this request wants to be answered."""
     return Sampling(
         temperature=defaults.temperature if request.temperature is None else request.temperature,
         top_p=defaults.top_p if request.top_p is None else request.top_p,
@@ -153,6 +161,14 @@ def sampling(
         logprobs=logprobs,
         top_logprobs=top_logprobs if logprobs else None,
     )
+
+
+def others(ask: Ask, n: int | None) -> tuple[Ask, ...]:
+    """The same ask for all choices but the first. Where a seed fixes what is chosen, each has one of its own."""
+    seed = ask.sampling.seed
+    if seed is None:
+        return (ask,) * ((n or 1) - 1)
+    return tuple(replace(ask, sampling=replace(ask.sampling, seed=seed ^ i)) for i in range(1, n or 1))
 
 
 def token_limit(value: int | None, param: str) -> int | None:

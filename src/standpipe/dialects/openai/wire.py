@@ -117,7 +117,7 @@ class Sampled(Struct):
     temperature: bounds.Temperature | None = None
     top_p: bounds.Share | None = None
     max_tokens: MaxTokens | None = None
-    n: int | None = None
+    n: bounds.Choices | None = None
     stop: bounds.Stop | bounds.Stops | None = None
     seed: bounds.Seed | None = None
     frequency_penalty: bounds.Penalty | None = None
