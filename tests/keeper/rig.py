@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import io
 import tempfile
 from collections.abc import Sequence
@@ -64,7 +65,7 @@ class Worker(Tap):
 
     async def __aenter__(self) -> Self:
         logger = log.build("json", self.settings.log_level, self.log)
-        self.link = Link(self._path, logger)
+        self.link = Link(self._path, logger, name=id(self))
         await self._stack.enter_async_context(self.link)
         await self.link.welcome()
         self.outpost = Outpost(self.settings, self.engines, logger, self.link, attempts=self._options["attempts"])
@@ -110,8 +111,7 @@ class Tapped:
 
     async def __aenter__(self) -> Self:
         self.post = await self.begin(len(self.workers))
-        for worker in self.workers:
-            await self.stack.enter_async_context(worker)
+        await asyncio.gather(*map(self.stack.enter_async_context, self.workers))
         return self
 
     async def begin(self, workers: int = 0) -> Post:

@@ -92,6 +92,8 @@ class Keeper:
         self.tap = secrets.token_bytes(32)
         """What keys are derived from, in all processes of this tap."""
         self._adopted = False
+        self._leaving: list[Desk] = []
+        """Desks of connections that have ended, as far as they may still hold something."""
         self._left: list[messages.LeftPlace] = []
         self._servers: list[asyncio.Server] = []
         self._recovery: asyncio.TimerHandle | None = None
@@ -131,7 +133,7 @@ class Keeper:
 
     def came(self, desk: Desk, hello: messages.Hello) -> None:
         """A worker says who it is, and what it remembers."""
-        for other in self.desks:
+        for other in (*self.desks, *self._leaving):
             if other is not desk and other.pid == desk.pid:
                 other.abort()
                 other.clear()
@@ -173,6 +175,8 @@ class Keeper:
     def gone(self, desk: Desk) -> None:
         """A worker's connection has ended."""
         self.desks.discard(desk)
+        self._leaving = [other for other in self._leaving if other.errands]
+        self._leaving.append(desk)
         if desk.pid:
             self.on_worker(desk.pid, Presence.LEFT)
 

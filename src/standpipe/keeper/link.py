@@ -55,8 +55,10 @@ class Charged(Protocol):
 class Link:
     """See the module; use it as an async context manager."""
 
-    def __init__(self, path: Path, log: Logger) -> None:
+    def __init__(self, path: Path, log: Logger, name: int | None = None) -> None:
+        """`name` tells this worker from others: by default its process's id."""
         self.path = path
+        self.name = os.getpid() if name is None else name
         self.entries: dict[int, Entry] = {}
         self.paces = Paces()
         """The paces of clients that came here, as last told."""
@@ -198,7 +200,7 @@ class Link:
         self._reader = frames.Reader(messages.Down)
         now = self._loop.time()
         instant = int(now * MICROSECONDS)
-        hello = messages.Hello(messages.VERSION, os.getpid(), self._own_secrets(now), self.paces.under_way(instant))
+        hello = messages.Hello(messages.VERSION, self.name, self._own_secrets(now), self.paces.under_way(instant))
         hello.left = self._left(now)
         told: list[Any] = [hello]
         for entry in list(self.entries.values()):
