@@ -59,7 +59,7 @@ async def later(seconds: float, work: Awaitable[Any]) -> Any:
 
 async def formats(tap: Any) -> list[Reply | int]:
     said = [{"role": "user", "content": "hello"}]
-    bodies = {
+    bodies: dict[str, dict[str, Any]] = {
         "/api": {"messages": said},
         "/v1/chat/completions": {"messages": said, "model": "x"},
         "/v1/messages": {"messages": said, "model": "x", "max_tokens": 20},
