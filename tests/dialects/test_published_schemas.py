@@ -69,6 +69,9 @@ REQUIRED: dict[type[BaseModel], set[str]] = {
 }
 """What OpenAI's schema requires although it may be null."""
 
+OMITTED = {"citations"}
+"""What Anthropic's schema requires, its own answers leave out, and a validator (Vercel's AI SDK) refuses as null."""
+
 CHAT = BEYOND["OpenAI Chat Completions"].keys()
 COMPLETIONS = BEYOND["OpenAI Completions"].keys()
 ANTHROPIC = {name.rpartition(".")[2] for name in BEYOND["Anthropic Messages"]}
@@ -112,7 +115,7 @@ def _adapter(kind: Any) -> TypeAdapter[Any]:
 @cache
 def _required(kind: type[BaseModel]) -> set[str]:
     if kind.__module__.startswith("anthropic."):
-        return openai_schema.required(kind)  # the same generator, so the same order of fields
+        return openai_schema.required(kind) - OMITTED  # the same generator, so the same order of fields
     named = {field.alias or name for name, field in kind.model_fields.items() if field.is_required()}
     return named | REQUIRED.get(kind, set())
 
@@ -214,7 +217,7 @@ TRANSCRIPTS = [
         ("openai_chat", "text.json", b'"stop"', b'"ended"'),
         ("openai_chat", "text.json", b'"index": 0', b'"index": 0, "place": 0'),
         ("openai_chat", "text.sse", b',"finish_reason":null', b""),
-        ("anthropic", "text.json", b'"citations": null', b'"citation": null'),
+        ("anthropic", "text.json", b'"container": null', b'"contained": null'),
         ("anthropic", "text.sse", b"text_delta", b"text_piece"),
         ("ollama_chat", "text.json", b'"done": true', b'"done": "true"'),
         ("ollama_chat", "text.json", b'"done": true', b'"done": true, "whole": true'),

@@ -79,7 +79,7 @@ class _Kind(NamedTuple):
     delta: bytes
 
 
-_TEXT = _Kind(b'{"type":"text","text":"","citations":null}', b'{"type":"text_delta","text":')
+_TEXT = _Kind(b'{"type":"text","text":""}', b'{"type":"text_delta","text":')
 _THINKING = _Kind(b'{"type":"thinking","thinking":"","signature":""}', b'{"type":"thinking_delta","thinking":')
 
 

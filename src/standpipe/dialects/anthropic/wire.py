@@ -119,8 +119,9 @@ SIGNATURE = "unsigned"
 
 
 class TextBlock(Struct, frozen=True, tag="text"):
+    """Without `citations`, as Anthropic's own answers have none where there are none: validators refuse a null."""
+
     text: str
-    citations: None = None
 
 
 class ThinkingBlock(Struct, frozen=True, tag="thinking"):

@@ -43,7 +43,6 @@ ITEMS: list[JsonObject] = [
             "command": ["ls", "-l"],
             "env": {},
             "timeout_ms": 500,
-            "working_directory": None,
         },
         "status": "completed",
     },
@@ -164,7 +163,7 @@ def test_a_call_that_was_cut_off_has_no_input_yet():
         item.get("input", item.get("action", item.get("operation"))) for item in told[-1]["response"]["output"]
     ] == [
         "",
-        {"type": "exec", "command": [], "env": {}, "timeout_ms": None, "working_directory": None},
+        {"type": "exec", "command": [], "env": {}},
         {"type": "update_file", "path": "", "diff": ""},
     ]
     assert told[-1]["response"]["output"][2]["status"] == "in_progress"

@@ -141,11 +141,11 @@ def input_of(arguments: str) -> str:
 
 
 def _action(sent: JsonObject) -> wire.ShellAction:
-    folder = sent.get("working_directory")
+    folder, timeout = sent.get("working_directory"), _count(sent.get("timeout_ms"))
     return wire.ShellAction(
         _words(sent.get("command")),
-        timeout_ms=_count(sent.get("timeout_ms")),
-        working_directory=folder if isinstance(folder, str) else None,
+        timeout_ms=UNSET if timeout is None else timeout,
+        working_directory=folder if isinstance(folder, str) else UNSET,
     )
 
 

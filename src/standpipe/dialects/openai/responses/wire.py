@@ -200,10 +200,12 @@ class CustomCallItem(Struct, frozen=True, tag_field="type", tag="custom_tool_cal
 
 
 class ShellAction(Struct, frozen=True, tag_field="type", tag="exec"):
+    """What is not said is left out: validators refuse a null here."""
+
     command: tuple[str, ...]
     env: dict[str, str] = {}
-    timeout_ms: int | None = None
-    working_directory: str | None = None
+    timeout_ms: int | UnsetType = UNSET
+    working_directory: str | UnsetType = UNSET
 
 
 class LocalShellItem(Struct, frozen=True, tag_field="type", tag="local_shell_call"):
