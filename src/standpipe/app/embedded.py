@@ -16,7 +16,7 @@ from standpipe.engines.engine import Engine
 from standpipe.engines.guard.forced_calls import Constrained
 from standpipe.engines.guard.guarded import Guarded, speaks_harmony
 from standpipe.engines.llama.life import Log, Options
-from standpipe.engines.llama.llama import Llama
+from standpipe.engines.llama.llama import Llama, expect_able
 from standpipe.models import catalog, download, fit, gguf
 from standpipe.models.catalog import Shape
 from standpipe.models.fetch import Progress
@@ -45,6 +45,7 @@ async def start(
     `share` is how many such engines divide the processor's cores among them; memory is what those before have left.
     What cannot fit is refused before it is fetched. Raises ModelUnavailable, LlamaFailed.
     """
+    expect_able()
     weights = await _in_background(_find, target)
     machine = fit.measure()
     plan = fit.plan(

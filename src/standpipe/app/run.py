@@ -116,7 +116,8 @@ async def _answer(
     admin.start(doors.admin)
     center.edge = server.statistics
     hung_up = asyncio.Event()
-    signals.on = {signal.SIGHUP: hung_up.set, signal.SIGUSR1: partial(_dump, center, log)}
+    if hasattr(signal, "SIGHUP"):  # not on Windows
+        signals.on = {signal.SIGHUP: hung_up.set, signal.SIGUSR1: partial(_dump, center, log)}
     control = _control(center, doors, log)
     orders = [] if control is None else [control.listen()]
     async with beside(reload_at(hung_up, read, app, center.roster, server, log), *orders):

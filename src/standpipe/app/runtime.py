@@ -24,7 +24,9 @@ _OTHER_DESCRIPTORS = 512
 _LONGEST_WARNING = 500
 """Characters of what a library says."""
 _STOP = (signal.SIGINT, signal.SIGTERM)
-_CALLS = (signal.SIGHUP, signal.SIGUSR1)
+_CALLS = (signal.SIGHUP, signal.SIGUSR1) if hasattr(signal, "SIGHUP") else ()  # not on Windows
+_LOOK = 0.5
+"""Seconds after which a loop that no signal wakes looks for one."""
 _NO_DESCRIPTOR = {errno.EMFILE, errno.ENFILE}
 
 
@@ -54,11 +56,11 @@ def occupy() -> None:
 
 
 def loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
-    """Uvloop where there is one, else asyncio's own."""
+    """Uvloop where there is one, else asyncio's own that tells when a socket can be read: on Windows not the usual."""
     try:
         import uvloop  # noqa: PLC0415 - not on every system
     except ImportError:
-        return None
+        return asyncio.SelectorEventLoop
     return uvloop.new_event_loop
 
 
@@ -71,10 +73,19 @@ class Signals:
         self.leave = asyncio.Event()
         self.on: dict[int, Callable[[], None]] = {}
         loop = asyncio.get_running_loop()
-        for number in _STOP:
-            loop.add_signal_handler(number, self._stop)
-        for number in _CALLS:
-            loop.add_signal_handler(number, self._call, number)
+        try:
+            for number in _STOP:
+                loop.add_signal_handler(number, self._stop)
+            for number in _CALLS:
+                loop.add_signal_handler(number, self._call, number)
+        except NotImplementedError:  # Windows
+            for number in _STOP:
+                signal.signal(number, lambda *_: self._stop())
+            self._look()
+
+    def _look(self) -> None:
+        """Turn the loop now and then: there, it sleeps through a signal."""
+        asyncio.get_running_loop().call_later(_LOOK, self._look)
 
     def _stop(self) -> None:
         (self.leave if self.drain.is_set() else self.drain).set()
@@ -87,7 +98,8 @@ class Signals:
         """From now on there is nothing left to stop: a late signal must not spoil the exit status."""
         loop = asyncio.get_running_loop()
         for number in (*_STOP, *_CALLS):
-            loop.remove_signal_handler(number)
+            with contextlib.suppress(NotImplementedError):
+                loop.remove_signal_handler(number)
             signal.signal(number, signal.SIG_IGN)
 
 

@@ -11,6 +11,7 @@ from typing import Any
 import msgspec
 
 from standpipe.control.orders import Answer, Order, Refused, folders
+from standpipe.edge.listen import NO_UNIX_SOCKETS
 
 WITHIN = 30.0
 """Seconds within which an order is obeyed. A new engine is asked what it serves before it joins."""
@@ -19,6 +20,8 @@ WITHIN = 30.0
 def find(environ: Mapping[str, str], home: Path) -> Path:
     """The socket of the one server that runs here. Raises Refused, which says what to do, where there is none, where it
     is another user's, and where there are several."""
+    if not hasattr(socket, "AF_UNIX"):
+        raise Refused(f"a running server cannot be changed here: {NO_UNIX_SOCKETS}")
     live: list[Path] = []
     closed: list[Path] = []
     for folder in folders(environ, home):

@@ -8,9 +8,7 @@ longer than seconds, so that nobody here can slow down who asks in front.
 from __future__ import annotations
 
 import asyncio
-import fcntl
 import os
-import pwd
 import socket
 import stat
 import struct
@@ -23,7 +21,7 @@ from typing import Any
 import msgspec
 
 from standpipe.control.orders import LONGEST, Answer, Order, Refused
-from standpipe.edge.listen import ListenError, open_unix
+from standpipe.edge.listen import NO_UNIX_SOCKETS, ListenError, open_unix
 
 PATIENCE = 5.0
 """Seconds within which a caller has said what it wants, and within which it has read what came of it."""
@@ -137,6 +135,8 @@ def caller_of(sock: socket.socket) -> int:
 
 
 def _name(uid: int) -> str:
+    import pwd  # noqa: PLC0415 - not on Windows, where nobody calls
+
     try:
         return pwd.getpwuid(uid).pw_name
     except KeyError:
@@ -146,6 +146,10 @@ def _name(uid: int) -> str:
 def open_socket(folder: Path, label: str) -> tuple[socket.socket, Path]:
     """Listen at `folder/label.sock`, or at `label.2.sock` while another server is there. The folder is made where there
     is none, and must be nobody else's. What a dead server left behind is replaced. Raises ListenError."""
+    if not hasattr(socket, "AF_UNIX"):
+        raise ListenError(NO_UNIX_SOCKETS)
+    import fcntl  # noqa: PLC0415 - not on Windows either
+
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         found = folder.stat()

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import resource
 import socket
 import ssl
 import stat
@@ -30,6 +29,9 @@ FIRST_INHERITED = 3
 
 _CIPHERS = "ECDHE+AESGCM:ECDHE+CHACHA20"
 """For TLS 1.2: forward secrecy and authenticated encryption only, no CBC (RFC 9325, 4.2). TLS 1.3 has nothing else."""
+
+
+NO_UNIX_SOCKETS = "Python has no UNIX sockets on this system"
 
 
 class ListenError(Exception):
@@ -61,6 +63,8 @@ def open_tcp(host: str, port: int, *, reuse_port: bool = False) -> list[socket.s
 
     Raises ListenError.
     """
+    if reuse_port and not hasattr(socket, "SO_REUSEPORT"):
+        raise ListenError("reuse_port does not work on this system, which has no SO_REUSEPORT")
     try:
         found = socket.getaddrinfo(host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
     except OSError as error:
@@ -83,7 +87,8 @@ def open_tcp(host: str, port: int, *, reuse_port: bool = False) -> list[socket.s
 
 
 def _listen(sock: socket.socket, address: tuple[object, ...], *, reuse_port: bool) -> None:
-    sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    # On Windows, SO_REUSEADDR would let any program take the port over.
+    sock.setsockopt(socket.SOL_SOCKET, getattr(socket, "SO_EXCLUSIVEADDRUSE", socket.SO_REUSEADDR), 1)
     if reuse_port:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
     sock.bind(address)
@@ -107,6 +112,8 @@ def open_unix(path: Path, *, mode: int = 0o660) -> socket.socket:
 
     Raises ListenError.
     """
+    if not hasattr(socket, "AF_UNIX"):
+        raise ListenError(f"cannot listen on the socket {path}: {NO_UNIX_SOCKETS}")
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
         _clear(path)
@@ -162,6 +169,10 @@ def raise_descriptors(wanted: int) -> int:
 
     The usual limit of 1024 is far below what the system allows, and every connection needs one.
     """
+    try:
+        import resource  # noqa: PLC0415 - not on Windows, where this is no limit
+    except ImportError:
+        return wanted
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft != resource.RLIM_INFINITY and soft < wanted:
         soft = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
@@ -171,7 +182,12 @@ def raise_descriptors(wanted: int) -> int:
 
 def local_only(sockets: Sequence[socket.socket]) -> bool:
     """Whether only this machine can reach these."""
-    return all(sock.family == socket.AF_UNIX or ip_address(sock.getsockname()[0]).is_loopback for sock in sockets)
+    return all(is_unix(sock) or ip_address(sock.getsockname()[0]).is_loopback for sock in sockets)
+
+
+def is_unix(sock: socket.socket) -> bool:
+    """Whether it is a UNIX socket. Systems without them have no name for their family, either."""
+    return not isinstance(sock.getsockname(), tuple)
 
 
 def address_of(sock: socket.socket) -> str:

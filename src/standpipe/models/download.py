@@ -10,7 +10,6 @@ Files appear under their name only when whole, by renaming, and one process at a
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import shutil
 import zipfile
@@ -178,6 +177,8 @@ def _expect_room(folder: Path, size: int, entry: CatalogModel) -> None:
 @contextmanager
 def _alone(path: Path, entry: CatalogModel, progress: Progress) -> Iterator[None]:
     """Hold the lock, waiting for another process that fetches the same. The system frees it when a process ends."""
+    import fcntl  # noqa: PLC0415 - not on Windows, where no model is embedded
+
     with path.open("w") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import socket
 
-from standpipe.edge.listen import address_of
+from standpipe.edge.listen import address_of, is_unix
 from standpipe.settings import Settings
 
 _ANY = {"0.0.0.0", "::", ""}  # noqa: S104 - recognised here, not bound
@@ -12,7 +12,7 @@ _ANY = {"0.0.0.0", "::", ""}  # noqa: S104 - recognised here, not bound
 
 def address(settings: Settings, sock: socket.socket) -> str:
     """Where people reach it, as well as can be known here."""
-    if sock.family == socket.AF_UNIX:
+    if is_unix(sock):
         return "http://localhost"
     scheme = "https" if settings.tls_cert else "http"
     host, port = sock.getsockname()[:2]
@@ -26,7 +26,7 @@ def address(settings: Settings, sock: socket.socket) -> str:
 def text(settings: Settings, model: str, sock: socket.socket, reasons: tuple[str, ...]) -> str:
     """The lines, for a person at a terminal. `reasons` say of each engine what it is."""
     where = address(settings, sock)
-    socket_flag = f"--unix-socket {address_of(sock)} " if sock.family == socket.AF_UNIX else ""
+    socket_flag = f"--unix-socket {address_of(sock)} " if is_unix(sock) else ""
     body = '{"messages":[{"role":"user","content":"Hello!"}]}'
     lines = [
         f"{settings.name} serves on {where}" + (f" (socket {address_of(sock)})" if socket_flag else ""),
@@ -44,7 +44,7 @@ def text(settings: Settings, model: str, sock: socket.socket, reasons: tuple[str
 
 
 def _reach(settings: Settings, sock: socket.socket) -> str:
-    if sock.family == socket.AF_UNIX:
+    if is_unix(sock):
         return "anyone with access to the socket"
     host = sock.getsockname()[0]
     if host.startswith("127.") or host == "::1":

@@ -37,9 +37,9 @@ _OVERTIME: Final = 5.0
 """Seconds beyond `grace` after which children that do not end are ended."""
 _LINE: Final = 65_536
 """Bytes of one line of the log at most."""
-_SIGNALS: Final = (
-    signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2, signal.SIGCHLD,
-)  # fmt: skip
+_NAMES = {"SIGINT", "SIGTERM", "SIGHUP", "SIGUSR1", "SIGUSR2", "SIGCHLD"}
+_SIGNALS: Final = tuple(number for number in signal.Signals if number.name in _NAMES)
+"""All of them, where there are workers; elsewhere this can be imported, no more."""
 
 
 class Role(StrEnum):

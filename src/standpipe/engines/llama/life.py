@@ -12,7 +12,6 @@ had is nobody's.
 from __future__ import annotations
 
 import asyncio
-import fcntl
 import os
 import re
 import secrets
@@ -331,6 +330,8 @@ def _sweep(place: Path) -> None:
 
 def _locked(path: Path, mode: str) -> IO[str] | None:
     """The file, locked; None while somebody else has the lock. Raises OSError."""
+    import fcntl  # noqa: PLC0415 - not on Windows, where no model is embedded
+
     file: IO[str] = path.open(mode)
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

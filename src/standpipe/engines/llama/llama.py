@@ -95,6 +95,20 @@ class Restarts(Struct, frozen=True):
         return Restarts(failures + 1), min(LONGEST_DELAY, FIRST_DELAY * 2 ** min(failures, 10))
 
 
+def expect_able() -> None:
+    """Raises LlamaFailed, which says what to do, where no model can be embedded: before one is fetched."""
+    if find_spec("fcntl") is None:
+        raise LlamaFailed(
+            "The embedded engine runs on Linux and macOS, not on this system. Use WSL, or another engine, such as a "
+            "local Ollama: --engine ollama://127.0.0.1."
+        )
+    if find_spec("xllamacpp") is None:
+        raise LlamaFailed(
+            "The embedded engine needs one more package: pip install 'standpipe[embedded]'. Or name another engine, "
+            "such as --engine http://host:8000/v1 or --engine scripted: (a fake one, to try things out)."
+        )
+
+
 class Llama:
     """One model, embedded. `start` it before it is asked, `close` it in the end."""
 
@@ -138,11 +152,6 @@ class Llama:
 
     async def start(self) -> None:
         """Load the model; returns when it is ready to be asked. Call it once. Raises LlamaFailed."""
-        if self._command == COMMAND and find_spec("xllamacpp") is None:
-            raise LlamaFailed(
-                "The embedded engine needs the package xllamacpp: pip install 'standpipe[embedded]'. Or use another "
-                "engine: --engine http://host:8000/v1."
-            )
         try:
             self._folder = Folder()
             self._life = await self._launch(self._folder.path)
