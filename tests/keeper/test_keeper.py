@@ -455,3 +455,13 @@ async def test_a_grant_for_an_ask_that_has_left_is_given_back(tap):
     tap.workers[0].link._take(messages.Granted(99, "scripted"))  # nobody here has this number
     await asyncio.sleep(0.1)
     assert (await tap.ask(peer="10.0.9.1")).status == 200
+
+
+def test_it_works_on_the_loop_that_servers_use():
+    uvloop = pytest.importorskip("uvloop")
+
+    async def body():
+        async with Tapped(Script(tokens=3)) as tap:
+            assert (await tap.ask()).status == 200
+
+    uvloop.run(body())

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar, Protocol, cast
 
 from standpipe.chat.errors import Failure
 from standpipe.keeper import frames, messages
@@ -67,8 +67,7 @@ class Desk(asyncio.Protocol):
         """What was said while asks are not granted yet."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
+        self._transport = cast("asyncio.Transport", transport)  # uvloop's are none by name
         self.keeper.desks.add(self)
 
     def connection_lost(self, error: Exception | None) -> None:  # noqa: ARG002

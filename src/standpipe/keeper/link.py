@@ -12,7 +12,7 @@ import os
 from collections import deque
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Protocol, Self
+from typing import Any, Protocol, Self, cast
 
 from standpipe.chat import errors
 from standpipe.chat.errors import Failure, NoEngine
@@ -298,8 +298,7 @@ class _End(asyncio.Protocol):
         self._link = link
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self._link.opened(transport)
+        self._link.opened(cast("asyncio.Transport", transport))  # uvloop's are none by name
 
     def connection_lost(self, error: Exception | None) -> None:  # noqa: ARG002
         self._link.closed()
