@@ -80,7 +80,7 @@ def test_what_is_too_long_for_one_frame_goes_into_more(monkeypatch):
     assert int.from_bytes(data[:4], "big") <= 60 < len(data)
     assert frames.pack(list(frames.Reader(messages.Up).feed(data))) == data
     with pytest.raises(frames.Broken):
-        frames.pack([messages.Put("n", CLIENT, b"x" * 200)])
+        frames.pack([messages.Put("held", "n", CLIENT, b"x" * 200)])
 
 
 @pytest.mark.parametrize(

@@ -363,6 +363,26 @@ async def test_the_status_is_the_whole_taps_whichever_worker_is_asked_and_never_
     assert [presence for _, presence in tap.post.seen] == [Presence.CAME, Presence.CAME, Presence.LEFT]
 
 
+@tapped(Script(tokens=3), pace_interval=0, keep_responses=600)
+async def test_what_is_kept_is_found_at_any_worker(tap):
+    first, second = tap.workers
+    kept = (await first.send("POST", "/v1/responses", {"input": "hi", "store": True})).json["id"]
+    await asyncio.sleep(0.1)
+    assert (await second.send("GET", f"/v1/responses/{kept}")).json["id"] == kept
+    assert (await second.send("GET", f"/v1/responses/{kept}", peer="192.0.2.9")).status == 404
+    assert (await second.send("DELETE", f"/v1/responses/{kept}")).status == 200
+    await asyncio.sleep(0.1)
+    assert (await first.send("GET", f"/v1/responses/{kept}")).status == 404
+
+
+@tapped(Script(tokens=1), pace_interval=0)
+async def test_what_a_worker_warns_of_is_told_by_all(tap):
+    for _ in range(250):
+        await tap.workers[0].send("GET", "/api/limits", headers={"x-forwarded-for": "198.51.100.7"})
+    await asyncio.sleep(3)
+    assert any("trusted_proxies" in warning for warning in (await tap.workers[1].send("GET", "/api")).json["warnings"])
+
+
 @tapped(Script(tokens=3), pace_interval=0)
 async def test_a_worker_that_hangs_is_told(tap):
     tap.workers[0].link.received = lambda _: None

@@ -27,7 +27,7 @@ from standpipe.observe.about import WARNINGS
 from standpipe.observe.hooks import Hook
 from standpipe.observe.log import ClientHash, Logger
 from standpipe.observe.metrics import Metrics, Now
-from standpipe.policy.alarm import Alarm
+from standpipe.policy.alarm import Alarm, ProxyWarning
 from standpipe.policy.identity import Identity
 from standpipe.policy.line import LargestAsk, Line, QueueLimits, Rules
 from standpipe.policy.overload import ShedTarget
@@ -164,16 +164,20 @@ class Center:
         """The keeper of the line that is here, for this many workers that are expected; 0 where that is not known."""
         from standpipe.keeper.keeper import Keeper  # noqa: PLC0415 - only where there are workers
 
-        return Keeper(
+        keeper = Keeper(
             self.admission,
             self.choice,
             self._log,
             hash_client=self.hash_client,
             face=lambda: msgspec.msgpack.encode(self.board.status()),
             hooks=self.hooks,
-            kept=self.kept,
             workers=workers,
         )
+        keeper.on_warnings = self._warn
+        return keeper
+
+    def _warn(self, warnings: frozenset[str]) -> None:
+        self._alarm.warnings = frozenset(map(ProxyWarning, warnings))
 
     async def _look_after(self) -> None:
         """Keep an eye on the engines, and let go of what is over."""
@@ -247,12 +251,15 @@ def _operators_door(settings: Settings) -> Door:
     return Door(settings.admin_hosts, local=True, origins=Origins.OWN, setting="admin_hosts")
 
 
-def blobs(settings: Settings) -> tuple[Blobs | None, Blobs | None]:
-    """Where items of answers are held, and where whole responses are kept; None where the operator wants none."""
+def blobs(
+    settings: Settings, store: Callable[[str, Quota], Blobs] = lambda _, quota: Blobs(quota)
+) -> tuple[Blobs | None, Blobs | None]:
+    """Where items of answers are held, and where whole responses are kept; None where the operator wants none. `store`
+    makes one of a name."""
     held = max(settings.hold_answers, settings.keep_responses)
     return (
-        Blobs(Quota(seconds=held, per_client=_HELD)) if held else None,
-        Blobs(Quota(seconds=settings.keep_responses)) if settings.keep_responses else None,
+        store("held", Quota(seconds=held, per_client=_HELD)) if held else None,
+        store("kept", Quota(seconds=settings.keep_responses)) if settings.keep_responses else None,
     )
 
 

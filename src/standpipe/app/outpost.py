@@ -11,6 +11,7 @@ import secrets
 import time
 from collections.abc import Sequence
 from contextlib import suppress
+from functools import partial
 from typing import Self
 
 import msgspec
@@ -22,16 +23,19 @@ from standpipe.engines.engine import Card, Engine
 from standpipe.engines.fleet import Fleet
 from standpipe.engines.member import Member
 from standpipe.keeper import messages
+from standpipe.keeper.claim import told_of
+from standpipe.keeper.errand import key_of
 from standpipe.keeper.link import Link
 from standpipe.keeper.remote import RemoteAdmission, RemoteChoice
 from standpipe.observe.about import WARNINGS, About, Status
 from standpipe.observe.hooks import Hook, Record
 from standpipe.observe.log import ClientHash, Logger
 from standpipe.policy.alarm import Alarm
-from standpipe.policy.identity import Identity
+from standpipe.policy.identity import ClientKey, Identity
 from standpipe.policy.retry import ATTEMPTS
 from standpipe.settings import Settings
 from standpipe.site.status import Board
+from standpipe.store.blobs import Blobs, Quota
 
 _LISTING = 10.0
 """Seconds that an engine may take to list its models."""
@@ -55,12 +59,13 @@ class Outpost:
         self._log = log
         self._link = link
         self._alarm = Alarm()
+        self._warned = self._alarm.warnings
         self._listing: set[asyncio.Task[None]] = set()
         self.fleet = Fleet(engines, settings.model or None)
         self.fleet.strict, self.fleet.fallbacks = settings.strict_models, fallbacks(settings)
         self.admission = RemoteAdmission(link, self.fleet, rate=rate(settings), wait_limit=settings.wait_limit)
         self.choice = RemoteChoice(self.admission, attempts=attempts, prefers=settings.affinity_slack > 0)
-        self.held, self.kept = blobs(settings)
+        self.held, self.kept = blobs(settings, partial(Copied, link))
         self.hash_client = ClientHash(time.monotonic, secrets.token_bytes)
         self.secret = link.secrets.tap
         self.board = FarBoard(settings, self.admission, link.status)
@@ -72,6 +77,9 @@ class Outpost:
     def observe(self, identity: Identity) -> None:
         for warning in self._alarm.observe(identity):
             self._log.warning(WARNINGS[warning], warning=str(warning))
+        if self._alarm.warnings is not self._warned:
+            self._warned = self._alarm.warnings
+            self._link.warnings = tuple(self._warned)
 
     def apply(self, settings: Settings) -> None:
         others = fallbacks(settings)
@@ -83,16 +91,27 @@ class Outpost:
     async def __aenter__(self) -> Self:
         assert self._link.status is not None
         self._hear(self._link.status)
-        self._link.on_status = self._hear
+        self._link.on_status, self._link.on_kept = self._hear, self._copy
         return self
 
     async def __aexit__(self, *_: object) -> None:
         self._link.on_status = lambda _: None
+        self._link.on_kept = lambda _: None
         for task in self._listing:
             task.cancel()
         if self._listing:
             await asyncio.wait(self._listing)
         await self.fleet.close()
+
+    def _copy(self, message: messages.Put | messages.Delete) -> None:
+        """Another worker keeps something, or forgets it."""
+        store = self.held if message.store == "held" else self.kept
+        if store is not None:
+            client, now = key_of(message.client), asyncio.get_running_loop().time()
+            if isinstance(message, messages.Put):
+                Blobs.put(store, message.name, client, message.value, now)
+            else:
+                Blobs.delete(store, message.name, client, now)
 
     def _hear(self, status: messages.Status) -> None:
         """What the keeper tells every second."""
@@ -120,6 +139,27 @@ async def _listed(member: Member) -> None:
     with suppress(EngineFailed, TimeoutError):
         async with asyncio.timeout(_LISTING):
             await member.engine.models()
+
+
+class Copied(Blobs):
+    """What is kept at one worker is kept at all of them, so that its client finds it at any."""
+
+    def __init__(self, link: Link, store: str, quota: Quota) -> None:
+        super().__init__(quota)
+        self._link = link
+        self._store = store
+
+    def put(self, key: str, owner: ClientKey, value: bytes, now: float) -> bool:
+        kept = super().put(key, owner, value, now)
+        if kept:
+            self._link.send_once(messages.Put(self._store, key, told_of(owner), value))
+        return kept
+
+    def delete(self, key: str, owner: ClientKey, now: float) -> bool:
+        deleted = super().delete(key, owner, now)
+        if deleted:
+            self._link.send_once(messages.Delete(self._store, key, told_of(owner)))
+        return deleted
 
 
 class FarBoard(Board):

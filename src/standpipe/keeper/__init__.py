@@ -24,7 +24,7 @@ How to use it, on a UNIX socket of a path that only this machine's tap can open:
     a worker            async with Link(path, log) as link:
                             await link.welcome()
                             async with App(settings, Outpost(settings, engines, log, link), log, ...) as app:
-                        link.send_once(message) and center's hooks carry what else the keeper must know
+                        records of its asks, and what it keeps for clients, go to the keeper and to all workers
 
 Must not know HTTP, formats, processes or signals.
 """

@@ -15,7 +15,6 @@ from standpipe.keeper import frames, messages
 from standpipe.keeper.errand import Errand, Hall, key_of, refusal
 from standpipe.observe.hooks import Hook, Record
 from standpipe.policy.identity import ClientKey
-from standpipe.store.blobs import Blobs
 
 NOTICED = 0.25
 """Seconds after which an engine has noticed that a dead worker's connections are gone."""
@@ -31,7 +30,6 @@ class Keeps(Protocol):
 
     desks: set[Desk]
     hooks: Sequence[Hook]
-    kept: Blobs | None
     paced: set[ClientKey]
     recovering: bool
 
@@ -55,6 +53,7 @@ class Desk(asyncio.Protocol):
         self.hall = keeper.hall
         self.errands: dict[int, Errand] = {}
         self.pid = 0
+        self.warnings: frozenset[str] = frozenset()
         self.ready = False
         """It has told all that was open."""
         self.now: Callable[[], float] = asyncio.get_running_loop().time
@@ -212,24 +211,13 @@ class Desk(asyncio.Protocol):
             for hook in self.keeper.hooks:
                 hook(record)
 
-    def _put(self, put: messages.Put) -> None:
-        if (kept := self.keeper.kept) is not None:
-            kept.put(put.name, key_of(put.client), put.value, self.now())
+    def _pass_on(self, message: messages.Put | messages.Delete) -> None:
+        for other in self.keeper.desks:
+            if other is not self and other.ready:
+                other.send(message)
 
-    def _get(self, get: messages.Get) -> None:
-        kept = self.keeper.kept
-        found = None if kept is None else kept.get(get.name, key_of(get.client), self.now())
-        self.send(messages.Kept(get.id, found))
-
-    def _delete(self, delete: messages.Delete) -> None:
-        kept, client, now = self.keeper.kept, key_of(delete.client), self.now()
-        found = None if kept is None else kept.get(delete.name, client, now)
-        if kept is not None:
-            kept.delete(delete.name, client, now)
-        self.send(messages.Kept(delete.id, found))
-
-    def _beat(self, _: messages.Beat) -> None:
-        pass
+    def _beat(self, beat: messages.Beat) -> None:
+        self.warnings = frozenset(beat.warnings)
 
     def tell(self) -> None:
         """Tell where clients stand, where that has changed: of so many asks that it does not cost much."""
@@ -258,8 +246,7 @@ class Desk(asyncio.Protocol):
         messages.Fault: _fault,
         messages.Whose: _whose,
         messages.Records: _records,
-        messages.Put: _put,
-        messages.Get: _get,
-        messages.Delete: _delete,
+        messages.Put: _pass_on,
+        messages.Delete: _pass_on,
         messages.Beat: _beat,
     }

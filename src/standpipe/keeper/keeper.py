@@ -28,7 +28,6 @@ from standpipe.observe.log import ClientHash, Logger
 from standpipe.policy.identity import ClientKey
 from standpipe.policy.pace import MICROSECONDS
 from standpipe.serve.admission import Admission
-from standpipe.store.blobs import Blobs
 
 RECOVERY = 0.3
 """Seconds for which a new keeper waits for workers that may hold asks of another one."""
@@ -56,7 +55,6 @@ class Keeper:
         hash_client: names clients in the log; workers use its key.
         face: gives a packed `observe.about.Status`, for workers to show.
         hooks: are given the record of every ask of every worker.
-        kept: kept responses, if any are.
         workers: how many workers are expected; 0 where that is not known.
     """
 
@@ -69,7 +67,6 @@ class Keeper:
         hash_client: ClientHash,
         face: Callable[[], bytes] = lambda: b"",
         hooks: Sequence[Hook] = (),
-        kept: Blobs | None = None,
         workers: int = 0,
     ) -> None:
         self.admission = admission
@@ -77,10 +74,11 @@ class Keeper:
         self.hall = Hall(admission, choice, log)
         self._log = log
         self.hooks = hooks
-        self.kept = kept
         self.desks: set[Desk] = set()
         self.on_worker: Callable[[int, Presence], None] = lambda _pid, _presence: None
         """Is told by its pid what has become of a worker. One that hangs is told of every second."""
+        self.on_warnings: Callable[[frozenset[str]], None] = lambda _: None
+        """Is told every second what workers warn of (`policy.alarm`)."""
         self.paced: set[ClientKey] = set()
         """Clients whose pace a fault has moved: all workers are told."""
         self.epoch = time.time_ns()
@@ -242,6 +240,7 @@ class Keeper:
         now = asyncio.get_running_loop().time()
         paces = [(client.address, self.hall.tat_in(client, now)) for client in self.paced]
         self.paced.clear()
+        self.on_warnings(frozenset().union(*(desk.warnings for desk in self.desks)))
         status = self._status()
         for desk in self.desks:
             if not desk.ready or self.recovering:

@@ -67,9 +67,12 @@ class Link:
         self.secrets: messages.Secrets | None = None
         self.epoch = 0
         self.draining = False
+        self.warnings: tuple[str, ...] = ()
+        """What the operator should look into."""
         self.status: messages.Status | None = None
         """What was last told; not None after `welcome`."""
         self.on_status: Callable[[messages.Status], None] = lambda _: None
+        self.on_kept: Callable[[messages.Put | messages.Delete], None] = lambda _: None
         self._log = log
         self._loop = asyncio.get_running_loop()
         self._welcomed = asyncio.Event()
@@ -269,12 +272,14 @@ class Link:
                 self._secrets_at = self._loop.time()
             self.draining, self.status = message.draining, message
             self.on_status(message)
-            self.send(messages.Beat())
+            self.send(messages.Beat(self.warnings))
         elif kind is messages.Paced:
             self.learn(message.paces)
         elif kind is messages.Welcome:
             self.epoch, self.secrets, self._secrets_at = message.epoch, message.secrets, self._loop.time()
             self._welcomed.set()
+        elif kind is messages.Put or kind is messages.Delete:
+            self.on_kept(message)
         elif kind is messages.Drain:
             self.draining = True
         elif kind is messages.Again:
@@ -329,7 +334,7 @@ class _Question:
 _OF_NUMBERS = frozenset(
     {
         messages.Waits, messages.Granted, messages.Refused, messages.Decided, messages.Seated, messages.Place,
-        messages.Passed, messages.Own, messages.Kept,
+        messages.Passed, messages.Own,
     }
 )  # fmt: skip
 _FAILURES: dict[str, type[Failure]] = {

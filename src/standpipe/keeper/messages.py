@@ -220,31 +220,26 @@ class Records(Message, tag="records"):
 
 
 class Put(Message, tag="put"):
-    """Keep this for a client."""
+    """Keep this for a client, in the store of this name. The keeper passes it on to all other workers."""
 
+    store: str
     name: str
     client: Client
     value: bytes
 
 
-class Get(Message, tag="get"):
-    """What is kept under this name? Answered by `Kept`."""
-
-    id: int
-    name: str
-    client: Client
-
-
 class Delete(Message, tag="delete"):
-    """Forget what is kept under this name. Answered by `Kept`, with what it was."""
+    """Forget what is kept under this name. It is passed on, too."""
 
-    id: int
+    store: str
     name: str
     client: Client
 
 
 class Beat(Message, tag="beat"):
-    """The worker lives."""
+    """The worker lives. `warnings` are those of `policy.alarm` that it has now."""
+
+    warnings: Sequence[str] = ()
 
 
 # From the keeper
@@ -335,13 +330,6 @@ class Own(Message, tag="own"):
     tat_in: int = 0
 
 
-class Kept(Message, tag="kept"):
-    """What is kept."""
-
-    id: int
-    value: bytes | None = None
-
-
 class Paced(Message, tag="paced"):
     """Clients that may not start yet, and for how many microseconds, whichever worker they came to."""
 
@@ -383,10 +371,10 @@ class Drain(Message, tag="drain"):
 
 
 Up = (
-    Hello | Join | Ready | Charge | Spoke | Over | Swap | Seek | End | Look | Knock | Fault | Whose | Records
-    | Put | Get | Delete | Beat
+    Hello | Join | Ready | Charge | Spoke | Over | Swap | Seek | End | Look | Knock | Fault | Whose | Records | Put
+    | Delete | Beat
 )  # fmt: skip
 Down = (
-    Welcome | Again | Waits | Granted | Refused | Decided | Seated | Place | Passed | Own | Kept | Paced | Told | Status
-    | Drain
+    Welcome | Again | Waits | Granted | Refused | Decided | Seated | Place | Passed | Own | Paced | Told | Status
+    | Drain | Put | Delete
 )  # fmt: skip
