@@ -7,7 +7,9 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future
 from contextlib import ExitStack
 from typing import Self
 
@@ -43,28 +45,37 @@ class Server:
             env={key: value for key, value in os.environ.items() if not key.startswith("STANDPIPE_")},
         )
         self.lines: list[str] = []
-        self.url = self._address()
+        address: Future[str] = Future()
+        self._reader = threading.Thread(target=self._read, args=(address,))
+        self._reader.start()
+        self.url = address.result()
 
-    def _address(self) -> str:
+    def _read(self, address: Future[str]) -> None:
+        """Keep what it logs, to the end: a pipe that nobody reads is soon full."""
         assert self.process.stderr is not None
         for line in self.process.stderr:
             self.lines.append(line)
-            if line.startswith("{") and (event := json.loads(line))["event"] == "serving":
-                return str(event["address"])
-        raise AssertionError(f"it did not serve: {''.join(self.lines)}")
+            if address.done() or not line.startswith("{"):
+                continue
+            if (event := json.loads(line))["event"] == "serving":
+                address.set_result(str(event["address"]))
+        if not address.done():
+            address.set_exception(AssertionError(f"it did not serve: {self.log}"))
 
     def stop(self) -> int:
         """Ask it to drain, wait for its end, keep what it logged."""
         if self.process.returncode is None:
             self.process.send_signal(signal.SIGTERM)
-            self.said, rest = self.process.communicate(timeout=PATIENCE)
-            self.lines += rest.splitlines(keepends=True)
+            self.process.wait(PATIENCE)
+            self.said = self.process.stdout.read()
+            self._reader.join()
         return self.process.returncode
 
     def close(self) -> None:
         """End it whatever it does."""
         self.process.kill()
         self.process.wait()
+        self._reader.join()
         for pipe in (self.process.stdout, self.process.stderr):
             if pipe is not None:
                 pipe.close()

@@ -3,7 +3,7 @@
 
 import pytest
 
-from tests.e2e import nodes
+from tests.e2e import packages
 from tests.e2e.conftest import QUICK, Server
 
 ENGINE = "scripted:?tokens=12&reasoning=4&model=gpt-oss:latest&tool=get_weather"
@@ -12,31 +12,31 @@ BOTH = pytest.mark.parametrize("script", ["anthropic.mjs", "ollama.mjs"])
 
 @pytest.fixture(scope="module")
 def house():
-    nodes.installed()
+    packages.node()
     with Server("--engine", ENGINE, "--pace-interval", "0") as server:
         yield server
 
 
 @pytest.mark.parametrize("scene", ["whole", "stream", "events", "tools", "parse", "count", "refused"])
 def test_anthropics_client(house, scene):
-    nodes.run("anthropic.mjs", house.url, scene)
+    packages.run_node("anthropic.mjs", house.url, scene)
 
 
 @pytest.mark.parametrize("scene", ["chat", "generate", "formats", "tools", "models", "refused"])
 def test_ollamas_client(house, scene):
-    nodes.run("ollama.mjs", house.url, scene)
+    packages.run_node("ollama.mjs", house.url, scene)
 
 
 @BOTH
 def test_a_stream_that_fails_ends_in_an_error(serve, script):
-    nodes.installed()
+    packages.node()
     server = serve("--engine", "scripted:?tokens=12&fault=cut:6", "--pace-interval", "0")
-    nodes.run(script, server.url, "failed")
+    packages.run_node(script, server.url, "failed")
 
 
 @BOTH
 def test_heartbeats_and_the_place_in_line_disturb_nobody(serve, script):
-    nodes.installed()
+    packages.node()
     slow = "scripted:?tokens=12&slots=1&first=0.3&rate=30"
     server = serve("--engine", slow, "--pace-interval", "0", first=QUICK)
-    nodes.run(script, server.url, "waiting")
+    packages.run_node(script, server.url, "waiting")

@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.e2e import nodes
+from tests.e2e import packages
 from tests.e2e.conftest import QUICK, Server
 
 ENGINE = "scripted:?tokens=12&reasoning=4&model=gpt-oss:latest&tool=get_weather"
@@ -10,7 +10,7 @@ ENGINE = "scripted:?tokens=12&reasoning=4&model=gpt-oss:latest&tool=get_weather"
 
 @pytest.fixture(scope="module")
 def house():
-    nodes.installed()
+    packages.node()
     with Server("--engine", ENGINE, "--pace-interval", "0", "--keep-responses", "60") as server:
         yield server
 
@@ -33,17 +33,17 @@ def house():
     ],
 )
 def test_the_official_client(house, scene):
-    nodes.run("openai.mjs", house.url, scene)
+    packages.run_node("openai.mjs", house.url, scene)
 
 
 def test_a_stream_that_fails_ends_in_an_error(serve):
-    nodes.installed()
+    packages.node()
     server = serve("--engine", "scripted:?tokens=12&fault=cut:6", "--pace-interval", "0")
-    nodes.run("openai.mjs", server.url, "responses_failed")
+    packages.run_node("openai.mjs", server.url, "responses_failed")
 
 
 def test_heartbeats_and_the_place_in_line_are_taken_by_the_helper(serve):
-    nodes.installed()
+    packages.node()
     slow = "scripted:?tokens=4&reasoning=2&slots=1&first=0.3&rate=30"
     server = serve("--engine", slow, "--pace-interval", "0", first=QUICK)
-    nodes.run("openai.mjs", server.url, "responses_waiting")
+    packages.run_node("openai.mjs", server.url, "responses_waiting")

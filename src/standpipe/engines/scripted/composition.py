@@ -121,23 +121,25 @@ def _text(script: Script, ask: Ask, said: str, chance: random.Random) -> list[st
 
 
 def _called_tool(script: Script, ask: Ask) -> Tool | None:
-    """The tool to call: one that must be, or the script's where it may be. None once there are results to talk of."""
+    """The tool to call: one that must be, or the script's where it may be. None once it was called often enough."""
     mode = ask.tool_choice.mode if ask.tool_choice else ToolMode.AUTO
-    if not ask.tools or mode is ToolMode.NONE or _has_results(ask):
+    if not ask.tools or mode is ToolMode.NONE or _turns_with_results(ask) >= script.calls:
         return None
     wanted = ask.tool_choice.name if ask.tool_choice and mode is ToolMode.NAMED else script.tool
     declared = next((tool for tool in ask.tools if tool.name == wanted), None)
     return declared or (None if mode is ToolMode.AUTO else ask.tools[0])
 
 
-def _has_results(ask: Ask) -> bool:
-    """Whether a tool gave something back since the model last spoke."""
+def _turns_with_results(ask: Ask) -> int:
+    """How often tools gave something back since the user last spoke. Results side by side are one turn's."""
+    turns, inside = 0, False
     for message in reversed(ask.messages):
-        if message.role is Role.ASSISTANT:
-            return False
-        if any(isinstance(part, ToolResult) for part in message.parts):
-            return True
-    return False
+        results = any(isinstance(part, ToolResult) for part in message.parts)
+        if not results and message.role is Role.USER:
+            break
+        turns += results and not inside
+        inside = results
+    return turns
 
 
 def _until(pieces: list[str], stops: Sequence[str]) -> tuple[list[str], str | None]:

@@ -67,6 +67,8 @@ class Script(Struct, frozen=True):
     """The text; `echo` repeats the last user message; None makes up words."""
     tool: str | None = None
     """The tool that is called without being required, when an ask declares it."""
+    calls: int = 1
+    """Turns in a row that call a tool, each with the results of the one before, until it answers."""
     fault: Fault | None = None
     faults: int | None = None
     """Asks that the fault strikes, from the first on; None is every ask."""
@@ -116,6 +118,7 @@ KEYS: dict[str, tuple[Callable[[str], Any], str]] = {
     "seed": (_number(int, 0, 2**63), "an integer from 0"),
     "text": (_words, "echo, or any text that is not empty"),
     "tool": (_words, "the name of a tool"),
+    "calls": (_number(int, 1, _MOST), f"an integer from 1 to {_MOST}"),
     "fault": (
         _fault,
         f"refuse, hang, empty, status:400 to status:599, or stall:N, cut:N, malformed:N with N from 0 to {_MOST}",

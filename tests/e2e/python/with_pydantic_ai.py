@@ -1,0 +1,99 @@
+"""Pydantic AI, over OpenAI's two formats."""
+
+import asyncio
+
+from pydantic import BaseModel
+from pydantic_ai import Agent, ModelHTTPError, NativeOutput, ToolOutput
+from pydantic_ai.models.openai import OpenAIChatModel, OpenAIResponsesModel
+from pydantic_ai.providers.openai import OpenAIProvider
+from scenes import CALLS, HOUSE, NAME, NARROW, PACED, PLAIN, SLOW, WORDS, error_of, play, words
+
+KIND = OpenAIResponsesModel if NAME.endswith("responses") else OpenAIChatModel
+asked = []
+
+
+def get_weather(city: str) -> str:
+    """The weather in a city."""
+    asked.append(city)
+    return "7 °C"
+
+
+class Weather(BaseModel):
+    city: str
+    degrees: float
+
+
+def agent(name=PLAIN, url=HOUSE, **more):
+    return Agent(KIND(name, provider=OpenAIProvider(base_url=f"{url}/v1", api_key="any")), **more)
+
+
+async def streamed(one):
+    async with one.run_stream("Hello!") as result:
+        return await result.get_output(), result
+
+
+def at_once(count, ask):
+    async def all_of_them():
+        return await asyncio.gather(*(ask() for _ in range(count)))
+
+    return asyncio.run(all_of_them())
+
+
+def chat():
+    result = asyncio.run(agent().run("Hello!"))
+    assert words(result.output) == WORDS
+    assert result.usage.output_tokens == 16, result.usage
+
+
+def stream():
+    text, result = asyncio.run(streamed(agent()))
+    assert text == asyncio.run(agent().run("Hello!")).output
+    assert result.usage.output_tokens == 16, result.usage
+
+
+def tools():
+    asked.clear()
+    assert words(asyncio.run(agent(tools=[get_weather]).run("Hello!")).output) == WORDS
+    assert len(asked) == CALLS
+    text, _ = asyncio.run(streamed(agent(tools=[get_weather])))
+    assert words(text) == WORDS
+    assert len(asked) == 2 * CALLS
+
+
+def structured():
+    for kind in (NativeOutput, ToolOutput):
+        assert isinstance(asyncio.run(agent(output_type=kind(Weather)).run("Weather?")).output, Weather)
+
+
+def refused():
+    error = error_of(lambda: asyncio.run(agent(model_settings={"temperature": -1.0}).run("Hello!")))
+    assert isinstance(error, ModelHTTPError)
+    assert (error.status_code, error.body["param"]) == (400, "temperature")
+
+
+def retried():
+    for url, name, count in ((PACED, PLAIN, 3), (NARROW, SLOW, 2)):
+        for result in at_once(count, lambda url=url, name=name: agent(name, url).run("Hello!")):
+            assert words(result.output) == WORDS
+
+
+def waiting():
+    for given in ([], [get_weather]):
+        asked.clear()
+        for text, _ in at_once(2, lambda given=given: streamed(agent(SLOW, tools=given))):
+            assert words(text) == WORDS
+        assert len(asked) == 2 * len(given)
+
+
+def slow():
+    for result in at_once(2, lambda: agent(SLOW).run("Hello!")):
+        assert words(result.output) == WORDS
+
+
+def failed():
+    error = error_of(lambda: asyncio.run(streamed(agent(f"{NAME}-broken"))))
+    # After Responses' own `response.failed` it reads on, and finds the stream unfinished.
+    assert KIND is OpenAIResponsesModel or "in the middle of an answer" in str(error), repr(error)
+
+
+play(globals())
