@@ -10,7 +10,7 @@
     slow            the same, not streamed
     failed          half an answer is never taken for a whole one
 
-What is asked of a client stands in `python/with_*.py` and `node/with-*.mjs`; each plays all its scenes in one process.
+What is asked of a client stands in `python/with_*.py` and `node/with-*.mjs`. Each script plays all its clients.
 """
 
 from __future__ import annotations
@@ -75,15 +75,17 @@ CLIENTS = {
 OWN_PACKAGES = {"with_sdks.py"}
 """Scripts whose packages are those of these tests."""
 SCENES = [(name, scene) for name, client in CLIENTS.items() for scene in client.scenes.split()]
+Outcomes = dict[tuple[str, str], str | None]
+"""What was wrong, of each client's scenes; None where nothing was."""
 BEATING = QUICK.replace("0.1", "0.03")
 AT_ONCE = 3
-"""Clients that play at a time. They wait more than they work."""
+"""Scripts that play at a time. They wait more than they work."""
 
 
 @contextmanager
-def addresses(url: str, count: int) -> Iterator[list[str]]:
+def places_at(url: str, count: int) -> Iterator[list[str]]:
     """Addresses that lead to a server, byte for byte, each from another place on loopback: for limits that count by
-    a client's address."""
+    address."""
     loop = asyncio.new_event_loop()
     ready: Future[list[str]] = Future()
     stop = asyncio.Event()
@@ -135,8 +137,8 @@ def engines(names: list[str]) -> Iterator[str]:
 
 
 @pytest.fixture(scope="module")
-def played(request) -> Iterator[dict[str, dict[str, str | None]]]:
-    """How each scene of each client went that this run has selected: None, or what was wrong."""
+def played(request) -> Iterator[Outcomes]:
+    """How each scene of each client went that this run has selected."""
     names = list(
         dict.fromkeys(item.callspec.params["name"] for item in request.session.items if item.module is request.module)
     )
@@ -148,38 +150,42 @@ def played(request) -> Iterator[dict[str, dict[str, str | None]]]:
     with ExitStack() as stack:
         unpaced = ("--pace-interval", "0", "--queue-per-client", "1000", "--queue-per-block", "1000")
         house = stack.enter_context(Server(*engines(names), *unpaced, first=BEATING))
-        narrow = stack.enter_context(Server(*engines(names), *unpaced, "--wait-limit", "0.2"))
+        narrow = stack.enter_context(Server(*engines(names), *unpaced, "--queue-total", "1"))
         paced = stack.enter_context(Server(*engines(names), "--pace-interval", "0.6", "--pace-waiting", "1"))
-        places = stack.enter_context(addresses(paced.url, len(names)))
+        places = stack.enter_context(places_at(paced.url, len(scripts)))
 
-        def play(name: str, place: str) -> dict[str, str | None]:
-            return run(CLIENTS[name], name, {"HOUSE": house.url, "NARROW": narrow.url, "PACED": place})
+        by_script = {script: [name for name in names if CLIENTS[name].script == script] for script in scripts}
+
+        def play(script: str, place: str) -> Outcomes:
+            addresses = {"HOUSE": house.url, "NARROW": narrow.url, "PACED": place}
+            return run(script, by_script[script], addresses)
 
         with ThreadPoolExecutor(AT_ONCE) as pool:
-            outcomes = dict(zip(names, pool.map(play, names, places), strict=True))
-        yield outcomes
+            outcomes = [pair for part in pool.map(play, by_script, places) for pair in part.items()]
+        yield dict(outcomes)
     retrying = sum("retried" in CLIENTS[name].scenes for name in names)
     assert paced.log.count('"status":429') >= retrying
     assert narrow.log.count('"status":503') >= retrying
 
 
-def run(client: Client, name: str, places: dict[str, str]) -> dict[str, str | None]:
-    if client.script.endswith(".mjs"):
-        command, folder = ["node"], packages.NODE
+def run(script: str, names: list[str], addresses: dict[str, str]) -> Outcomes:
+    if script.endswith(".mjs"):
+        command, folder = "node", packages.NODE
     else:
-        own = client.script in OWN_PACKAGES
-        command, folder = [sys.executable if own else str(packages.INTERPRETER)], packages.PYTHON
+        command = sys.executable if script in OWN_PACKAGES else str(packages.INTERPRETER)
+        folder = packages.PYTHON
+    wanted = [(name, scene) for name in names for scene in CLIENTS[name].scenes.split()]
     done = subprocess.run(
-        [*command, client.script, name, *client.scenes.split()],
-        cwd=folder, env={**os.environ, **places, "LANGSMITH_TRACING": "false"},
+        [command, script, *(f"{name}:{CLIENTS[name].scenes.replace(' ', ',')}" for name in names)],
+        cwd=folder, env={**os.environ, **addresses, "LANGSMITH_TRACING": "false"},
         capture_output=True, text=True, timeout=240, check=False,
     )  # fmt: skip
-    lines = [json.loads(line) for line in done.stdout.splitlines() if line.startswith('{"scene"')]
-    outcomes = {line["scene"]: line["fault"] for line in lines}
-    return {scene: outcomes.get(scene, f"not played: {done.stderr[-2000:]}") for scene in client.scenes.split()}
+    lines = [json.loads(line) for line in done.stdout.splitlines() if line.startswith('{"client"')]
+    outcomes = {(line["client"], line["scene"]): line["fault"] for line in lines}
+    return {one: outcomes.get(one, f"not played: {done.stderr[-2000:]}") for one in wanted}
 
 
 @pytest.mark.parametrize(("name", "scene"), SCENES, ids=lambda value: value)
 def test_a_client_gets_what_it_needs(played, name, scene):
-    fault = played[name][scene]
+    fault = played[name, scene]
     assert fault is None, fault

@@ -81,7 +81,7 @@ await play({
   },
 
   async retried() {
-    for (const [url, which, count] of [[paced, plain, 3], [narrow, slow, 2]]) {
+    for (const [url, which, count] of [[paced, plain, 3], [narrow, slow, 3]]) {
       for (const { text } of await atOnce(count, () => model(which, url).invoke(hello))) assert.equal(words(text), WORDS);
     }
   },

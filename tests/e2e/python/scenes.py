@@ -1,6 +1,6 @@
 """What the scripts beside this one share: where the servers are, and how a client's scenes are played.
 
-    python with_LIBRARY.py CLIENT SCENE...
+    python with_LIBRARY.py CLIENT:SCENE,SCENE,... ...
 
 The test gives the addresses by environment variables. Each server has engines for this client alone, by the client's
 name: CLIENT-plain reasons four tokens, calls get_weather in three turns where it is declared, and says twelve words;
@@ -15,14 +15,24 @@ from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-NAME = sys.argv[1]
-PLAIN, SLOW = f"{NAME}-plain", f"{NAME}-slow"
 HOUSE = os.environ["HOUSE"]
 """Serves whoever asks; a heartbeat comes after an instant of silence."""
 PACED = os.environ["PACED"]
 """Refuses who asks too fast with 429."""
 NARROW = os.environ["NARROW"]
-"""Refuses who would have to wait longer than an instant with 503."""
+"""Refuses who comes when one runs and one waits with 503."""
+
+
+class Me:
+    """Whose scenes are played now, and the models that it alone asks for."""
+
+    name: str
+    plain = property(lambda self: f"{self.name}-plain")
+    slow = property(lambda self: f"{self.name}-slow")
+    broken = property(lambda self: f"{self.name}-broken")
+
+
+me = Me()
 WORDS = 12
 CALLS = 3
 
@@ -47,11 +57,13 @@ def error_of(ask: Callable[[], Any]) -> Any:
 
 
 def play(scenes: Mapping[str, Callable[[], None]]) -> None:
-    """Play the scenes that the command line names."""
-    for name in sys.argv[2:]:
-        fault = None
-        try:
-            scenes[name]()
-        except Exception:  # noqa: BLE001  # the clients' own are of all kinds
-            fault = traceback.format_exc()
-        print(json.dumps({"scene": name, "fault": fault}), flush=True)
+    """Play the scenes that the command line names, for one client after another."""
+    for argument in sys.argv[1:]:
+        me.name, _, names = argument.partition(":")
+        for name in names.split(","):
+            fault = None
+            try:
+                scenes[name]()
+            except Exception:  # noqa: BLE001  # the clients' own are of all kinds
+                fault = traceback.format_exc()
+            print(json.dumps({"client": me.name, "scene": name, "fault": fault}), flush=True)

@@ -13,10 +13,9 @@ from agents import (
 )
 from openai import AsyncOpenAI, BadRequestError
 from pydantic import BaseModel
-from scenes import CALLS, HOUSE, NAME, NARROW, PACED, PLAIN, SLOW, WORDS, error_of, play, words
+from scenes import CALLS, HOUSE, NARROW, PACED, WORDS, error_of, me, play, words
 
 set_tracing_disabled(disabled=True)
-KIND = OpenAIResponsesModel if NAME.endswith("responses") else OpenAIChatCompletionsModel
 asked = []
 
 
@@ -32,8 +31,9 @@ class Weather(BaseModel):
     degrees: float
 
 
-def agent(name=PLAIN, url=HOUSE, **more):
-    model = KIND(name, AsyncOpenAI(base_url=f"{url}/v1", api_key="any"))
+def agent(name=None, url=HOUSE, **more):
+    kind = OpenAIResponsesModel if me.name.endswith("responses") else OpenAIChatCompletionsModel
+    model = kind(name or me.plain, AsyncOpenAI(base_url=f"{url}/v1", api_key="any"))
     return Agent("Weather", instructions="Be brief.", model=model, **more)
 
 
@@ -85,7 +85,7 @@ def refused():
 
 
 def retried():
-    for url, name, count in ((PACED, PLAIN, 3), (NARROW, SLOW, 2)):
+    for url, name, count in ((PACED, me.plain, 3), (NARROW, me.slow, 3)):
         for result in at_once(count, lambda url=url, name=name: run(agent(name, url))):
             assert words(result.final_output) == WORDS
 
@@ -93,18 +93,18 @@ def retried():
 def waiting():
     for given in ([], [get_weather]):
         asked.clear()
-        for result in at_once(2, lambda given=given: run(agent(SLOW, tools=given), streamed=True)):
+        for result in at_once(2, lambda given=given: run(agent(me.slow, tools=given), streamed=True)):
             assert words(result.final_output) == WORDS
         assert len(asked) == 2 * len(given)
 
 
 def slow():
-    for result in at_once(2, lambda: run(agent(SLOW))):
+    for result in at_once(2, lambda: run(agent(me.slow))):
         assert words(result.final_output) == WORDS
 
 
 def failed():
-    error = error_of(lambda: asyncio.run(run(agent(f"{NAME}-broken"), streamed=True)))
+    error = error_of(lambda: asyncio.run(run(agent(me.broken), streamed=True)))
     assert "in the middle of an answer" in str(error), repr(error)
 
 

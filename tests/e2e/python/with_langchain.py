@@ -7,13 +7,14 @@ from langchain_ollama import ChatOllama
 from langchain_openai import ChatOpenAI
 from ollama import ResponseError
 from pydantic import BaseModel
-from scenes import CALLS, HOUSE, NAME, NARROW, PACED, PLAIN, SLOW, WORDS, at_once, error_of, play, words
+from scenes import CALLS, HOUSE, NARROW, PACED, WORDS, at_once, error_of, me, play, words
 
 HELLO = [HumanMessage("Hello!")]
 
 
-def model(name=PLAIN, url=HOUSE, **more):
-    match NAME.removeprefix("langchain-"):
+def model(name=None, url=HOUSE, **more):
+    name = name or me.plain
+    match me.name.removeprefix("langchain-"):
         case "openai":
             return ChatOpenAI(base_url=f"{url}/v1", api_key="any", model=name, stream_usage=True, **more)
         case "responses":
@@ -22,7 +23,7 @@ def model(name=PLAIN, url=HOUSE, **more):
             return ChatAnthropic(base_url=url, api_key="any", model=name, **more)
         case "ollama":
             return ChatOllama(base_url=url, model=name, **more)
-    raise ValueError(NAME)
+    raise ValueError(me.name)
 
 
 @tool
@@ -83,30 +84,27 @@ def tools():
 
 def structured():
     # langchain-ollama does not require the call that it needs, so the other way is the only sure one.
-    for method in ("json_schema",) if NAME.endswith("ollama") else ("function_calling", "json_schema"):
+    for method in ("json_schema",) if me.name.endswith("ollama") else ("function_calling", "json_schema"):
         weather = model().with_structured_output(Weather, method=method).invoke("Weather?")
         assert isinstance(weather, Weather), method
 
 
-WRONG = {"stop": [""]} if NAME.endswith("ollama") else {"temperature": -1.0}
-"""A field that cannot be right."""
-
-
 def refused():
-    error = error_of(lambda: model(**WRONG).invoke(HELLO))
+    wrong = {"stop": [""]} if me.name.endswith("ollama") else {"temperature": -1.0}
+    error = error_of(lambda: model(**wrong).invoke(HELLO))
     assert error.status_code == 400
-    assert next(iter(WRONG)) in str(error)
+    assert next(iter(wrong)) in str(error)
 
 
 def retried():
-    for url, name, count in ((PACED, PLAIN, 3), (NARROW, SLOW, 2)):
+    for url, name, count in ((PACED, me.plain, 3), (NARROW, me.slow, 3)):
         llm = model(name, url)
         assert {words(message.text) for message in at_once(count, lambda llm=llm: llm.invoke(HELLO))} == {WORDS}
 
 
 def told():
     """A client that does not retry hears why."""
-    llm = model(SLOW, NARROW)
+    llm = model(me.slow, NARROW)
 
     def ask():
         try:
@@ -118,7 +116,7 @@ def told():
 
 
 def waiting():
-    for llm in (model(SLOW), model(SLOW).bind_tools([get_weather])):
+    for llm in (model(me.slow), model(me.slow).bind_tools([get_weather])):
         (first, calls), second = at_once(2, lambda llm=llm: converse(llm, streamed))
         assert second[0].text == first.text
         assert second[1] == calls
@@ -126,13 +124,13 @@ def waiting():
 
 
 def slow():
-    for message in at_once(2, lambda: model(SLOW).invoke(HELLO)):
+    for message in at_once(2, lambda: model(me.slow).invoke(HELLO)):
         assert words(message.text) == WORDS
 
 
 def failed():
     heard = []
-    error_of(lambda: heard.extend(chunk.text for chunk in model(f"{NAME}-broken").stream(HELLO)))
+    error_of(lambda: heard.extend(chunk.text for chunk in model(me.broken).stream(HELLO)))
     assert words("".join(heard)) == 6
 
 

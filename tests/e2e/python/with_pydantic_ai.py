@@ -6,9 +6,8 @@ from pydantic import BaseModel
 from pydantic_ai import Agent, ModelHTTPError, NativeOutput, ToolOutput
 from pydantic_ai.models.openai import OpenAIChatModel, OpenAIResponsesModel
 from pydantic_ai.providers.openai import OpenAIProvider
-from scenes import CALLS, HOUSE, NAME, NARROW, PACED, PLAIN, SLOW, WORDS, error_of, play, words
+from scenes import CALLS, HOUSE, NARROW, PACED, WORDS, error_of, me, play, words
 
-KIND = OpenAIResponsesModel if NAME.endswith("responses") else OpenAIChatModel
 asked = []
 
 
@@ -23,8 +22,9 @@ class Weather(BaseModel):
     degrees: float
 
 
-def agent(name=PLAIN, url=HOUSE, **more):
-    return Agent(KIND(name, provider=OpenAIProvider(base_url=f"{url}/v1", api_key="any")), **more)
+def agent(name=None, url=HOUSE, **more):
+    kind = OpenAIResponsesModel if me.name.endswith("responses") else OpenAIChatModel
+    return Agent(kind(name or me.plain, provider=OpenAIProvider(base_url=f"{url}/v1", api_key="any")), **more)
 
 
 async def streamed(one):
@@ -72,7 +72,7 @@ def refused():
 
 
 def retried():
-    for url, name, count in ((PACED, PLAIN, 3), (NARROW, SLOW, 2)):
+    for url, name, count in ((PACED, me.plain, 3), (NARROW, me.slow, 3)):
         for result in at_once(count, lambda url=url, name=name: agent(name, url).run("Hello!")):
             assert words(result.output) == WORDS
 
@@ -80,20 +80,20 @@ def retried():
 def waiting():
     for given in ([], [get_weather]):
         asked.clear()
-        for text, _ in at_once(2, lambda given=given: streamed(agent(SLOW, tools=given))):
+        for text, _ in at_once(2, lambda given=given: streamed(agent(me.slow, tools=given))):
             assert words(text) == WORDS
         assert len(asked) == 2 * len(given)
 
 
 def slow():
-    for result in at_once(2, lambda: agent(SLOW).run("Hello!")):
+    for result in at_once(2, lambda: agent(me.slow).run("Hello!")):
         assert words(result.output) == WORDS
 
 
 def failed():
-    error = error_of(lambda: asyncio.run(streamed(agent(f"{NAME}-broken"))))
+    error = error_of(lambda: asyncio.run(streamed(agent(me.broken))))
     # After Responses' own `response.failed` it reads on, and finds the stream unfinished.
-    assert KIND is OpenAIResponsesModel or "in the middle of an answer" in str(error), repr(error)
+    assert me.name.endswith("responses") or "in the middle of an answer" in str(error), repr(error)
 
 
 play(globals())

@@ -6,7 +6,7 @@ import anthropic
 import ollama
 import openai
 from pydantic import BaseModel
-from scenes import CALLS, HOUSE, NAME, NARROW, PACED, PLAIN, SLOW, WORDS, at_once, error_of, play, words
+from scenes import CALLS, HOUSE, NARROW, PACED, WORDS, at_once, error_of, me, play, words
 
 SCHEMA = {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]}
 FUNCTION = {"name": "get_weather", "description": "The weather in a city.", "parameters": SCHEMA}
@@ -20,9 +20,9 @@ class Weather(BaseModel):
 class OpenAI:
     """Chat Completions. `turn` asks once: the text, how many calls there were, and tokens written."""
 
-    def __init__(self, url=HOUSE, model=PLAIN):
+    def __init__(self, url=HOUSE, model=""):
         self.client = openai.OpenAI(base_url=f"{url}/v1", api_key="any")
-        self.model = model
+        self.model = model or me.plain
         self.said = [{"role": "user", "content": "Hello!"}]
 
     def turn(self, *, streamed=False, tools=False, **more):
@@ -46,9 +46,9 @@ class OpenAI:
 
 
 class Responses:
-    def __init__(self, url=HOUSE, model=PLAIN):
+    def __init__(self, url=HOUSE, model=""):
         self.client = openai.OpenAI(base_url=f"{url}/v1", api_key="any")
-        self.model = model
+        self.model = model or me.plain
         self.said = [{"role": "user", "content": "Hello!"}]
 
     def turn(self, *, streamed=False, tools=False, **more):
@@ -70,9 +70,9 @@ class Responses:
 
 
 class Anthropic:
-    def __init__(self, url=HOUSE, model=PLAIN):
+    def __init__(self, url=HOUSE, model=""):
         self.client = anthropic.Anthropic(base_url=url, api_key="any")
-        self.model = model
+        self.model = model or me.plain
         self.said = [{"role": "user", "content": "Hello!"}]
 
     def turn(self, *, streamed=False, tools=False, **more):
@@ -98,9 +98,9 @@ class Anthropic:
 
 
 class Ollama:
-    def __init__(self, url=HOUSE, model=PLAIN):
+    def __init__(self, url=HOUSE, model=""):
         self.client = ollama.Client(url)
-        self.model = model
+        self.model = model or me.plain
         self.said = [{"role": "user", "content": "Hello!"}]
 
     def turn(self, *, streamed=False, tools=False, **more):
@@ -124,50 +124,53 @@ class Ollama:
         return Weather.model_validate(json.loads(answer.message.content))
 
 
-KIND = {"openai": OpenAI, "responses": Responses, "anthropic": Anthropic, "ollama": Ollama}[NAME.rpartition("-")[2]]
-
-WRONG = {Anthropic: {"max_tokens": -1}, Ollama: {"stop": [""]}}.get(KIND, {"temperature": -1.0})
-"""A field that cannot be right."""
+KINDS = {"openai": OpenAI, "responses": Responses, "anthropic": Anthropic, "ollama": Ollama}
 
 
-def converse(client, *, streamed, tools=True):
+def client(url=HOUSE, model=""):
+    return KINDS[me.name.removeprefix("python-")](url, model)
+
+
+def converse(one, *, streamed, tools=True):
     """The last text, and the calls until then."""
     calls = 0
     while True:
-        text, more, _ = client.turn(streamed=streamed, tools=tools)
+        text, more, _ = one.turn(streamed=streamed, tools=tools)
         if not more:
             return text, calls
         calls += more
 
 
 def chat():
-    text, calls, tokens = KIND().turn()
+    text, calls, tokens = client().turn()
     assert (words(text), calls, tokens) == (WORDS, 0, 16)
 
 
 def stream():
-    assert KIND().turn(streamed=True) == KIND().turn()
+    assert client().turn(streamed=True) == client().turn()
 
 
 def tools():
     for streamed in (False, True):
-        text, calls = converse(KIND(), streamed=streamed)
+        text, calls = converse(client(), streamed=streamed)
         assert (words(text), calls) == (WORDS, CALLS)
 
 
 def structured():
-    assert isinstance(KIND().structured(), Weather)
+    assert isinstance(client().structured(), Weather)
 
 
 def refused():
-    error = error_of(lambda: KIND().turn(**WRONG))
+    wrong = {"anthropic": {"max_tokens": -1}, "ollama": {"stop": [""]}}
+    wrong = wrong.get(me.name.removeprefix("python-"), {"temperature": -1.0})
+    error = error_of(lambda: client().turn(**wrong))
     assert error.status_code == 400, repr(error)
-    assert next(iter(WRONG)) in str(error)
+    assert next(iter(wrong)) in str(error)
 
 
 def retried():
-    for url, name, count in ((PACED, PLAIN, 3), (NARROW, SLOW, 2)):
-        for text, _, _ in at_once(count, lambda url=url, name=name: KIND(url, name).turn()):
+    for url, name, count in ((PACED, me.plain, 3), (NARROW, me.slow, 3)):
+        for text, _, _ in at_once(count, lambda url=url, name=name: client(url, name).turn()):
             assert words(text) == WORDS
 
 
@@ -176,7 +179,7 @@ def told():
 
     def ask():
         try:
-            return KIND(NARROW, SLOW).turn()
+            return client(NARROW, me.slow).turn()
         except ollama.ResponseError as error:
             return error.status_code
 
@@ -185,20 +188,20 @@ def told():
 
 def waiting():
     for with_tools in (False, True):
-        first, second = at_once(2, lambda tools=with_tools: converse(KIND(model=SLOW), streamed=True, tools=tools))
+        first, second = at_once(2, lambda tools=with_tools: converse(client(model=me.slow), streamed=True, tools=tools))
         assert first == second
         assert (words(first[0]), first[1]) == (WORDS, int(with_tools))
 
 
 def slow():
-    for text, _, _ in at_once(2, lambda: KIND(model=SLOW).turn()):
+    for text, _, _ in at_once(2, lambda: client(model=me.slow).turn()):
         assert words(text) == WORDS
 
 
 def failed():
-    error = error_of(lambda: KIND(model=f"{NAME}-broken").turn(streamed=True))
+    error = error_of(lambda: client(model=me.broken).turn(streamed=True))
     # After Responses' own `response.failed` this package reads on, and finds the stream unfinished.
-    assert KIND is Responses or "in the middle of an answer" in str(error), repr(error)
+    assert me.name.endswith("responses") or "in the middle of an answer" in str(error), repr(error)
 
 
 play(globals())

@@ -264,6 +264,13 @@ def test_after_a_tools_result_it_talks():
     assert whole.text
 
 
+def test_it_calls_in_as_many_turns_as_its_script_says():
+    turn = Message(Role.ASSISTANT, (ToolCall("c1", "get_time", "{}"),)), Message(Role.TOOL, (ToolResult("c1", "noon"),))
+    beside = (*turn, Message(Role.TOOL, (ToolResult("c2", "one"),)))  # of two calls in one turn
+    for turns, calls in ((), 1), (turn, 1), (beside, 1), (turn + turn, 0):
+        assert len(answer("scripted:?tool=get_time&calls=2", with_tools(None, *turns)).tool_calls) == calls
+
+
 def test_a_later_question_may_call_again_with_another_id():
     turn = (
         Message(Role.ASSISTANT, (ToolCall("c1", "get_time", "{}"),)),
