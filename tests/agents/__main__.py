@@ -1,8 +1,8 @@
 """Coding agents in long sessions: `python -m tests.agents [NAME...] [--calls N]`.
 
 Each unmodified agent works in a folder of its own against `standpipe serve`, before an engine that plays the model
-(`player`). It prints, for each, the calls that were made, the HTTP statuses that Standpipe gave, and the time; it ends with
-status 1 when a session did not come to its end. Loopback only: telemetry and updates are off by environment.
+(`player`). It prints, for each, the calls that were made, the HTTP statuses that Standpipe gave, and the time; it ends
+with status 1 when a session did not come to its end. Loopback only: telemetry and updates are off by environment.
 """
 
 from __future__ import annotations
@@ -24,6 +24,8 @@ from tests.e2e.conftest import Server
 
 HERE = Path(__file__).parent
 BIN = HERE / "node" / "node_modules" / ".bin"
+MCP = [sys.executable, str(HERE / "mcp_server.py")]
+"""A server with forty tools."""
 PATIENCE = 900
 """Seconds for one session."""
 PIXEL = bytes.fromhex(
@@ -66,10 +68,8 @@ def patch(number: int) -> Call:
 
 
 def look_up(number: int) -> Call:
-    names = tuple(f"mcp__dictionaries__look_up_{number}" for number in [number % 40]) + (
-        f"dictionaries_look_up_{number % 40}",
-    )
-    return Call(names, lambda _, schema: filled(schema, word="water"))
+    tool = f"look_up_{number % 40}"
+    return Call((f"mcp__dictionaries__{tool}", f"dictionaries_{tool}"), lambda _, schema: filled(schema, word="water"))
 
 
 def calls(name: str, count: int, files: Sequence[Path], image: Path) -> list[Call]:
@@ -96,14 +96,14 @@ def codex(url: str, home: Path, work: Path) -> list[str]:
         f'model = "gpt-5.5"\nmodel_provider = "standpipe"\ncheck_for_update_on_startup = false\n'
         f'[model_providers.standpipe]\nname = "Standpipe"\nbase_url = "{url}/v1"\nwire_api = "responses"\n'
         "[analytics]\nenabled = false\n"
-        f"[mcp_servers.dictionaries]\ncommand = {json.dumps(sys.executable)}\nargs = [{json.dumps(str(HERE / 'mcp_server.py'))}]\n"
+        f"[mcp_servers.dictionaries]\ncommand = {json.dumps(MCP[0])}\nargs = {json.dumps(MCP[1:])}\n"
     )
     skip = ["--skip-git-repo-check", "--dangerously-bypass-approvals-and-sandbox", "--json"]
     return [str(BIN / "codex"), "exec", *skip, "-C", str(work), "Do all the work."]
 
 
 def claude(url: str, home: Path, work: Path) -> list[str]:
-    servers = {"dictionaries": {"command": sys.executable, "args": [str(HERE / "mcp_server.py")]}}
+    servers = {"dictionaries": {"command": MCP[0], "args": MCP[1:]}}
     (home / "mcp.json").write_text(json.dumps({"mcpServers": servers}))
     tools = ["--mcp-config", str(home / "mcp.json"), "--dangerously-skip-permissions"]
     return [str(BIN / "claude"), "-p", "Do all the work.", *tools, "--output-format", "stream-json", "--verbose"]
@@ -112,13 +112,8 @@ def claude(url: str, home: Path, work: Path) -> list[str]:
 def opencode(url: str, home: Path, work: Path) -> list[str]:
     provider = {"npm": "@ai-sdk/openai-compatible", "name": "Standpipe", "models": {MODEL: {"name": MODEL}}}
     provider["options"] = {"baseURL": f"{url}/v1", "apiKey": "any"}
-    mcp = {"type": "local", "command": [sys.executable, str(HERE / "mcp_server.py")]}
-    settings = {
-        "provider": {"standpipe": provider},
-        "mcp": {"dictionaries": mcp},
-        "permission": "allow",
-        "share": "disabled",
-    }
+    mcp = {"dictionaries": {"type": "local", "command": MCP}}
+    settings = {"provider": {"standpipe": provider}, "mcp": mcp, "permission": "allow", "share": "disabled"}
     (work / "opencode.json").write_text(json.dumps(settings))
     return [str(BIN / "opencode"), "run", "--model", f"standpipe/{MODEL}", "Do all the work."]
 
@@ -158,9 +153,7 @@ def session(name: str, count: int, context: int) -> bool:
         whole = status == "0" and len(player.called) == count and "All calls are done" in said
         print(f"{name}: {'whole' if whole else 'BROKEN'}, status {status}, {seconds:.0f} s")
         print(f"  calls {sum(made.values())} of {count}: {dict(made)}; not declared: {dict(player.missing)}")
-        print(
-            f"  HTTP {dict(statuses)}; longest request {player.longest} tokens; too long {player.refused}; asides {player.asides}"
-        )
+        print(f"  HTTP {dict(statuses)}; longest request {player.longest} tokens; asides {player.asides}")
         if not whole:
             print(said[-3000:])
             print("".join(line for line in server.lines if '"status":200' not in line)[-3000:])
@@ -175,7 +168,8 @@ def main() -> int:
     given = parser.parse_args()
     if not BIN.exists():
         subprocess.run([shutil.which("npm") or "npm", "ci", "--no-audit", "--no-fund"], cwd=HERE / "node", check=True)
-    return 0 if all([session(name, given.calls, given.context) for name in given.agent or AGENTS]) else 1
+    broken = [name for name in given.agent or AGENTS if not session(name, given.calls, given.context)]
+    return 1 if broken else 0
 
 
 if __name__ == "__main__":

@@ -41,17 +41,14 @@ class Player:
         self.called: list[str] = []
         self.missing: Counter[str] = Counter()
         """Names of the script that no request declared."""
-        self.results = 0
-        self.longest = self.refused = self.asides = 0
-        """Tokens of the longest request; requests that were too long; questions of the agent's own."""
-        self.images = 0
+        self.longest = self.asides = 0
+        """Tokens of the longest request; questions of the agent's own."""
 
     def turn(self, ask: Json) -> Json:
         """The assistant's message to a request. Raises OverflowError when it is too long."""
         tokens = len(json.dumps(ask)) // CHARACTERS
         with self._lock:
             if tokens > self._context:
-                self.refused += 1
                 raise OverflowError(tokens)
             self.longest = max(self.longest, tokens)
             declared = {tool["function"]["name"]: tool["function"] for tool in ask.get("tools") or []}

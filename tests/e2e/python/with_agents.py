@@ -2,6 +2,10 @@
 
 import asyncio
 
+from openai import AsyncOpenAI, BadRequestError
+from pydantic import BaseModel
+from scenes import CALLS, HOUSE, NARROW, PACED, WORDS, error_of, me, play, words
+
 from agents import (
     Agent,
     ModelSettings,
@@ -11,9 +15,6 @@ from agents import (
     function_tool,
     set_tracing_disabled,
 )
-from openai import AsyncOpenAI, BadRequestError
-from pydantic import BaseModel
-from scenes import CALLS, HOUSE, NARROW, PACED, WORDS, error_of, me, play, words
 
 set_tracing_disabled(disabled=True)
 asked = []
