@@ -21,9 +21,10 @@ PATIENCE = 60.0
 
 QUICK = """
 import functools
-from standpipe.app import app
+from standpipe.app import app, center
 from standpipe.serve.stream import StreamTimeouts
-app.App = functools.partial(app.App, attempts=1, timeouts=StreamTimeouts(commit_after=0.1, heartbeat=0.1))
+app.App = functools.partial(app.App, timeouts=StreamTimeouts(commit_after=0.1, heartbeat=0.1))
+center.Center = functools.partial(center.Center, attempts=1)
 """
 """Run first, it makes a server that tells a client soon that it waits, and attempts once."""
 STDLIB_LOOP = "import sys; sys.modules['uvloop'] = None"
