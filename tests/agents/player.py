@@ -75,7 +75,7 @@ class Player:
 
 def _asks_for_a_summary(ask: Json) -> bool:
     """Whether this is a request to compact, which agents send with their tools beside it."""
-    last = next((message for message in reversed(ask["messages"]) if message["role"] == "user"), {})
+    last: Json = next((message for message in reversed(ask["messages"]) if message["role"] == "user"), {})
     text = json.dumps(last.get("content"))[-20_000:].lower()
     return ask["messages"][-1]["role"] == "user" and "summary" in text and "conversation" in text
 
