@@ -330,7 +330,7 @@ def test_models_are_told_by_the_schemas():
     }
     assert hold(ListResponse, ollama_wire.tags(["a"], 1), OLLAMA) == {"name"}
     assert hold(ProcessResponse, ollama_wire.running(["a"])) == set()
-    assert hold(ShowResponse, ollama_wire.show("gpt-oss", 1, sees=True)) == set()
+    assert hold(ShowResponse, ollama_wire.show("gpt-oss", 1, window=8192, sees=True)) == set()
     assert hold(ChatResponse, ollama.CHAT.answer(ollama.CHAT.parse(b"{}"), META, NOTHING)) == set()
     assert hold(GenerateResponse, ollama.GENERATE.answer(ollama.GENERATE.parse(b"{}"), META, NOTHING)) == set()
 
