@@ -4,7 +4,8 @@
     scripts/bench fairness --only quiet,sybil           some of them
     scripts/bench fairness --plots DIR                  draw the plots, too (needs matplotlib)
     scripts/bench fairness --schedules 1000000          the bound over so many random schedules, and nothing else;
-                                                        with --kind late or lost: charges that lag, lines that are lost
+                                                        with --kind late, lost or workers: charges that lag,
+                                                        lines that are lost, or both at once
     scripts/bench fairness --leave 100000               that many clients who leave in each phase, and nothing else
 
 Everything runs on virtual time and the same seeds: the figures are the same on every machine, but for the speed.
@@ -21,12 +22,12 @@ from time import monotonic, process_time
 import msgspec
 
 from bench.fairness import phases, plots, schedules, speed
-from bench.fairness.replicas import Failing, Lagging
+from bench.fairness.replicas import Failing, Lagging, Workers
 from bench.fairness.watch import Broken
 from bench.fairness.workloads import WORKLOADS, Row
 
 NAMES = [*WORKLOADS, "speed", "leave"]
-KINDS = {"plain": schedules.Schedule, "late": Lagging, "lost": Failing}
+KINDS = {"plain": schedules.Schedule, "late": Lagging, "lost": Failing, "workers": Workers}
 
 
 def main(words: Sequence[str] | None = None) -> int:

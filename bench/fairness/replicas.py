@@ -68,6 +68,10 @@ class Failing(Schedule):
             watch.replace(*replay(watch.line, watch.rules, watch.asks, clients, self.now, self.random), self.now)
 
 
+class Workers(Failing, Lagging):
+    """Both at once, as between workers and their keeper: what was held back is charged to the next line."""
+
+
 def replay(
     old: Line, rules: Rules, places: Iterable[QueuedAsk], clients: Iterable[ClientKey], now: float, random: Random
 ) -> tuple[Line, dict[QueuedAsk, QueuedAsk]]:

@@ -8,7 +8,7 @@ from random import Random
 import pytest
 from msgspec.structs import replace
 
-from bench.fairness.replicas import Failing, Lagging, LateWatch, replay
+from bench.fairness.replicas import Failing, Lagging, LateWatch, Workers, replay
 from bench.fairness.schedules import Schedule, run
 from bench.fairness.watch import Broken
 from standpipe.policy.identity import ClientKey
@@ -51,6 +51,9 @@ class TestLag:
 class TestReplay:
     def test_the_bound_holds_across_lines_that_are_lost(self):
         assert 0.8 < max(run(seed, 100, Failing) for seed in SEEDS) <= 1
+
+    def test_it_holds_where_charges_are_late_as_well(self):
+        assert 0.8 < max(run(seed, 100, Workers) for seed in SEEDS) <= 1
 
     def test_it_does_not_where_nothing_was_told(self):
         class Untold(Failing):
