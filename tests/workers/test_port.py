@@ -12,6 +12,7 @@ from standpipe.edge.listen import open_tcp
 from standpipe.edge.server import Server
 from standpipe.policy.identity import Trust
 from standpipe.workers import port as port_module
+from standpipe.workers import visits as visits_module
 from standpipe.workers.channel import Channel, pair
 from standpipe.workers.port import FromWorker, Port
 from standpipe.workers.visits import Visits
@@ -27,7 +28,7 @@ class Worker:
     def __init__(self, handler, config, trust, *, proxied):
         self.server = Server(handler, refuse, config, trust, proxied=proxied)
         self.drained = asyncio.Event()
-        self.visits = Visits(self.server.take, self.drained.set)
+        self.visits = Visits(self.server.take, self.drained.set, self.server.statistics)
         self.lost = 0
 
     def attach(self, port):
@@ -331,6 +332,27 @@ def test_a_drain_passes_on_who_is_at_the_door_and_tells_the_workers():
         for client in waiting:
             assert (await client.ask(GET)).status == 200
             assert await client.rest() == b""
+
+    play(scene)
+
+
+def test_counts_are_those_of_all_workers_and_never_fall(monkeypatch):
+    monkeypatch.setattr(visits_module, "_COUNTED", 0.01)
+
+    async def scene(rig):
+        for _ in range(6):
+            assert await rig.status() == 200
+        rig.clients[0].send(b"NONSENSE\r\n\r\n")
+        await rig.clients[0].answer()
+        await until(lambda: rig.port.statistics().requests == 6)
+        await until(lambda: rig.port.statistics().rejected == {400: 1})
+        assert sum(rig.port.statistics().phases.values()) == 6
+        for worker in rig.workers[:2]:
+            worker.die()
+        await until(lambda: len(rig.port.workers) == 1)
+        assert rig.port.statistics().requests == 6
+        assert rig.port.statistics().rejected == {400: 1}
+        assert rig.port.statistics().connections == 2
 
     play(scene)
 

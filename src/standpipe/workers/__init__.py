@@ -1,6 +1,7 @@
 """Several processes as one server: who starts whom, and how connections reach them. Only loaded with `--workers`.
 
     supervisor.py   the parent: starts the keeper and the workers, restarts and replaces them, gathers their log
+    meeting.py      where workers find the keeper, whichever it is
     lifeline.py     a child's end of the wire to its parent: it beats, and ends with its parent
     channel.py      messages and descriptors over a UNIX socket
     port.py         in the keeper: accepts connections within the limits, and passes each to a worker

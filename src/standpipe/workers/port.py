@@ -15,8 +15,8 @@ from __future__ import annotations
 import asyncio
 import secrets
 import socket
-from collections import deque
-from collections.abc import Callable, Sequence
+from collections import Counter, deque
+from collections.abc import Callable, Mapping, Sequence
 from math import inf
 
 from msgspec import Struct
@@ -25,6 +25,7 @@ from standpipe.edge import proxy_protocol
 from standpipe.edge.acceptor import Acceptor
 from standpipe.edge.config import EdgeConfig
 from standpipe.edge.limiter import Asked, ConnectionLimiter, Lease, Verdict
+from standpipe.edge.server import EdgeStatistics
 from standpipe.policy.identity import Trust
 from standpipe.workers.channel import Channel
 
@@ -82,8 +83,20 @@ class Leaving(Struct, frozen=True, tag="l", array_like=True):
     """The worker takes no more visits; those that it has go on."""
 
 
+class Counts(Struct, frozen=True, tag="n", array_like=True):
+    """A worker's counts, as in `EdgeStatistics`: all but the first since its start."""
+
+    phases: Mapping[str, int]
+    requests: int
+    rejected: Mapping[int, int]
+    overdue: Mapping[str, int]
+
+
 FromKeeper = Visit | GiveWay | Drain
-FromWorker = Open | Closed | Kept | Leaving
+FromWorker = Open | Closed | Kept | Leaving | Counts
+
+
+_NOTHING = Counts({}, 0, {}, {})
 
 
 class _Worker:
@@ -95,6 +108,7 @@ class _Worker:
         self.told = False
         """It has told what visits it has."""
         self.leaving = False
+        self.counts = _NOTHING
         self.given = 0
         """When it was given one last: the port's count of visits."""
         self.asked: dict[int, float] = {}
@@ -120,6 +134,8 @@ class _Worker:
                 port.judge_again()
             case Leaving():
                 self.leaving = True
+            case Counts():
+                self.counts = message
 
     def _adopt(self, number: int, lease: Lease) -> None:
         self.visits[number] = lease
@@ -161,6 +177,10 @@ class Port:
         self.now: Callable[[], float] = self._loop.time
         self._acceptor = Acceptor(self._admit)
         self._workers: list[_Worker] = []
+        self._gone = _NOTHING
+        """Counts of workers that have gone."""
+        self.emptied = asyncio.Event()
+        """No worker is left."""
         self._wanted = 0
         self._begun = False
         self._number = secrets.randbits(40) << 20  # no number of a former keeper's comes again
@@ -188,6 +208,7 @@ class Port:
 
     def attach(self, sock: socket.socket) -> None:
         """A worker has come."""
+        self.emptied.clear()
         self._workers.append(_Worker(self, sock))
 
     def configure(self, config: EdgeConfig, trust: Trust) -> None:
@@ -283,8 +304,11 @@ class Port:
             self._admit(sock, peer)
 
     def lost(self, worker: _Worker) -> None:
-        """A worker has gone, and its connections with it."""
+        """A worker has gone, and its connections with it. What it has counted stays."""
         self._workers.remove(worker)
+        self._gone = _sum(self._gone, worker.counts)
+        if not self._workers:
+            self.emptied.set()
         if not any(one.told and not one.leaving for one in self._workers):
             self._acceptor.hold()
         self.judge_again()
@@ -309,6 +333,24 @@ class Port:
         for worker in self._workers:
             worker.channel.close()
 
+    def statistics(self) -> EdgeStatistics:
+        """As `Server.statistics`, of all workers together."""
+        limiter, sums = self.limiter, self._gone
+        phases: Counter[str] = Counter()
+        for worker in self._workers:
+            sums = _sum(sums, worker.counts)
+            phases.update(worker.counts.phases)
+        return EdgeStatistics(
+            connections=limiter.total,
+            phases=dict(phases),
+            clients=limiter.clients,
+            requests=sums.requests,
+            refused=dict(limiter.refused),
+            displaced=limiter.displaced,
+            rejected=sums.rejected,
+            overdue=sums.overdue,
+        )
+
     @property
     def workers(self) -> tuple[int, ...]:
         """How many visits each worker has."""
@@ -316,3 +358,13 @@ class Port:
 
     def __repr__(self) -> str:
         return f"<Port {self.workers}, {self.limiter}>"
+
+
+def _sum(one: Counts, other: Counts) -> Counts:
+    """What both have counted since their start."""
+    return Counts(
+        {},
+        one.requests + other.requests,
+        dict(Counter(one.rejected) + Counter(other.rejected)),
+        dict(Counter(one.overdue) + Counter(other.overdue)),
+    )

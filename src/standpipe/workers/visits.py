@@ -8,11 +8,17 @@ from __future__ import annotations
 import asyncio
 import socket
 from collections.abc import Callable
+from pathlib import Path
 
 from standpipe.edge.limiter import Lease
+from standpipe.edge.server import EdgeStatistics
 from standpipe.workers.channel import Channel
-from standpipe.workers.port import Closed, Drain, FromKeeper, FromWorker, GiveWay, Kept, Leaving, Open, Visit
+from standpipe.workers.port import Closed, Counts, Drain, FromKeeper, FromWorker, GiveWay, Kept, Leaving, Open, Visit
 
+_AGAIN = 0.05
+"""Seconds between two tries to reach a keeper."""
+_COUNTED = 1.0
+"""Seconds between two messages about counts."""
 _TOLD_AT_ONCE = 400
 """Visits in one message to a new keeper: each takes 60 bytes at most."""
 
@@ -47,15 +53,35 @@ class PassedLease(Lease):
 class Visits:
     """All connections of one worker. `take` is given each, with its lease; `on_drain` is called when no more come."""
 
-    def __init__(self, take: Callable[[socket.socket, Lease], None], on_drain: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        take: Callable[[socket.socket, Lease], None],
+        on_drain: Callable[[], None],
+        count: Callable[[], EdgeStatistics] | None = None,
+    ) -> None:
+        """`count` gives the server's counts, of which the keeper is told every second."""
         self._take = take
         self._on_drain = on_drain
+        self._count = count
+        self._counting: asyncio.TimerHandle | None = None
         self._loop = asyncio.get_running_loop()
         self._channel: Channel[FromKeeper, FromWorker] | None = None
         self._open: dict[int, PassedLease] = {}
         self._over: list[int] = []
         """Visits that are over, of which the keeper is told once a turn."""
         self.leaving = False
+
+    def reach(self, path: Path) -> None:
+        """Connect to the keeper that listens there, and to the next one whenever it has gone."""
+        sock = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        sock.setblocking(False)
+        try:
+            sock.connect(str(path))
+        except OSError:  # its backlog is full
+            sock.close()
+            self._loop.call_later(_AGAIN, self.reach, path)
+        else:
+            self.attach(sock, lambda: self.reach(path))
 
     def attach(self, sock: socket.socket, on_end: Callable[[], None]) -> None:
         """The way to the keeper, from now on; `on_end` is called when it has gone."""
@@ -69,6 +95,15 @@ class Visits:
             channel.send(Open(part, last=first + _TOLD_AT_ONCE >= len(told)))
         if self.leaving:
             channel.send(Leaving())
+        self._tell_counts()
+
+    def _tell_counts(self) -> None:
+        if self._counting is not None:
+            self._counting.cancel()
+        if self._count is not None and self._channel is not None:
+            counts = self._count()
+            self._channel.send(Counts(counts.phases, counts.requests, counts.rejected, counts.overdue))
+            self._counting = self._loop.call_later(_COUNTED, self._tell_counts)
 
     def leave(self) -> None:
         """Take no more visits. Those that are open go on."""
@@ -108,6 +143,9 @@ class Visits:
 
     def close(self) -> None:
         """Let go of the way to the keeper."""
+        self._tell_counts()
+        if self._counting is not None:
+            self._counting.cancel()
         if self._channel is not None:
             self._channel.close()
 

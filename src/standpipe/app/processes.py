@@ -1,0 +1,271 @@
+"""`standpipe serve --workers N`: what the keeper and a worker do. `standpipe.workers` starts them and ends them.
+
+Both are forks of the supervisor, so what was read and opened there, they have: the settings, the sockets, the place
+where they meet. Each opens the engines by itself; only the keeper looks after them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import signal
+import sys
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+from msgspec import Struct
+
+from standpipe.app.app import App
+from standpipe.app.center import Center
+from standpipe.app.doubts import doubts
+from standpipe.app.engines import open_engines
+from standpipe.app.outpost import Outpost
+from standpipe.app.reload import reload_at
+from standpipe.app.runtime import (
+    FAILURES,
+    LibraryLog,
+    Signals,
+    Sockets,
+    beside,
+    calm_collector,
+    enough_descriptors,
+    first,
+    loop_factory,
+    open_sockets,
+    told_why,
+    unexpected,
+    unraisable,
+)
+from standpipe.edge.config import EdgeConfig
+from standpipe.edge.listen import ListenError, Tls, local_only
+from standpipe.edge.server import Server
+from standpipe.engines.llama.llama import Llama
+from standpipe.keeper.keeper import Keeper
+from standpipe.keeper.link import Link
+from standpipe.observe import log as logs
+from standpipe.observe.log import Logger
+from standpipe.observe.outlet import Outlet
+from standpipe.policy.identity import Trust
+from standpipe.settings import Settings, SettingsError
+from standpipe.terminal import banner, weights
+from standpipe.workers.lifeline import Lifeline
+from standpipe.workers.meeting import Meeting
+from standpipe.workers.port import Port
+from standpipe.workers.supervisor import Part, Role, Supervisor
+from standpipe.workers.visits import Visits
+
+_UNTIL_TOLD = 1.0
+"""Seconds that a worker waits for the keeper's word before it drains: until then visits may come."""
+_AFTER_WAITING = 600.0
+"""Seconds that an answer may take in a worker that is replaced, after the longest wait for it."""
+_EMBEDDED = (
+    "--workers needs engines that are servers of their own, and this is an embedded one; start it by itself "
+    "(`standpipe serve` with it, then `--engine http://...`), or use one process"
+)
+
+
+class Ground(Struct, frozen=True):
+    """What all processes stand on."""
+
+    read: Callable[[], Settings]
+    sockets: Sockets
+    meeting: Meeting
+    workers: int
+    human: bool
+    """Whether people read the log."""
+
+
+def how_many(wanted: str, cores: int) -> int:
+    """The number of workers of a setting: `auto` leaves a core to the keeper."""
+    return max(1, cores - 1) if wanted == "auto" else int(wanted)
+
+
+def serve_workers(settings: Settings, read: Callable[[], Settings], log: Logger, *, human: bool) -> int:
+    """Serve with several processes until told to stop. Gives the exit status. Raises SettingsError or ListenError."""
+    if sys.platform != "linux":
+        raise SettingsError("workers works on Linux only: connections are passed between processes there")
+    workers = how_many(settings.workers, len(os.sched_getaffinity(0)))
+    enough_descriptors(settings, log)
+    sockets = open_sockets(settings)
+    meeting = Meeting()
+    ground = Ground(read, sockets, meeting, workers, human)
+    out = Outlet(sys.stderr)
+    try:
+        supervisor = Supervisor(
+            partial(_play, ground),
+            workers,
+            grace=lambda: settings.grace,
+            tell=lambda level, event, **fields: getattr(log, level)(event, **fields),
+            write=out.write,
+            check=partial(_check, read, log),
+        )
+        return supervisor.run()
+    finally:
+        meeting.close()
+        for sock in (*sockets.public, *sockets.admin):
+            sock.close()
+        out.close()
+
+
+def _check(read: Callable[[], Settings], log: Logger) -> bool:
+    """Whether what is read now could be loaded; if not, nobody loads any of it."""
+    try:
+        settings = read()
+        _trust(settings)
+        if settings.tls_cert:
+            Tls(Path(settings.tls_cert), Path(settings.tls_key)).context()
+    except (SettingsError, ListenError) as error:
+        log.warning("settings not reloaded: the former ones stay", reason=str(error))
+        return False
+    return True
+
+
+def _play(ground: Ground, part: Part) -> int:
+    """A child's life. Gives its exit status."""
+    settings = ground.read()
+    log = logs.build("human" if ground.human else "json", settings.log_level, sys.stderr)
+    logging.getLogger().handlers = [LibraryLog(log)]
+    sys.unraisablehook = partial(unraisable, log)
+    play = _keep if part.role is Role.KEEPER else _work
+    try:
+        with asyncio.Runner(loop_factory=loop_factory()) as runner:
+            runner.run(play(ground, settings, part, log))
+    except FAILURES as error:
+        return told_why(error)
+    finally:
+        log.close()
+    return 0
+
+
+async def _keep(ground: Ground, settings: Settings, part: Part, log: Logger) -> None:
+    """The keeper: the line, the engines' slots, the port, and what the operator asks."""
+    signals = _begin(log)
+    lifeline = Lifeline(part.lifeline)
+    tell = partial(_say, log) if part.first else _say_nothing
+    opening = asyncio.ensure_future(open_engines(settings, weights.bar, tell))
+    if not await first(opening, signals.drain):
+        return
+    opened = opening.result()
+    if any(isinstance(engine, Llama) for engine in opened.engines):
+        for engine in opened.engines:
+            await engine.close()
+        raise SettingsError(_EMBEDDED)
+    center = Center(settings, opened.engines, log)
+    async with center, center.keeper(ground.workers) as keeper:
+        port = Port(EdgeConfig(**settings.values(EdgeConfig)), _trust(settings), proxied=settings.proxy_protocol)
+        admin = Server(center.admin, center.admin.refuse, EdgeConfig(), Trust())
+        admin.start(ground.sockets.admin)
+        center.edge = port.statistics
+        _meet(ground.meeting, keeper, port)
+        hung_up, replaced = asyncio.Event(), asyncio.Event()
+        signals.on = {signal.SIGHUP: hung_up.set, signal.SIGUSR2: replaced.set}
+        async with beside(reload_at(hung_up, ground.read, center, port, log)):
+            calm_collector()
+            port.start(ground.sockets.public, ground.workers)
+            if part.first:
+                for sentence in doubts(settings):
+                    log.warning(sentence)
+                model, where = center.fleet.resolve(None), ground.sockets.public[0]
+                Outlet(sys.stdout).write(banner.text(settings, model, where, opened.reasons, ground.workers))
+                log.info("serving", address=banner.address(settings, where))
+            lifeline.ready()
+            stopping = asyncio.ensure_future(signals.drain.wait())
+            if await first(stopping, replaced):
+                log.info("draining", grace=settings.grace)
+                keeper.drain()
+                port.drain()
+                await first(asyncio.ensure_future(port.emptied.wait()), signals.leave)
+            else:
+                keeper.hand_over()
+            port.close()
+            await admin.abort()
+    lifeline.close()
+
+
+def _meet(meeting: Meeting, keeper: Keeper, port: Port) -> None:
+    """Let workers come."""
+    loop = asyncio.get_running_loop()
+
+    def accept(listening, attach):  # noqa: ANN001, ANN202 - a socket, and what takes one
+        try:
+            sock, _ = listening.accept()
+        except (BlockingIOError, InterruptedError):
+            return
+        attach(sock)
+
+    loop.add_reader(meeting.asks, accept, meeting.asks, keeper.attach)
+    loop.add_reader(meeting.visits, accept, meeting.visits, port.attach)
+
+
+async def _work(ground: Ground, settings: Settings, part: Part, log: Logger) -> None:
+    """A worker: HTTP, formats and engines."""
+    signals = _begin(log)
+    lifeline = Lifeline(part.lifeline)
+    where = ground.sockets.public[0]
+    for sock in ground.sockets.admin:
+        sock.close()
+    async with Link(ground.meeting.asks_at, log) as link:
+        await link.welcome()
+        opened = await open_engines(settings, weights.bar, _say_nothing)
+        outpost = Outpost(settings, opened.engines, log, link)
+        address, local = banner.address(settings, where), local_only(ground.sockets.public)
+        async with App(settings, outpost, log, address=address, local=local) as app:
+            config = EdgeConfig(**settings.values(EdgeConfig))
+            server = Server(app.guard, app.guard.refuse, config, _trust(settings), proxied=settings.proxy_protocol)
+            server.start([], Tls(Path(settings.tls_cert), Path(settings.tls_key)) if settings.tls_cert else None)
+            told, hung_up, replaced = asyncio.Event(), asyncio.Event(), asyncio.Event()
+            visits = Visits(server.take, told.set, server.statistics)
+            visits.reach(ground.meeting.visits_at)
+            signals.on = {signal.SIGHUP: hung_up.set, signal.SIGUSR2: replaced.set}
+            async with beside(reload_at(hung_up, ground.read, app, server, log)):
+                calm_collector()
+                lifeline.ready()
+                grace = await _until_ended(settings, signals, told, replaced, visits)
+                draining = asyncio.ensure_future(server.drain(grace))
+                if not await first(draining, signals.leave):
+                    await server.abort()
+            visits.close()
+    lifeline.close()
+
+
+async def _until_ended(
+    settings: Settings, signals: Signals, told: asyncio.Event, replaced: asyncio.Event, visits: Visits
+) -> float:
+    """Serve until something ends that. Gives the seconds that those have who are still being served."""
+    stopping = asyncio.ensure_future(signals.drain.wait())
+    leaving = asyncio.ensure_future(replaced.wait())
+    hearing = asyncio.ensure_future(told.wait())
+    await asyncio.wait((stopping, leaving, hearing), return_when=asyncio.FIRST_COMPLETED)
+    if leaving.done() and not stopping.done() and not hearing.done():
+        stopping.cancel()
+        hearing.cancel()
+        visits.leave()
+        return settings.wait_limit + _AFTER_WAITING
+    leaving.cancel()
+    if not hearing.done():
+        await asyncio.wait((hearing,), timeout=_UNTIL_TOLD)
+        hearing.cancel()
+    stopping.cancel()
+    return settings.grace
+
+
+def _begin(log: Logger) -> Signals:
+    asyncio.get_running_loop().set_exception_handler(partial(unexpected, log))
+    return Signals()
+
+
+def _trust(settings: Settings) -> Trust:
+    try:
+        return Trust.parse(settings.trusted_proxies, settings.client_header, settings.tiers)
+    except ValueError as error:
+        raise SettingsError(f"trusted_proxies: {error}") from error
+
+
+def _say(log: Logger, level: str, sentence: str) -> None:
+    getattr(log, level)(sentence)
+
+
+def _say_nothing(_level: str, _sentence: str) -> None:
+    """The keeper says it for all."""
