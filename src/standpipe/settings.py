@@ -44,6 +44,14 @@ class Settings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     tls_cert: Annotated[str, _meta("path of a PEM certificate chain; with tls_key it serves HTTPS")] = ""
     tls_key: Annotated[str, _meta("path of the certificate's PEM key")] = ""
     reuse_port: Annotated[bool, _meta("share the port with another Standpipe (SO_REUSEPORT), for restarts")] = False
+    workers: Annotated[
+        str,
+        _meta(
+            "processes that serve: more than 1 use more cores behind one queue; auto means one per core, less one",
+            pattern="^(auto|[1-9]|[1-5][0-9]|6[0-4])$",
+            title="auto, or an integer from 1 to 64",
+        ),
+    ] = "1"
 
     engine: Annotated[
         tuple[str | EngineTable, ...],
@@ -282,7 +290,7 @@ _GROUPS = {
 
 
 STARTS = frozenset({
-    "host", "port", "unix_socket", "admin_host", "admin_port", "tls_cert", "tls_key", "reuse_port",
+    "host", "port", "unix_socket", "admin_host", "admin_port", "tls_cert", "tls_key", "reuse_port", "workers",
     "model", "api_key", "slots", "affinity_slack", "context", "threads", "cache_dir",
     "gpu_layers", "flash_attention", "cache_type", "keep_responses", "hold_answers", "first_token_timeout",
     "stall_timeout", "continue_streams", "proxy_protocol", "shares", "log_format",

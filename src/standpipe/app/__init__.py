@@ -6,6 +6,7 @@ center.py     settings and engines to what decides, and what is known of all tha
 outpost.py    the same for a worker, which asks the keeper
 app.py        settings and a centre to handlers
 run.py        `standpipe serve`: from the settings to an orderly end
+processes.py  `--workers`: what the keeper and a worker do
 runtime.py    what every process does: loop, signals, log, sockets
 reload.py     SIGHUP: settings and certificate, again
 engines.py    the setting `engine` to engines

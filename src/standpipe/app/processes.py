@@ -82,16 +82,17 @@ def how_many(wanted: str, cores: int) -> int:
     return max(1, cores - 1) if wanted == "auto" else int(wanted)
 
 
-def serve_workers(settings: Settings, read: Callable[[], Settings], log: Logger, *, human: bool) -> int:
+def serve_workers(settings: Settings, read: Callable[[], Settings], log: Logger) -> int:
     """Serve with several processes until told to stop. Gives the exit status. Raises SettingsError or ListenError."""
     if sys.platform != "linux":
         raise SettingsError("workers works on Linux only: connections are passed between processes there")
+    out = Outlet(sys.stderr)
+    human = settings.log_format == "human" or (settings.log_format == "auto" and out.terminal)
     workers = how_many(settings.workers, len(os.sched_getaffinity(0)))
     enough_descriptors(settings, log)
     sockets = open_sockets(settings)
     meeting = Meeting()
     ground = Ground(read, sockets, meeting, workers, human)
-    out = Outlet(sys.stderr)
     try:
         supervisor = Supervisor(
             partial(_play, ground),

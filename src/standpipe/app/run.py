@@ -23,6 +23,7 @@ from standpipe.app.doubts import doubts
 from standpipe.app.engines import open_engines
 from standpipe.app.reload import reload_at
 from standpipe.app.runtime import (
+    FAILURES,
     LibraryLog,
     Signals,
     Sockets,
@@ -33,6 +34,7 @@ from standpipe.app.runtime import (
     loop_factory,
     occupy,
     open_sockets,
+    told_why,
     unexpected,
     unraisable,
 )
@@ -42,14 +44,12 @@ from standpipe.control.orders import folder
 from standpipe.edge.config import EdgeConfig
 from standpipe.edge.listen import ListenError, Tls, address_of, local_only
 from standpipe.edge.server import Server
-from standpipe.engines.llama.llama import LlamaFailed
-from standpipe.models.catalog import ModelUnavailable
 from standpipe.observe import dump
 from standpipe.observe import log as logs
 from standpipe.observe.log import Logger
 from standpipe.observe.outlet import Outlet
 from standpipe.policy.identity import Trust
-from standpipe.settings import Settings, SettingsError
+from standpipe.settings import Settings
 from standpipe.terminal import banner, weights
 
 
@@ -66,11 +66,14 @@ def serve(read: Callable[[], Settings]) -> int:
     for sentence in unknown_variables(os.environ):
         log.warning(sentence)
     try:
+        if settings.workers != "1":
+            from standpipe.app.processes import serve_workers  # noqa: PLC0415 - one process pays nothing for many
+
+            return serve_workers(settings, read, log)
         with asyncio.Runner(loop_factory=loop_factory()) as runner:
             return runner.run(_serve(settings, read, log))
-    except (SettingsError, ModelUnavailable, LlamaFailed, ListenError) as error:
-        Outlet(sys.stderr).write(f"standpipe: {error}\n")  # there is no server to log for
-        return 2 if isinstance(error, SettingsError) else 1
+    except FAILURES as error:
+        return told_why(error)
     finally:
         log.close()
 

@@ -16,18 +16,31 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from standpipe.edge.listen import ListenError, inherited, open_tcp, open_unix, raise_descriptors
+from standpipe.engines.llama.llama import LlamaFailed
+from standpipe.models.catalog import ModelUnavailable
 from standpipe.observe.log import Logger
-from standpipe.settings import Settings
+from standpipe.observe.outlet import Outlet
+from standpipe.settings import Settings, SettingsError
 
 _OTHER_DESCRIPTORS = 512
 """What a process needs besides connections: files, pipes, listening sockets."""
 _LONGEST_WARNING = 500
 """Characters of what a library says."""
 _STOP = (signal.SIGINT, signal.SIGTERM)
-_CALLS = (signal.SIGHUP, signal.SIGUSR1) if hasattr(signal, "SIGHUP") else ()  # not on Windows
+_CALLS = (signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2) if hasattr(signal, "SIGHUP") else ()  # not on Windows
 _LOOK = 0.5
 """Seconds after which a loop that no signal wakes looks for one."""
 _NO_DESCRIPTOR = {errno.EMFILE, errno.ENFILE}
+
+
+FAILURES = (SettingsError, ModelUnavailable, LlamaFailed, ListenError)
+"""What can be wrong at a start, each with a sentence for the operator."""
+
+
+def told_why(failure: Exception) -> int:
+    """Say why it cannot start; gives the exit status. There is no server to log for."""
+    Outlet(sys.stderr).write(f"standpipe: {failure}\n")
+    return 2 if isinstance(failure, SettingsError) else 1
 
 
 class LibraryLog(logging.Handler):
@@ -65,8 +78,8 @@ def loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
 
 
 class Signals:
-    """Ctrl-C and SIGTERM as two events: the first asks to drain, the second to leave at once. SIGHUP and SIGUSR1 as
-    calls of what is in `on`, which do nothing until there is something to do."""
+    """Ctrl-C and SIGTERM as two events: the first asks to drain, the second to leave at once. SIGHUP, SIGUSR1 and
+    SIGUSR2 as calls of what is in `on`, which do nothing until there is something to do."""
 
     def __init__(self) -> None:
         self.drain = asyncio.Event()

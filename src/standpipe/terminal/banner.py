@@ -23,7 +23,7 @@ def address(settings: Settings, sock: socket.socket) -> str:
     return f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"
 
 
-def text(settings: Settings, model: str, sock: socket.socket, reasons: tuple[str, ...]) -> str:
+def text(settings: Settings, model: str, sock: socket.socket, reasons: tuple[str, ...], workers: int = 1) -> str:
     """The lines, for a person at a terminal. `reasons` say of each engine what it is."""
     where = address(settings, sock)
     socket_flag = f"--unix-socket {address_of(sock)} " if is_unix(sock) else ""
@@ -37,6 +37,8 @@ def text(settings: Settings, model: str, sock: socket.socket, reasons: tuple[str
         *(f"  engine   {reason}" for reason in reasons),
         f"  access   {_reach(settings, sock)}",
     ]
+    if workers > 1:
+        lines.append(f"  workers  {workers}, and the queue in a process of its own")
     if settings.admin_port:
         lines.append(f"  admin    http://{settings.admin_host}:{settings.admin_port}/metrics /healthz /readyz")
     lines.append("  stop     Ctrl-C; running answers may finish")
