@@ -7,6 +7,7 @@ where they meet. Each opens the engines by itself; only the keeper looks after t
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import os
 import signal
@@ -162,7 +163,7 @@ async def _keep(ground: Ground, settings: Settings, part: Part, log: Logger) -> 
         _meet(ground.meeting, keeper, port)
         hung_up, replaced = asyncio.Event(), asyncio.Event()
         signals.on = {signal.SIGHUP: hung_up.set, signal.SIGUSR2: replaced.set}
-        async with beside(reload_at(hung_up, ground.read, center, port, log)):
+        async with beside(reload_at(hung_up, ground.read, center, center.roster, port, log)):
             calm_collector()
             port.start(ground.sockets.public, ground.workers)
             if part.first:
@@ -188,22 +189,29 @@ async def _keep(ground: Ground, settings: Settings, part: Part, log: Logger) -> 
 def _meet(meeting: Meeting, keeper: Keeper, port: Port) -> None:
     """Let workers come."""
     loop = asyncio.get_running_loop()
+    coming: set[asyncio.Task[None]] = set()
 
-    def accept(listening, attach):  # noqa: ANN001, ANN202 - a socket, and what takes one
-        try:
-            sock, _ = listening.accept()
-        except (BlockingIOError, InterruptedError):
-            return
-        attach(sock)
+    def ask() -> None:
+        with contextlib.suppress(BlockingIOError, InterruptedError):
+            sock, _ = meeting.asks.accept()
+            sock.setblocking(False)
+            task = loop.create_task(keeper.attach(sock))
+            coming.add(task)
+            task.add_done_callback(coming.discard)
 
-    loop.add_reader(meeting.asks, accept, meeting.asks, keeper.attach)
-    loop.add_reader(meeting.visits, accept, meeting.visits, port.attach)
+    def visit() -> None:
+        with contextlib.suppress(BlockingIOError, InterruptedError):
+            port.attach(meeting.visits.accept()[0])
+
+    loop.add_reader(meeting.asks, ask)
+    loop.add_reader(meeting.visits, visit)
 
 
 async def _work(ground: Ground, settings: Settings, part: Part, log: Logger) -> None:
     """A worker: HTTP, formats and engines."""
     signals = _begin(log)
     lifeline = Lifeline(part.lifeline)
+    quiet = logs.build("human" if ground.human else "json", "error", sys.stderr)  # the keeper says it for all
     where = ground.sockets.public[0]
     for sock in ground.sockets.admin:
         sock.close()
@@ -220,7 +228,7 @@ async def _work(ground: Ground, settings: Settings, part: Part, log: Logger) -> 
             visits = Visits(server.take, told.set, server.statistics)
             visits.reach(ground.meeting.visits_at)
             signals.on = {signal.SIGHUP: hung_up.set, signal.SIGUSR2: replaced.set}
-            async with beside(reload_at(hung_up, ground.read, app, server, log)):
+            async with beside(reload_at(hung_up, ground.read, app, None, server, quiet)):
                 calm_collector()
                 lifeline.ready()
                 grace = await _until_ended(settings, signals, told, replaced, visits)

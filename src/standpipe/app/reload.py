@@ -8,23 +8,44 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from typing import Any
+from contextlib import nullcontext
+from typing import Any, Protocol
 
 from msgspec.structs import replace
 
-from standpipe.app.app import App
 from standpipe.app.doubts import doubts
 from standpipe.app.roster import Roster
 from standpipe.edge.config import EdgeConfig
 from standpipe.edge.listen import ListenError
-from standpipe.edge.server import Server
 from standpipe.observe.log import Logger
 from standpipe.policy.identity import Trust
 from standpipe.settings import STARTS, Settings, SettingsError
 
 
+class Applies(Protocol):
+    """What goes by settings: an app, or a keeper's centre."""
+
+    settings: Settings
+
+    def apply(self, settings: Settings) -> None:
+        """As `App.apply`."""
+        ...
+
+
+class Edge(Protocol):
+    """What lets connections in: a server, or a keeper's port."""
+
+    def configure(self, config: EdgeConfig, trust: Trust) -> None:
+        """As `Server.configure`."""
+        ...
+
+    def reload_tls(self) -> bool:
+        """As `Server.reload_tls`."""
+        ...
+
+
 async def reload_at(
-    hung_up: asyncio.Event, read: Callable[[], Settings], app: App, roster: Roster, server: Server, log: Logger
+    hung_up: asyncio.Event, read: Callable[[], Settings], app: Applies, roster: Roster | None, server: Edge, log: Logger
 ) -> None:
     """Reload whenever the event is set, one after the other, for ever."""
     while True:
@@ -36,10 +57,11 @@ async def reload_at(
             log.error("bug", error=bug)  # noqa: TRY400 - our own log
 
 
-async def reload(read: Callable[[], Settings], app: App, roster: Roster, server: Server, log: Logger) -> None:
-    """`read` gives the settings as they are now in the file; the rest is what they are for."""
+async def reload(read: Callable[[], Settings], app: Applies, roster: Roster | None, server: Edge, log: Logger) -> None:
+    """`read` gives the settings as they are now in the file; the rest is what they are for. Without a roster the
+    engines are another process's to change."""
     try:
-        async with roster.lock:
+        async with nullcontext() if roster is None else roster.lock:
             await _reload_settings(read(), app, roster, server, log)
     except SettingsError as error:
         log.warning("settings not reloaded: the former ones stay", reason=str(error))
@@ -50,7 +72,7 @@ async def reload(read: Callable[[], Settings], app: App, roster: Roster, server:
         log.warning("TLS certificate not reloaded: the former one stays", reason=str(error))
 
 
-async def _reload_settings(wanted: Settings, app: App, roster: Roster, server: Server, log: Logger) -> None:
+async def _reload_settings(wanted: Settings, app: Applies, roster: Roster | None, server: Edge, log: Logger) -> None:
     former = app.settings
     changed: dict[str, Any] = {
         name: getattr(wanted, name)
@@ -60,13 +82,15 @@ async def _reload_settings(wanted: Settings, app: App, roster: Roster, server: S
     live = {name: value for name, value in changed.items() if name not in STARTS}
     waiting = changed.keys() - live.keys()
     settings = replace(former, **live)
-    plan = await roster.plan(settings)
+    plan = None if roster is None else await roster.plan(settings)
     try:
         app.apply(settings)
     except SettingsError:
-        await plan.opened.aclose()
+        if plan is not None:
+            await plan.opened.aclose()
         raise
-    roster.carry_out(plan, settings)
+    if roster is not None and plan is not None:
+        roster.carry_out(plan, settings)
     trust = Trust.parse(settings.trusted_proxies, settings.client_header, settings.tiers)
     server.configure(EdgeConfig(**settings.values(EdgeConfig)), trust)
     for sentence in doubts(settings):

@@ -215,6 +215,10 @@ class Port:
         """As `Server.configure`."""
         self.limiter.config, self.limiter.trust = config, trust
 
+    def reload_tls(self) -> bool:
+        """The workers do TLS."""
+        return False
+
     def count(self) -> int:
         """The next visit's number."""
         self._number += 1
