@@ -1,7 +1,8 @@
-"""A fleet under chaos, judged byte by byte: scripts/chaos [SECONDS] [--only NAME,...] [-- flags of standpipe serve]
+"""Chaos, judged byte by byte: scripts/chaos [SECONDS] [--workers N] [--only NAME,...] [-- flags of standpipe serve]
 
 Plays every scenario for its part of the time (each at least 3 s) with 50 clients on three engines, and prints a row for
-each. Exits 1 where an answer was wrong, an ask was refused, or one failed before its first word.
+each. With workers, those that end, replace and reload Standpipe's own processes. Exits 1 where an answer was wrong, an
+ask was refused, or one failed before its first word.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import asyncio
 import sys
 
 from tests.chaos.clients import Outcome
-from tests.chaos.scenarios import MAY_BE_CUT, SCENARIOS, Verdict, play
+from tests.chaos.scenarios import MAY_BE_CUT, MAY_BREAK, SCENARIOS, WITH_WORKERS, Verdict, play
 
 
 def _names(text: str) -> list[str]:
@@ -25,6 +26,8 @@ def faults(verdict: Verdict) -> list[str]:
         for outcome in (Outcome.WRONG, Outcome.REFUSED, Outcome.FAILED)
         if verdict.outcomes.get(outcome)
     ]
+    if verdict.outcomes.get(Outcome.BROKEN) and verdict.name not in MAY_BREAK:
+        found.append(f"{verdict.outcomes[Outcome.BROKEN]} broken")
     if verdict.outcomes.get(Outcome.CUT) and verdict.name not in MAY_BE_CUT:
         found.append(f"{verdict.outcomes[Outcome.CUT]} cut")
     return found + ([f"{verdict.leaked} leaked"] if verdict.leaked else [])
@@ -45,8 +48,12 @@ async def main(seconds: float, names: list[str], flags: list[str], seed: int) ->
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(prog="scripts/chaos", description=__doc__)
     parser.add_argument("seconds", nargs="?", type=float, default=120.0, help="in all, shared by the scenarios (120)")
-    parser.add_argument("--only", type=_names, default=list(SCENARIOS), metavar="NAME,...")
+    parser.add_argument("--workers", type=int, default=1, help="processes beside the keeper (1: one in all)")
+    parser.add_argument("--only", type=_names, metavar="NAME,...")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("flags", nargs="*", help="flags of standpipe serve, after --")
     given = parser.parse_args()
-    sys.exit(0 if asyncio.run(main(given.seconds, given.only, given.flags, given.seed)) else 1)
+    names = given.only or list(SCENARIOS if given.workers == 1 else WITH_WORKERS)
+    if given.workers > 1:
+        given.flags.append(f"--workers={given.workers}")
+    sys.exit(0 if asyncio.run(main(given.seconds, names, given.flags, given.seed)) else 1)

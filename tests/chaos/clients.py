@@ -24,6 +24,8 @@ class Outcome(enum.StrEnum):
     """An answer that had begun ended with an error frame, unclean."""
     WRONG = "wrong"
     """A word lost, doubled or another's; or half an answer that looked whole."""
+    BROKEN = "broken"
+    """The connection was reset, or ended, before or amid an answer, with nothing said."""
 
 
 class Result(Struct):
@@ -75,13 +77,18 @@ async def ask(port: int, number: int, tag: str, count: int, *, stream: bool, pat
         f"POST /api HTTP/1.1\r\nHost: localhost\r\nX-Forwarded-For: {address}\r\nConnection: close\r\n"
         f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
     )
-    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    try:
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    except ConnectionError as error:
+        return Result(Outcome.BROKEN, 0, None, 0, repr(error))
     try:
         async with asyncio.timeout(patience):
             writer.write(head.encode() + body)
             return await _judge(reader, [f"{tag}.{i}" for i in range(count)], stream=stream)
     except TimeoutError:
         return Result(Outcome.FAILED, 0, None, 0, "nothing came to an end")
+    except (ConnectionError, asyncio.IncompleteReadError) as error:
+        return Result(Outcome.BROKEN, 0, None, 0, repr(error))
     finally:
         writer.close()
 
@@ -129,6 +136,8 @@ async def _stream(reader: asyncio.StreamReader, words: list[str], begun: float, 
         return Result(Outcome.WRONG, 200, first, attempts, f"{clean=} {done=} {finish=} {failure=} {got} for {words}")
     if whole:
         return Result(Outcome.WHOLE, 200, first, attempts)
+    if failure is None:
+        return Result(Outcome.BROKEN, 200, first, attempts, "it ended without a word")
     return Result(Outcome.CUT if first is not None else Outcome.FAILED, 200, first, attempts, str(failure))
 
 

@@ -28,7 +28,10 @@ class Fleet:
         self._ports = [_free_port() for _ in range(engines)]
         self._engines: list[Process | None] = [None] * engines
         self._tap: Process | None = None
+        self._workers = any(flag.startswith("--workers") for flag in flags)
         self.port = 0
+        self.processes: dict[str, int] = {}
+        """The keeper and the workers by name, where there are several."""
         self.log: list[dict[str, object]] = []
         """What Standpipe logged."""
         self._logging: asyncio.Task[None] | None = None
@@ -46,7 +49,7 @@ class Fleet:
     async def __aexit__(self, *_: object) -> None:
         if self._logging is not None:
             self._logging.cancel()
-        for process in (self._tap, *self._engines):
+        for process in (self._tap, *self._engines):  # Standpipe's other processes end with the first
             if process is not None and process.returncode is None:
                 process.kill()
                 await process.wait()
@@ -65,12 +68,18 @@ class Fleet:
     async def _read_log(self, serving: asyncio.Future[str]) -> None:
         assert self._tap is not None
         assert self._tap.stderr is not None
+        address = None
         async for line in self._tap.stderr:
             if line.startswith(b"{"):
                 event = json.loads(line)
                 self.log.append(event)
-                if event["event"] == "serving" and not serving.done():
-                    serving.set_result(event["address"])
+                match event["event"]:
+                    case "serving":
+                        address = event["address"]
+                    case "process serves":
+                        self.processes[event["process"]] = event["pid"]
+                if address and not serving.done() and (not self._workers or event["event"] == "all processes serve"):
+                    serving.set_result(address)
             elif not serving.done():
                 self.log.append({"event": "text", "line": line.decode()})
         if not serving.done():
@@ -104,6 +113,15 @@ class Fleet:
         assert process is not None
         assert process.returncode is None
         process.send_signal(what)
+
+    def end(self, name: str) -> None:
+        """End a process of Standpipe's without a word."""
+        os.kill(self.processes[name], signal.SIGKILL)
+
+    def signal(self, what: signal.Signals) -> None:
+        """Send Standpipe a signal."""
+        assert self._tap is not None
+        self._tap.send_signal(what)
 
     async def tell(self, number: int, mode: Mode) -> None:
         """Make an engine behave so from now on."""

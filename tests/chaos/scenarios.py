@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import random
+import signal
 import statistics
 from collections import Counter
 from collections.abc import Callable, Coroutine, Mapping
@@ -106,6 +108,47 @@ async def _mixed(fleet: Fleet, seconds: float) -> None:
             await fleet.tell(number, Mode())
 
 
+def _ending(*names: str) -> Disturbance:
+    async def disturb(fleet: Fleet, seconds: float) -> None:
+        """End one of Standpipe's processes after the other, about once a second and at no moment in particular."""
+        loop, chance = asyncio.get_running_loop(), random.Random(7)
+        end = loop.time() + seconds - 0.5
+        while True:
+            await asyncio.sleep(chance.uniform(0.3, 1.5))
+            if loop.time() > end:
+                return
+            with contextlib.suppress(ProcessLookupError):  # the last one has not been replaced yet
+                fleet.end(chance.choice([name for name in fleet.processes if name.split()[0] in names]))
+
+    return disturb
+
+
+async def _replaced(fleet: Fleet, seconds: float) -> None:
+    """A rolling restart while all of them answer, and another one before the first is quite over."""
+    await asyncio.sleep(seconds / 4)
+    fleet.signal(signal.SIGUSR2)
+    await asyncio.sleep(seconds / 4)
+    fleet.signal(signal.SIGUSR2)
+    await asyncio.sleep(seconds / 2)
+
+
+async def _reloaded(fleet: Fleet, seconds: float) -> None:
+    for _ in range(4):
+        await asyncio.sleep(seconds / 4)
+        fleet.signal(signal.SIGHUP)
+
+
+WITH_WORKERS: Mapping[str, Disturbance] = {
+    "healthy": _healthy,
+    "keeper ends": _ending("keeper"),
+    "worker ends": _ending("worker"),
+    "any process ends": _ending("keeper", "worker"),
+    "replaced": _replaced,
+    "reloaded": _reloaded,
+    "killed": _killed,
+    "mixed": _mixed,
+}
+"""Those that concern several processes, or could differ with them."""
 SCENARIOS: Mapping[str, Disturbance] = {
     "healthy": _healthy,
     "killed": _killed,
@@ -126,6 +169,8 @@ SCENARIOS: Mapping[str, Disturbance] = {
     "mixed": _mixed,
 }
 
+MAY_BREAK = {"worker ends", "any process ends"}
+"""Scenarios in which connections are lost: those of a worker that is killed."""
 MAY_BE_CUT = {"mixed"}
 """Scenarios in which an answer that has begun may end with an error: each engine that goes on with it may fail as well.
 """
@@ -136,7 +181,7 @@ async def play(name: str, seconds: float, *flags: str, clients: int = 50, seed: 
     fixed = ("--first-token-timeout=1.5", "--stall-timeout=1.5")
     async with Fleet(3, *fixed, *flags) as fleet:
         crowd = Crowd(fleet.port, clients, seed)
-        disturbing = asyncio.create_task(SCENARIOS[name](fleet, seconds))
+        disturbing = asyncio.create_task({**SCENARIOS, **WITH_WORKERS}[name](fleet, seconds))
         await crowd.run(seconds)
         await disturbing
         return await _verdict(name, fleet, crowd.results)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 
 import pytest
 
@@ -14,6 +15,14 @@ from tests.chaos.scenarios import play
 @pytest.mark.parametrize("name", ["killed", "stopped", "401", "429", "503 loading", "odd 400", "mixed"])
 def test_nobody_is_refused_or_lied_to_while_two_of_three_engines_are_well(name):
     verdict = asyncio.run(play(name, 2.0, clients=30))
+    assert faults(verdict) == [], verdict.faults
+    assert verdict.outcomes[Outcome.WHOLE] > 30
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="workers need Linux")
+@pytest.mark.parametrize("name", ["keeper ends", "worker ends", "replaced", "killed"])
+def test_several_processes_are_one_whatever_ends(name):
+    verdict = asyncio.run(play(name, 3.0, "--workers=3", clients=30))
     assert faults(verdict) == [], verdict.faults
     assert verdict.outcomes[Outcome.WHOLE] > 30
 

@@ -170,6 +170,7 @@ class Center:
             self._log,
             hash_client=self.hash_client,
             face=lambda: msgspec.msgpack.encode(self.board.status()),
+            roster=lambda: msgspec.msgpack.encode(self.roster.given()),
             hooks=self.hooks,
             workers=workers,
         )

@@ -114,8 +114,8 @@ async def open_engines(settings: Settings, progress: Progress, say: Say) -> Open
 
 
 class Wanted(Struct, frozen=True):
-    """One engine of the settings. `identity` is by what it is known again: its name, else its URL; `which` names it in
-    messages, `slots` is what the operator says, 0 for nothing."""
+    """One engine of the settings, as `given`. `identity` is by what it is known again: its name, else its URL; `which`
+    names it in messages, `slots` is what the operator says, 0 for nothing."""
 
     identity: str
     which: str
@@ -123,6 +123,7 @@ class Wanted(Struct, frozen=True):
     table: EngineTable | None
     slots: int | Literal["auto"]
     key: str | None
+    given: str | EngineTable
 
     def number(self, settings: Settings) -> tuple[int, bool]:
         """The operator's number of slots, 0 where there is none, and whether it is to be found out."""
@@ -173,11 +174,11 @@ def read_engine(one: str | EngineTable, which: str) -> Wanted:
         if table is None:
             assert isinstance(one, str)
             named = parse_engine(one)
-            return Wanted(identity, which, named, None, named.slots or 0, None)
+            return Wanted(identity, which, named, None, named.slots or 0, None, one)
         named = parse_engine(table.url)
         if named.slots:
             raise ValueError("url has #slots=; allowed: the key slots")
-        wanted = Wanted(identity, which, named, table, table.slots, table.secret(os.environ))
+        wanted = Wanted(identity, which, named, table, table.slots, table.secret(os.environ), table)
         given = [key for key in _OVER_HTTP if getattr(table, key) != getattr(_BARE, key)]
         if given and not wanted.over_http:
             raise ValueError(f"{' and '.join(given)}: only for engines over HTTP")

@@ -18,7 +18,9 @@ import msgspec
 from msgspec.structs import astuple
 
 from standpipe.app.center import blobs, fallbacks, rate
+from standpipe.app.engines import connect, read_engine
 from standpipe.chat.errors import EngineFailed
+from standpipe.engine_tables import EngineTable
 from standpipe.engines.engine import Card, Engine
 from standpipe.engines.fleet import Fleet
 from standpipe.engines.member import Member
@@ -61,6 +63,9 @@ class Outpost:
         self._alarm = Alarm()
         self._warned = self._alarm.warnings
         self._listing: set[asyncio.Task[None]] = set()
+        self._settings = settings
+        self._roster: dict[str, str | EngineTable] = dict(_roster(link.status.roster))
+        self._packed = link.status.roster
         self.fleet = Fleet(engines, settings.model or None)
         self.fleet.strict, self.fleet.fallbacks = settings.strict_models, fallbacks(settings)
         self.admission = RemoteAdmission(link, self.fleet, rate=rate(settings), wait_limit=settings.wait_limit)
@@ -84,7 +89,7 @@ class Outpost:
     def apply(self, settings: Settings) -> None:
         others = fallbacks(settings)
         # From here on nothing can fail.
-        self.board.settings = settings
+        self._settings = self.board.settings = settings
         self.fleet.strict, self.fleet.fallbacks = settings.strict_models, others
         self.admission.rate, self.admission.wait_limit = rate(settings), settings.wait_limit
 
@@ -115,6 +120,9 @@ class Outpost:
 
     def _hear(self, status: messages.Status) -> None:
         """What the keeper tells every second."""
+        if status.roster != self._packed:
+            self._packed = status.roster
+            self._follow(dict(_roster(status.roster)))
         told = {engine.name: engine for engine in status.engines}
         for member in self.fleet.members:
             if (engine := told.get(member.engine.name)) is not None:
@@ -122,6 +130,22 @@ class Outpost:
         self.fleet.believe(status.default, status.embedder)
         self.hash_client.adopt(status.clients, status.clients_left)
         self.board.heard = status
+
+    def _follow(self, roster: dict[str, str | EngineTable]) -> None:
+        """Open, change and let go of engines as the keeper did, which has found nothing wrong with them."""
+        here = {member.engine.name: member for member in self.fleet.members}
+        for name, given in roster.items():
+            if name in here and self._roster.get(name) == given:
+                continue
+            engine, _ = connect(read_engine(given, name), self._settings, lambda _level, _sentence: None)
+            engine.name = name
+            if name in here:
+                self.fleet.change(here[name], Member(engine))
+            else:
+                self.fleet.join(Member(engine))
+        for name in here.keys() & self._roster.keys() - roster.keys():
+            self.fleet.leave(here[name])
+        self._roster = roster
 
     def _believe(self, member: Member, told: messages.EngineTold) -> None:
         was = member.models, member.up, member.restarts
@@ -181,4 +205,5 @@ class FarBoard(Board):
         return self._read[1]
 
 
+_roster = msgspec.msgpack.Decoder(list[tuple[str, str | EngineTable]]).decode
 _decode = msgspec.msgpack.Decoder(Status).decode

@@ -155,6 +155,11 @@ class Roster:
             raise SettingsError(f"{name} is the last engine: add another one first, or drain it")
         self._leave(member, by)
 
+    def given(self) -> list[tuple[str, str | EngineTable]]:
+        """The engines that are named, by what they are called here and as the operator gave them."""
+        known = self._known
+        return [(member.engine.name, known[member].given) for member in self._fleet.members if member in known]
+
     def url(self, member: Member) -> str:
         """Where an engine is, without credentials; empty where that is not known."""
         one = self._known.get(member)

@@ -54,6 +54,7 @@ class Keeper:
         log: where it is told what is odd.
         hash_client: names clients in the log; workers use its key.
         face: gives a packed `observe.about.Status`, for workers to show.
+        roster: gives the engines as workers shall open them, packed.
         hooks: are given the record of every ask of every worker.
         workers: how many workers are expected; 0 where that is not known.
     """
@@ -66,6 +67,7 @@ class Keeper:
         *,
         hash_client: ClientHash,
         face: Callable[[], bytes] = lambda: b"",
+        roster: Callable[[], bytes] = lambda: b"",
         hooks: Sequence[Hook] = (),
         workers: int = 0,
     ) -> None:
@@ -86,6 +88,7 @@ class Keeper:
         self.recovering = True
         self._hash_client = hash_client
         self._face = face
+        self._roster = roster
         self._workers = workers
         self.tap = secrets.token_bytes(32)
         """What keys are derived from, in all processes of this tap."""
@@ -234,6 +237,7 @@ class Keeper:
             face=self._face(),
             clients=key,
             clients_left=left,
+            roster=self._roster(),
         )
 
     def _tell_status(self) -> None:

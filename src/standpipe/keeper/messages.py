@@ -355,7 +355,8 @@ class EngineTold(Message, kw_only=True):
 
 
 class Status(Message, tag="status", kw_only=True):
-    """How everything is. `face` is a packed `observe.about.Status`."""
+    """How everything is. `face` is a packed `observe.about.Status`, `roster` the engines as the operator gave them,
+    packed by whoever opens them."""
 
     engines: Sequence[EngineTold] = ()
     default: str | None = None
@@ -364,6 +365,7 @@ class Status(Message, tag="status", kw_only=True):
     face: bytes = b""
     clients: bytes = b""
     clients_left: float = 0.0
+    roster: bytes = b""
 
 
 class Drain(Message, tag="drain"):

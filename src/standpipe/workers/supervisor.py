@@ -199,6 +199,7 @@ class Supervisor:
         child.heard = time.monotonic()
         if READY in said and not child.ready:
             child.ready = True
+            self._tell("info", "process serves", process=child.name, pid=child.pid)
             if not self._served:
                 self._go_on_starting(child)
             self._go_on_replacing()
