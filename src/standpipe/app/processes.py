@@ -12,10 +12,12 @@ import logging
 import os
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from functools import partial
 from pathlib import Path
+from typing import Any
 
+import msgspec
 from msgspec import Struct
 
 from standpipe.app.app import App
@@ -53,10 +55,13 @@ from standpipe.settings import Settings, SettingsError
 from standpipe.terminal import banner, weights
 from standpipe.workers.lifeline import Lifeline
 from standpipe.workers.meeting import Meeting
-from standpipe.workers.port import Port
+from standpipe.workers.port import Counted, Port
+from standpipe.workers.slate import Slate
 from standpipe.workers.supervisor import Part, Role, Supervisor
 from standpipe.workers.visits import Visits
 
+_REMEMBERED = 1.0
+"""Seconds after which what was counted is written down again."""
 _UNTIL_TOLD = 1.0
 """Seconds that a worker waits for the keeper's word before it drains: until then visits may come."""
 _AFTER_WAITING = 600.0
@@ -73,6 +78,7 @@ class Ground(Struct, frozen=True):
     read: Callable[[], Settings]
     sockets: Sockets
     meeting: Meeting
+    slate: Slate
     workers: int
     human: bool
     """Whether people read the log."""
@@ -93,7 +99,7 @@ def serve_workers(settings: Settings, read: Callable[[], Settings], log: Logger)
     enough_descriptors(settings, log)
     sockets = open_sockets(settings)
     meeting = Meeting()
-    ground = Ground(read, sockets, meeting, workers, human)
+    ground = Ground(read, sockets, meeting, Slate(), workers, human)
     try:
         supervisor = Supervisor(
             partial(_play, ground),
@@ -160,10 +166,11 @@ async def _keep(ground: Ground, settings: Settings, part: Part, log: Logger) -> 
         admin = Server(center.admin, center.admin.refuse, EdgeConfig(), Trust())
         admin.start(ground.sockets.admin)
         center.edge = port.statistics
+        remembering = _remember(ground.slate, center, port)
         _meet(ground.meeting, keeper, port)
         hung_up, replaced = asyncio.Event(), asyncio.Event()
         signals.on = {signal.SIGHUP: hung_up.set, signal.SIGUSR2: replaced.set}
-        async with beside(reload_at(hung_up, ground.read, center, center.roster, port, log)):
+        async with beside(reload_at(hung_up, ground.read, center, center.roster, port, log), remembering):
             calm_collector()
             port.start(ground.sockets.public, ground.workers)
             if part.first:
@@ -184,6 +191,33 @@ async def _keep(ground: Ground, settings: Settings, part: Part, log: Logger) -> 
             port.close()
             await admin.abort()
     lifeline.close()
+
+
+class _Remembered(Struct, array_like=True):
+    """What must not be forgotten when a keeper ends: what was counted, so that no counter falls."""
+
+    metrics: list[tuple[str, list[tuple[str, str]], float]]
+    port: Counted
+
+
+def _remember(slate: Slate, center: Center, port: Port) -> Coroutine[Any, Any, None]:
+    """Go on counting where a former keeper ended. Gives what must run from now on."""
+    if written := slate.read():
+        former = msgspec.msgpack.decode(written, type=_Remembered)
+        center.metrics.former = {(name, tuple(labels)): value for name, labels, value in former.metrics}
+        port.counted = former.port
+
+    def write() -> None:
+        metrics = [(name, list(labels), value) for (name, labels), value in center.metrics.counted().items()]
+        slate.write(msgspec.msgpack.encode(_Remembered(metrics, port.counted)))
+
+    async def go_on() -> None:
+        while True:
+            await asyncio.sleep(_REMEMBERED)
+            write()
+
+    center.metrics.on_page = write
+    return go_on()
 
 
 def _meet(meeting: Meeting, keeper: Keeper, port: Port) -> None:

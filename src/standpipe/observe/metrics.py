@@ -29,6 +29,12 @@ SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 
 """The upper bounds of a histogram's buckets; one more holds the rest."""
 
 
+_GROWING = {"counter", "histogram"}
+
+Sample = tuple[str, tuple[tuple[str, str], ...]]
+"""A name and its labels."""
+
+
 class Now(Struct, frozen=True):
     """How things stand when somebody scrapes. `edge` is None where another server holds the connections."""
 
@@ -68,6 +74,19 @@ class Metrics:
         self._engine_tokens: Counter[tuple[str, str]] = Counter()
         """By engine and direction."""
         self._engine_first: dict[str, Histogram] = {}
+        self.former: dict[Sample, float] = {}
+        """What was counted before our start, by others whom we follow: our counters go on from there."""
+        self.on_page: Callable[[], None] = lambda: None
+        """Called before anybody is told."""
+
+    def counted(self) -> dict[Sample, float]:
+        """All that only ever grows, as it stands; but for what the server in front counts, which outlives us."""
+        return {
+            (sample.name, tuple(sample.labels.items())): sample.value
+            for family in self._all(edge=False)
+            if family.type in _GROWING
+            for sample in family.samples
+        }
 
     def __call__(self, record: Record) -> None:
         self._requests[record.dialect, record.status] += 1
@@ -91,12 +110,22 @@ class Metrics:
         """Everything in Prometheus's text form."""
         from prometheus_client import CollectorRegistry, generate_latest  # noqa: PLC0415  # see the module
 
+        self.on_page()
         registry = CollectorRegistry(auto_describe=False)
         registry.register(self)
         return generate_latest(registry)
 
     def collect(self) -> Iterator[Family]:
         """As Prometheus's registry asks for it."""
+        return self._all(edge=True)
+
+    def _all(self, *, edge: bool) -> Iterator[Family]:
+        for family in self._own(edge=edge):
+            if self.former and family.type in _GROWING:
+                _go_on(family, self.former)
+            yield family
+
+    def _own(self, *, edge: bool) -> Iterator[Family]:
         now = self._now()
         requests = (((dialect, str(status)), count) for (dialect, status), count in self._requests.items())
         tokens = {"prompt": self._prompt_tokens, "completion": self._completion_tokens}
@@ -116,7 +145,7 @@ class Metrics:
         yield from _counts(now.counts)
         yield _gauge("proxy_warnings", "Signs of a misconfigured proxy (see the log)", now.proxy_warnings)
         yield _counter("log_lines_dropped", "Log lines that could not be written", (), [((), now.log_lines_dropped)])
-        if now.edge is not None:
+        if edge and now.edge is not None:
             yield from _edge(now.edge)
 
 
@@ -159,6 +188,19 @@ def _edge(edge: EdgeStatistics) -> Iterator[Family]:
     yield _counter(
         "requests_rejected", "Requests rejected before they were parsed", ("status",), _by_name(edge.rejected)
     )
+
+
+def _go_on(family: Family, former: Mapping[Sample, float]) -> None:
+    """Add what was counted before, of labels that have not been seen since as well."""
+    here = [(sample.name, tuple(sample.labels.items())) for sample in family.samples]
+    family.samples = [
+        sample._replace(value=sample.value + former.get(key, 0.0))
+        for key, sample in zip(here, family.samples, strict=True)
+    ]
+    names = {f"{family.name}{suffix}" for suffix in ("_total", "_bucket", "_count", "_sum")}
+    for name, labels in former.keys() - set(here):
+        if name in names:
+            family.add_sample(name, dict(labels), former[name, labels])
 
 
 Counts = Iterable[tuple[tuple[str, ...], float]]

@@ -96,6 +96,14 @@ FromKeeper = Visit | GiveWay | Drain
 FromWorker = Open | Closed | Kept | Leaving | Counts
 
 
+class Counted(Struct, frozen=True, array_like=True):
+    """What the port has counted since the first keeper's start: `gone` by workers that have ended, and its own."""
+
+    gone: Counts
+    refused: Mapping[str, int]
+    displaced: int
+
+
 _NOTHING = Counts({}, 0, {}, {})
 
 
@@ -336,6 +344,17 @@ class Port:
             sock.close()
         for worker in self._workers:
             worker.channel.close()
+
+    @property
+    def counted(self) -> Counted:
+        """What no worker knows. May be set, to go on from where a former keeper ended."""
+        return Counted(self._gone, dict(self.limiter.refused), self.limiter.displaced)
+
+    @counted.setter
+    def counted(self, former: Counted) -> None:
+        self._gone = former.gone
+        self.limiter.refused.update(former.refused)
+        self.limiter.displaced += former.displaced
 
     def statistics(self) -> EdgeStatistics:
         """As `Server.statistics`, of all workers together."""
