@@ -13,7 +13,7 @@ ROOMS = sorted(path.parent for path in MODULES if path.name == "__init__.py")
 SIBLINGS = {"openai", "anthropic", "ollama", "harmony"}
 """Dialects: the same role has the same file name in each, and nowhere else."""
 MOST_LINES = 450
-MOST_MODULES = 185
+MOST_MODULES = 200
 """A new one must be worth opening on its own: fold a small one into its only user before this is raised."""
 MAPS = {"__init__.py", "__main__.py"}
 """What every room has, and what starts the program: no modules to look for."""

@@ -23,6 +23,7 @@ from standpipe.engines.engine import Engine
 from standpipe.engines.fleet import Change, DefaultChange, Fleet
 from standpipe.engines.member import EngineStatistics
 from standpipe.engines.names import read_fallbacks
+from standpipe.observe import dump
 from standpipe.observe.about import WARNINGS
 from standpipe.observe.hooks import Hook
 from standpipe.observe.log import ClientHash, Logger
@@ -179,6 +180,12 @@ class Center:
 
     def _warn(self, warnings: frozenset[str]) -> None:
         self._alarm.warnings = frozenset(map(ProxyWarning, warnings))
+
+    def dump(self) -> None:
+        """Write to the log what goes on inside."""
+        edge = None if self.edge is None else self.edge()
+        for what, fields in dump.lines(self.board.for_operator(), self.fleet.statistics().engines, edge):
+            self._log.info(what, **fields)
 
     async def _look_after(self) -> None:
         """Keep an eye on the engines, and let go of what is over."""

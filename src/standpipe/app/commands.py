@@ -7,16 +7,21 @@ runs: the settings file stays as it is, so all of this lasts until a restart.
 from __future__ import annotations
 
 import asyncio
+import os
+import socket
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 from standpipe.app.roster import Roster
 from standpipe.configuration import engine_table
-from standpipe.control.listener import Command
-from standpipe.control.orders import Refused
+from standpipe.control.listener import Command, Listener, open_socket
+from standpipe.control.orders import Refused, folder
+from standpipe.edge.listen import ListenError, address_of
 from standpipe.engine_tables import EngineTable
 from standpipe.engines.fleet import Fleet
 from standpipe.engines.member import Member
+from standpipe.observe.log import Logger
 from standpipe.settings import SettingsError
 
 
@@ -30,6 +35,19 @@ def commands(fleet: Fleet, roster: Roster) -> Mapping[str, Command]:
         "engines resume": engines.told(roster.resume),
         "engines remove": engines.told(roster.remove),
     }
+
+
+def open_control(fleet: Fleet, roster: Roster, public: socket.socket, log: Logger) -> Listener | None:
+    """The control socket of the server that listens on `public`. Where there can be none, it goes on without."""
+    where = address_of(public)
+    label = where.rpartition(":")[2] if isinstance(public.getsockname(), tuple) else Path(where).stem
+    try:
+        sock, path = open_socket(folder(os.environ, Path.home()), label)
+    except (ListenError, RuntimeError) as error:  # RuntimeError: nobody's home is known
+        log.warning("no control socket: `standpipe engines` will not find this server", reason=str(error))
+        return None
+    log.info("control socket open", path=str(path))
+    return Listener(sock, path, commands(fleet, roster), lambda bug: log.error("bug", error=bug))
 
 
 class EngineCommands:

@@ -22,6 +22,7 @@ from msgspec import Struct
 
 from standpipe.app.app import App
 from standpipe.app.center import Center
+from standpipe.app.commands import open_control
 from standpipe.app.doubts import doubts
 from standpipe.app.engines import open_engines
 from standpipe.app.outpost import Outpost
@@ -105,7 +106,7 @@ def serve_workers(settings: Settings, read: Callable[[], Settings], log: Logger)
             partial(_play, ground),
             workers,
             grace=lambda: settings.grace,
-            tell=lambda level, event, **fields: getattr(log, level)(event, **fields),
+            tell=log.say,
             write=out.write,
             check=partial(_check, read, log),
         )
@@ -151,7 +152,7 @@ async def _keep(ground: Ground, settings: Settings, part: Part, log: Logger) -> 
     """The keeper: the line, the engines' slots, the port, and what the operator asks."""
     signals = _begin(log)
     lifeline = Lifeline(part.lifeline)
-    tell = partial(_say, log) if part.first else _say_nothing
+    tell = log.say if part.first else _say_nothing
     opening = asyncio.ensure_future(open_engines(settings, weights.bar, tell))
     if not await first(opening, signals.drain):
         return
@@ -169,8 +170,13 @@ async def _keep(ground: Ground, settings: Settings, part: Part, log: Logger) -> 
         remembering = _remember(ground.slate, center, port)
         _meet(ground.meeting, keeper, port)
         hung_up, replaced = asyncio.Event(), asyncio.Event()
-        signals.on = {signal.SIGHUP: hung_up.set, signal.SIGUSR2: replaced.set}
-        async with beside(reload_at(hung_up, ground.read, center, center.roster, port, log), remembering):
+        signals.on = {
+            signal.SIGHUP: hung_up.set, signal.SIGUSR1: center.dump, signal.SIGUSR2: replaced.set,
+        }  # fmt: skip
+        control = open_control(center.fleet, center.roster, ground.sockets.public[0], log)
+        orders = [] if control is None else [control.listen()]
+        reloading = reload_at(hung_up, ground.read, center, center.roster, port, log)
+        async with beside(reloading, remembering, *orders):
             calm_collector()
             port.start(ground.sockets.public, ground.workers)
             if part.first:
@@ -304,10 +310,6 @@ def _trust(settings: Settings) -> Trust:
         return Trust.parse(settings.trusted_proxies, settings.client_header, settings.tiers)
     except ValueError as error:
         raise SettingsError(f"trusted_proxies: {error}") from error
-
-
-def _say(log: Logger, level: str, sentence: str) -> None:
-    getattr(log, level)(sentence)
 
 
 def _say_nothing(_level: str, _sentence: str) -> None:

@@ -96,7 +96,7 @@ class Roster:
         if one.named.kind is Kind.EMBEDDED:
             raise SettingsError(f"{one.which}: an embedded engine is loaded at a start only; restart to add it")
         try:
-            engine, _ = connect(one, settings, self._say)
+            engine, _ = connect(one, settings, self._log.say)
         except ValueError as error:
             raise SettingsError(f"{one.which}: {error}") from error
         opened.push_async_callback(engine.close)
@@ -192,9 +192,6 @@ class Roster:
     def _left(self, member: Member) -> None:
         self._known.pop(member, None)
         self._log.info("engine removed", engine=member.engine.name)
-
-    def _say(self, level: str, sentence: str) -> None:
-        getattr(self._log, level)(sentence)
 
 
 async def _ask(*fresh: Member) -> None:

@@ -18,7 +18,7 @@ from pathlib import Path
 
 from standpipe.app.app import App
 from standpipe.app.center import Center
-from standpipe.app.commands import commands
+from standpipe.app.commands import open_control
 from standpipe.app.doubts import doubts
 from standpipe.app.engines import open_engines
 from standpipe.app.reload import reload_at
@@ -39,12 +39,9 @@ from standpipe.app.runtime import (
     unraisable,
 )
 from standpipe.configuration import unknown_variables
-from standpipe.control.listener import Listener, open_socket
-from standpipe.control.orders import folder
 from standpipe.edge.config import EdgeConfig
-from standpipe.edge.listen import ListenError, Tls, address_of, local_only
+from standpipe.edge.listen import Tls, local_only
 from standpipe.edge.server import Server
-from standpipe.observe import dump
 from standpipe.observe import log as logs
 from standpipe.observe.log import Logger
 from standpipe.observe.outlet import Outlet
@@ -84,7 +81,7 @@ async def _serve(settings: Settings, read: Callable[[], Settings], log: Logger) 
     enough_descriptors(settings, log)
     doors = open_sockets(settings)
     try:
-        opening = asyncio.ensure_future(open_engines(settings, weights.bar, partial(_say, log)))
+        opening = asyncio.ensure_future(open_engines(settings, weights.bar, log.say))
         if not await first(opening, signals.drain):
             return 0
         opened = opening.result()
@@ -120,8 +117,8 @@ async def _answer(
     center.edge = server.statistics
     hung_up = asyncio.Event()
     if hasattr(signal, "SIGHUP"):  # not on Windows
-        signals.on = {signal.SIGHUP: hung_up.set, signal.SIGUSR1: partial(_dump, center, log)}
-    control = _control(center, doors, log)
+        signals.on = {signal.SIGHUP: hung_up.set, signal.SIGUSR1: center.dump}
+    control = open_control(center.fleet, center.roster, doors.public[0], log)
     orders = [] if control is None else [control.listen()]
     async with beside(reload_at(hung_up, read, app, center.roster, server, log), *orders):
         calm_collector()
@@ -138,31 +135,8 @@ async def _answer(
     log.info("stopped")
 
 
-def _control(center: Center, doors: Sockets, log: Logger) -> Listener | None:
-    """The control socket, open. Where there can be none, the server goes on without."""
-    where = address_of(doors.public[0])
-    label = where.rpartition(":")[2] if isinstance(doors.public[0].getsockname(), tuple) else Path(where).stem
-    try:
-        sock, path = open_socket(folder(os.environ, Path.home()), label)
-    except (ListenError, RuntimeError) as error:  # RuntimeError: nobody's home is known
-        log.warning("no control socket: `standpipe engines` will not find this server", reason=str(error))
-        return None
-    log.info("control socket open", path=str(path))
-    return Listener(sock, path, commands(center.fleet, center.roster), lambda bug: log.error("bug", error=bug))
-
-
 def _servers(settings: Settings, app: App, center: Center) -> tuple[Server, Server]:
     config = EdgeConfig(**settings.values(EdgeConfig))
     trust = Trust.parse(settings.trusted_proxies, settings.client_header, settings.tiers)
     public = Server(app.guard, app.guard.refuse, config, trust, proxied=settings.proxy_protocol)
     return public, Server(center.admin, center.admin.refuse, EdgeConfig(), Trust())
-
-
-def _say(log: Logger, level: str, sentence: str) -> None:
-    getattr(log, level)(sentence)
-
-
-def _dump(center: Center, log: Logger) -> None:
-    edge = None if center.edge is None else center.edge()
-    for what, fields in dump.lines(center.board.for_operator(), center.fleet.statistics().engines, edge):
-        log.info(what, **fields)

@@ -106,6 +106,10 @@ class Logger:
         """Lines that nobody will read, since the start."""
         return self._out.dropped
 
+    def say(self, level: str, event: str, **fields: Any) -> None:
+        """At a level that is named (debug, info, warning, error)."""
+        self._write(Level[level.upper()], event, fields)
+
     def debug(self, event: str, **fields: Any) -> None:
         self._write(Level.DEBUG, event, fields)
 
