@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -41,7 +42,7 @@ class Family:
         """The pids of children that say so in any order."""
         pids = {}
         while len(pids) < len(names):
-            line = self.until("pid")
+            line = self.until(" pid ")
             role, number, _, pid = line.split()
             pids[f"{role} {number}"] = int(pid)
         assert set(pids) == set(names)
@@ -115,9 +116,20 @@ def test_who_does_not_stop_in_time_is_ended():
 
 def test_nobody_outlives_the_supervisor():
     with Family("2") as family:
-        family.serving(*ALL)
+        pids = family.serving(*ALL)
         family.process.kill()
-        family.rest()  # the log ends when the last of them has ended
+        family.process.wait()
+        end = time.monotonic() + 20
+        while any(alive(pid) for pid in pids.values()):
+            assert time.monotonic() < end
+            time.sleep(0.01)
+
+
+def alive(pid):
+    try:
+        return (Path("/proc") / str(pid) / "stat").read_text().rsplit(") ", 1)[1][0] != "Z"
+    except OSError:
+        return False
 
 
 def test_a_lines_pieces_stay_together():
@@ -155,14 +167,14 @@ def test_a_rolling_restart_replaces_one_after_the_other_each_before_the_old_one_
         old = family.serving(*ALL)
         family.send(signal.SIGUSR2)
         family.until("* processes replaced")
-        while sum("leaves" in line for line in family.seen) < 3 or sum("pid" in line for line in family.seen) < 6:
+        while sum("leaves" in line for line in family.seen) < 3 or sum(" pid " in line for line in family.seen) < 6:
             family.until("0")
-        said = [" ".join(line.split()[:3]) for line in family.seen[4:]]
-        assert [words for words in said if "pid" in words] == ["worker 0 pid", "worker 1 pid", "keeper 0 pid"]
+        said = [" ".join(line.split()[:3]) for line in family.seen]
+        assert [words for words in said if words.endswith(" pid")] == ["worker 0 pid", "worker 1 pid", "keeper 0 pid"]
         for name in ("worker 0", "worker 1"):  # each may have connections for a while
             assert said.index(f"{name} pid") < said.index(f"{name} leaves")
         assert said.index("keeper 0 leaves") < said.index("keeper 0 pid")
-        new = {" ".join(line.split()[:2]): int(line.split()[-1]) for line in family.seen[4:] if "pid" in line}
+        new = {" ".join(line.split()[:2]): int(line.split()[-1]) for line in family.seen if " pid " in line}  # the last
         assert not set(new.values()) & set(old.values())
         family.send(signal.SIGTERM)
         assert family.rest() == 0

@@ -110,7 +110,9 @@ def serve_workers(settings: Settings, read: Callable[[], Settings], log: Logger)
             write=out.write,
             check=partial(_check, read, log),
         )
-        return supervisor.run()
+        status = supervisor.run()
+        log.info("stopped")
+        return status
     finally:
         meeting.close()
         for sock in (*sockets.public, *sockets.admin):

@@ -158,6 +158,9 @@ class Supervisor:
         part = Part(role, number, theirs, first=not self._served)
         pid = os.fork()
         if pid == 0:
+            # The parent's ends must be the parent's alone: that they are closed is how a child sees it end.
+            ours.close()
+            log_here.close()
             self._become(part, log_there)
         for end in (theirs, log_there):
             end.close()
