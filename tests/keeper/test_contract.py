@@ -96,6 +96,12 @@ async def faults(tap: Any) -> list[Reply | int]:
     return [*replies, await tap.ask(), await tap.send("GET", "/api/limits")]
 
 
+async def large(tap: Any) -> list[Reply | int]:
+    asks = [tap.ask("many words " * 150_000, stream=False) for _ in range(3)]
+    replies = await asyncio.gather(*(later(i / 10, ask) for i, ask in enumerate(asks)))
+    return [*replies, await tap.ask(), await tap.send("GET", "/api/limits")]
+
+
 async def impatience(tap: Any) -> list[Reply | int]:
     first = asyncio.create_task(tap.ask(peer="10.0.1.1"))
     await asyncio.sleep(1)
@@ -176,6 +182,7 @@ CASES: dict[str, tuple[Scene, Callable[[], list[Any]], dict[str, Any]]] = {
     "in line": (crowd, engines(Script(slots=2, tokens=6, rate=2, first=1)), {"commit_after": 1, "heartbeat": 0.5}),
     "too fast": (pace, engines(Script(tokens=2)), {"pace_waiting": 4}),
     "unread": (faults, engines(Script(tokens=2)), {"pace_waiting": 4}),
+    "large": (large, engines(Script(tokens=2)), {"body_limit": 4_000_000, "pace_waiting": 5}),
     "impatient": (impatience, engines(Script(slots=1, tokens=20, rate=2)), {"wait_limit": 10, "queue_per_client": 3}),
     "status": (failures, engines(Script(fault=Fault(FaultKind.STATUS, 503), faults=2, tokens=3)), {}),
     "cut": (failures, engines(Script(fault=Fault(FaultKind.CUT, 2), faults=3, tokens=5)), {}),
@@ -204,6 +211,7 @@ def played(kind: type[Any], name: str, monkeypatch: pytest.MonkeyPatch) -> list[
     async def play() -> list[Any]:
         async with kind(engines=make(), **settings) as tap:
             tap.center.choice._chance = random.random
+            tap.app._bodies._clock = lambda: 0.0  # reading takes real time
             replies = await scene(tap)
             lines = [bare(line) for line in tap.asks]
             return [*map(told, replies), *sorted(lines, key=lambda line: line["id"])]

@@ -11,6 +11,7 @@ import pytest
 from standpipe.engines.scripted.script import Fault, FaultKind, Script
 from standpipe.engines.scripted.scripted import Scripted
 from standpipe.keeper import claim, desk, frames, messages
+from standpipe.keeper.errand import key_of
 from standpipe.keeper.keeper import SILENCE, Presence
 from standpipe.policy.line import Line
 from tests.keeper.rig import Tapped
@@ -450,6 +451,23 @@ async def test_messages_that_cross_or_come_twice_change_nothing(tap):
     assert (line.running, tap.center.fleet.members[0].busy) == (1, 1)
     wire.say(messages.End(2, 1, 5))
     assert (line.running, tap.center.fleet.members[0].busy) == (0, 0)
+    tap.post.keeper.desks.discard(wire.desk)
+
+
+@tapped(SLOW, pace_interval=10, pace_waiting=2)
+async def test_an_instant_is_given_back_once(tap):
+    """A refusal and a client that leaves may cross: both let go."""
+    wire = Wire(tap.post.keeper)
+    client, line = JOIN.client, tap.center.line
+    wire.say(*(messages.Join(i, client, 5, 9, 99, bytes([i]) * 16, messages.Wish()) for i in (1, 2)))
+    stay = wire.desk.errands[2]
+    wire.say(messages.End(2))
+    wire.say(messages.Join(3, client, 5, 9, 99, b"3" * 16, messages.Wish()))
+    stay.end()
+    wire.say(messages.Join(4, client, 5, 9, 99, b"4" * 16, messages.Wish()))
+    instants = [place.eligible_at for place in line.asks(key_of(client))]
+    assert instants == [pytest.approx(10, abs=0.5), pytest.approx(20, abs=0.5)]
+    wire.say(*map(messages.End, (1, 3, 4)))
     tap.post.keeper.desks.discard(wire.desk)
 
 

@@ -120,6 +120,8 @@ class RemoteTicket:
             preferences.patient,
             preferences.retry,
             preferences.client_timeout,
+            instants=weight.instants,
+            held=weight.held,
         )
 
     @property
@@ -336,10 +338,12 @@ class RemoteTicket:
 
     def _leave(self, now: float) -> None:
         """It leaves its place, which a retry may have back."""
+        wish = self._wish
+        wish.prefixes = ()  # which line it was in does not depend on them
         place = messages.LeftPlace(
             told_of(self._client),
             self._weight.fingerprint,
-            self._wish,
+            wish,
             self._number,
             now - self._joined_at,
             self.eligible_at - now,

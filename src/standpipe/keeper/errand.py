@@ -109,7 +109,7 @@ class Errand(Stay):
             key_of(join.client),
             _journey(join.wish, join.fingerprint),
             WaitPreferences(join.patient, join.client_timeout, join.retry),
-            Weight(join.fingerprint, join.size, _NO_SIZES, join.output_cap),
+            Weight(join.fingerprint, join.size, _NO_SIZES, join.output_cap, join.held, join.instants),
         )
         self._hall = hall
         self._errands = errands

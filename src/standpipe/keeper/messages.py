@@ -97,7 +97,10 @@ class Stood(Message, kw_only=True):
 
 
 class Join(Message, tag="join"):
-    """An ask wants a slot. `stood` is where it stood with another keeper, if it came `age` seconds ago to that."""
+    """An ask wants a slot. `stood` is where it stood with another keeper, if it came `age` seconds ago to that.
+
+    `instants` and `held` are as in `serve.trace.Weight`.
+    """
 
     id: int
     client: Client
@@ -111,6 +114,8 @@ class Join(Message, tag="join"):
     client_timeout: float | None = None
     age: float = 0.0
     stood: Stood | None = None
+    instants: int = 1
+    held: bool = False
 
 
 class Ready(Message, tag="ready"):

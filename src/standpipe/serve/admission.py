@@ -344,7 +344,7 @@ class Stay:
             self._line.settle(place, prompt_tokens=0, completion_tokens=0)
 
     def let_go(self) -> None:
-        """Let go of the slot, or of the place and the instant. Nothing here suspends."""
+        """Let go of the slot, or of the place and the instant. Nothing here suspends. Idempotent."""
         place, self._place = self._place, None
         admission, ran = self._admission, False
         if self._seat is not None:
@@ -357,8 +357,9 @@ class Stay:
             elif place.stage is Stage.WAITING:
                 self._line.leave(place, now)
             admission.forget(place)
-        if self._until is not None and not ran and admission.rate is not None:
-            admission.paces.cancel(self._client, self._until, admission.rate, self._weight.instants)
+        until, self._until = self._until, None
+        if until is not None and not ran and admission.rate is not None:
+            admission.paces.cancel(self._client, until, admission.rate, self._weight.instants)
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self._place}>"
