@@ -47,6 +47,17 @@ def test_public_names_are_all_that_clients_see_and_own_ones_all_that_engines_hea
     run(scene())
 
 
+def test_a_model_of_the_table_is_called_by_its_name_whatever_its_engine_calls_it():
+    async def scene() -> None:
+        async def works(_: Ask, sink: Sink) -> None:
+            sink.take([Started("m@main"), TextDelta("hi"), DONE])
+
+        report, _ = await answered(await pool_of(placed(Puppet(works, models=("m",)), models={"m": "m"})))
+        assert report.model == "m"
+
+    run(scene())
+
+
 def test_a_spare_is_asked_only_when_no_other_can():
     async def scene() -> None:
         spare = placed(scripted("name=spare&slots=64"), priority=1)

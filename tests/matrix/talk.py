@@ -107,7 +107,8 @@ class Tap:
     def chat(self, *messages: dict[str, Any] | str, stream: bool = False, **rest: Any) -> Said:
         """An answer to these messages, which must be one: raises Cannot where it is refused in words."""
         said = self.try_chat(*messages, stream=stream, **rest)
-        accepted(said.status, said.error)
+        # What is found out when a stream has begun is told in it.
+        accepted(said.status if said.whole or not said.error or said.text else 400, said.error)
         must(said.whole, f"the answer broke off: {said.error}")
         must(said.finish is not None, "the answer tells no reason for its end")
         must("\N{REPLACEMENT CHARACTER}" not in said.text or "temperature" in rest, "half a character came through")

@@ -48,7 +48,7 @@ class Placed(ProbedWrapper):
         self.engine = engine
         self.placement = placement
         self.name = name or engine.name
-        self._translates = any(public != own for public, own in placement.models.items())
+        self._translates = bool(placement.models)
         if self._translates and isinstance(engine, Embedder):
             self.embed = self._embed
         if self._translates and isinstance(engine, Continuer):

@@ -90,6 +90,32 @@ def test_the_end_of_the_body_finishes_an_answer_as_well():
     assert decoded(said(content="Hi"), STOP) == [Started(), TextDelta("Hi"), Finished(FinishReason.STOP)]
 
 
+LEAKS = (
+    b'data: {"choices":[{"delta":{"role":"assistant"},"index":0}],"model":"m@main"}\n\n',
+    b'data: {"choices":[{"delta":{"content":"Hello"},"index":0}],"model":"m@main"}\n\n',
+    b'data: {"choices":[{"delta":{"content":" there"},"index":0}],"model":"m@main"}\n\n',
+    b'data: {"choices":[{"delta":{},"index":0,"finish_reason":"stop"}],"model":"m@main","usage":{"completion_tokens":2,'
+    + b'"prompt_tokens":31,"total_tokens":33}}\n\n',
+)
+"""Of `transformers serve`, asked to stop at `there`: it stops, and writes the word."""
+
+
+def text_of(events):
+    return "".join(event.text for event in events if isinstance(event, TextDelta))
+
+
+def test_a_stop_string_that_an_engine_writes_out_reaches_nobody():
+    events = decoded(*LEAKS, sampling=Sampling(stop=("there",)))
+    assert text_of(events) == "Hello "
+    assert events[-1] == Finished(FinishReason.STOP, Usage(31, 2), stop="there")
+
+
+def test_an_engine_that_does_not_know_of_stop_strings_is_stopped():
+    decoder = Decoder("t", Sampling(stop=("there",)))
+    events = [event for read in (*LEAKS[:3], said(content=" and")) for event in decoder.feed(read)]
+    assert (text_of(events), decoder.done) == ("Hello ", True)
+
+
 @pytest.mark.parametrize(("told", "stop"), [("END", "END"), (200012, None), (None, None)])
 def test_the_stop_string_that_ended_it_is_kept_where_an_engine_tells(told, stop):
     end = frame(choices=[{"index": 0, "delta": {}, "finish_reason": "stop", "stop_reason": told}])

@@ -7,7 +7,19 @@ from types import SimpleNamespace
 import pytest
 from msgspec.structs import replace
 
-from standpipe.chat.ask import Ask, FormatKind, Message, Role, Sampling, Text, Tool, ToolCall, ToolChoice, ToolMode
+from standpipe.chat.ask import (
+    Ask,
+    FormatKind,
+    Message,
+    OutputFormat,
+    Role,
+    Sampling,
+    Text,
+    Tool,
+    ToolCall,
+    ToolChoice,
+    ToolMode,
+)
 from standpipe.chat.errors import InvalidAsk, Unsupported
 from standpipe.chat.events import FinishReason, ToolCallDelta
 from standpipe.dialects.gbnf import Grammar
@@ -128,6 +140,21 @@ def test_prose_that_is_cut_before_its_call_is_prose():
             await super().answer(prose, sink)
 
     assert [call.name for call in answer(Toolless(Script(tokens=9)), ASK, ignores=False).tool_calls] == ["clock"]
+
+
+def strictly(**schema):
+    return Ask(ASK.messages, format=OutputFormat(FormatKind.JSON_SCHEMA, schema=schema, strict=True))
+
+
+def test_prose_in_the_place_of_strict_json_is_a_failure_and_never_an_answer():
+    with pytest.raises(Unsupported) as failure:
+        answer(Deaf(Script(tokens=3)), strictly(type="object"))
+    assert failure.value.param == "response_format"
+
+
+def test_json_that_is_held_to_a_schema_comes_as_it_is():
+    assert json.loads(answer(Scripted(Script()), strictly(type="object")).text) == {}
+    assert isinstance(json.loads(answer(Scripted(Script()), strictly(type="string")).text), str)
 
 
 def test_everything_else_is_the_engines():

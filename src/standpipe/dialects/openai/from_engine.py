@@ -95,7 +95,9 @@ class Decoder:
         self._mark = mark
         self._odd = odd
         self._sampling = sampling
-        self._stop_text = StopText(sampling.stop) if sampling.tell_stop else None
+        # Beside log-probabilities a piece of text cannot be kept back: there engines are trusted with stop strings.
+        found_here = sampling.tell_stop or (sampling.stop and not sampling.logprobs)
+        self._stop_text = StopText(sampling.stop) if found_here else None
         self._calls: Calls | None = None  # most answers call nothing
         self._halves: dict[object, Halves] | None = None  # most engines cut no characters
         self._started = self._spoke = self._thought = self._whole_said = False
@@ -249,10 +251,12 @@ class Decoder:
 
     def _say_until_stop(self, stop_text: StopText, event: TextDelta, events: list[Event]) -> None:
         self._spoke = True
+        goes_on = stop_text.done
         text = stop_text.take(event.text)
         if text or not event.text:
             events.append(event if text == event.text else TextDelta(text))
-        if stop_text.done and not self.done:
+        # One that was given the stop strings and wrote one out, as `transformers serve` does, still has usage to tell.
+        if stop_text.done and (goes_on or self._sampling.tell_stop) and not self.done:
             self._finish(events)
 
     def _call(self, pieces: list[Piece], events: list[Event]) -> None:

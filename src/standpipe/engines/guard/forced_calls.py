@@ -47,7 +47,7 @@ class Constrained(ProbedWrapper):
     def answer(self, ask: Ask, sink: Sink) -> Coroutine[Any, Any, None]:
         """As `Engine.answer`."""
         if not ask.tools:
-            return self._engine.answer(ask, sink)
+            return self._engine.answer(ask, _StrictJson(ask, sink) if _wants_object(ask) else sink)
         if not ask.must_call:
             return self._engine.answer(constrain(ask) if self._ignores_tools else ask, sink)
         return self._call(ask, sink)
@@ -66,6 +66,31 @@ class Constrained(ProbedWrapper):
             if held.called:
                 raise
         return held.called or held.cut
+
+
+def _wants_object(ask: Ask) -> bool:
+    """Whether the answer is held to a schema of an object, and strictly."""
+    form = ask.format
+    return bool(form.kind is FormatKind.JSON_SCHEMA and form.strict and (form.schema or {}).get("type") == "object")
+
+
+class _StrictJson(SinkWrapper):
+    """Sees to it that an answer that is held to a schema begins as one can: some engines do not know of schemas, and
+    never say so. Prose shows with its first character; nothing of it is given."""
+
+    def __init__(self, ask: Ask, sink: Sink) -> None:
+        super().__init__(sink)
+        self._field = ask.format.field
+        self._begun = False
+
+    def take(self, events: list[Event]) -> None:
+        if not self._begun:
+            text = "".join(event.text for event in events if isinstance(event, TextDelta) and not event.refusal)
+            if start := text.lstrip()[:1]:
+                self._begun = True
+                if start != "{":
+                    raise Unsupported(f"The engine does not hold its answer to `{self._field}`.", param=self._field)
+        self._sink.take(events)
 
 
 class _UntilCalled(SinkWrapper):
