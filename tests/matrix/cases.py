@@ -263,11 +263,16 @@ def json_object(tap: Tap) -> str | None:
     said = tap.chat(
         "Give a JSON object with the key name.", response_format={"type": "json_object"}, max_tokens=ROOM, **FIXED
     )
+    _is_json(said.text)
     if said.finish == "length":
-        must(said.text.lstrip()[:1] in {"", "{"}, f"no JSON: {said.text[:80]!r}")
         return "begun, and longer than asked for"
     must(isinstance(_json(said.text), dict), f"no object: {said.text[:80]!r}")
     return None
+
+
+def _is_json(text: str) -> None:
+    if text.lstrip()[:1] not in {"", "{"}:
+        raise Cannot("it does not know of it: the text is the model's own, JSON or not")
 
 
 def schema(tap: Tap) -> None:

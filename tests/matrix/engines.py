@@ -39,7 +39,7 @@ class Recipe(Struct, frozen=True, kw_only=True):
     """One engine. Without `command` it is part of Standpipe: `url` is all there is to it.
 
     `embedder` starts it for embeddings, where that takes another mode. `behind` is the engine that a gateway stands
-    before, `models` what its table must say of its models. `packages` are what it is made of, the version's first.
+    before, `table` what its table must say beyond the rest. `packages` are what it is made of, the version's first.
     """
 
     title: str
@@ -49,7 +49,7 @@ class Recipe(Struct, frozen=True, kw_only=True):
     behind: str | None = None
     packages: tuple[str, ...] = ()
     environ: dict[str, str] = {}
-    models: Callable[[], dict[str, str]] = dict
+    table: Callable[[], str] = str
     patience: float = 60.0
 
 
@@ -175,7 +175,7 @@ RECIPES: dict[str, Recipe] = {
         command=_transformers,
         packages=("transformers[serving]==5.19.0", "torch==2.13.0+cpu", "gguf==0.19.0"),
         environ={**_OFFLINE, **_PASSIVE, "HF_HUB_CACHE": str(BUILD / "hub")},
-        models=lambda: {"smollm2": safetensors()},
+        table=lambda: f'models = {{ smollm2 = "{safetensors()}" }}\nwindow = {WINDOW}\n',
         patience=180,
     ),
     "litellm": Recipe(

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import traceback
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator
 from contextlib import ExitStack, contextmanager
 from enum import StrEnum
 from tempfile import NamedTemporaryFile
@@ -55,7 +54,7 @@ def play(name: str, recipe: Recipe, report: Report, only: Collection[str] = ALL)
 
     with _running(name, recipe) as (place, server):
         url = recipe.url(place)
-        with _standpipe(url, models=recipe.models()) as (tap, standpipe):
+        with _standpipe(url, more=recipe.table()) as (tap, standpipe):
             for case, ask in cases.CASES.items():
                 if case != "embeddings" or not recipe.embedder:
                     judge(case, lambda ask=ask: ask(tap))  # type: ignore[misc]
@@ -69,7 +68,7 @@ def play(name: str, recipe: Recipe, report: Report, only: Collection[str] = ALL)
     if recipe.embedder and "embeddings" in only:
         with (
             _running(name, recipe, embeds=True) as (place, _),
-            _standpipe(recipe.url(place), models=recipe.models()) as (tap, _),
+            _standpipe(recipe.url(place), more=recipe.table()) as (tap, _),
         ):
             judge("embeddings", lambda: cases.embeddings(tap))
 
@@ -105,9 +104,7 @@ def _running(name: str, recipe: Recipe, *, embeds: bool = False) -> Iterator[tup
 
 
 @contextmanager
-def _standpipe(*urls: str, models: Mapping[str, str] = {}) -> Iterator[tuple[Tap, Standpipe]]:
-    table = "".join(f"{json.dumps(public)} = {json.dumps(own)}, " for public, own in models.items())
-    more = f"models = {{ {table[:-2]} }}\n" if models else ""
+def _standpipe(*urls: str, more: str = "") -> Iterator[tuple[Tap, Standpipe]]:
     with NamedTemporaryFile("w", suffix=".toml") as config:
         config.writelines(f'[[engine]]\nurl = "{url}"\nslots = 2\n{more}\n' for url in urls)
         config.flush()
@@ -136,7 +133,7 @@ def _goes_on(recipe: Recipe, server: Server) -> None:
     """The engine is reached by two ways; the one that a stream came by breaks."""
     relays = [Relay(server.port) for _ in range(2)]
     try:
-        with _standpipe(*(recipe.url(Place(relay.port)) for relay in relays), models=recipe.models()) as (tap, _):
+        with _standpipe(*(recipe.url(Place(relay.port)) for relay in relays), more=recipe.table()) as (tap, _):
             cases.dying(tap, lambda: max(relays, key=lambda relay: relay.last).cut(), goes_on=True)
     finally:
         for relay in relays:
@@ -144,7 +141,7 @@ def _goes_on(recipe: Recipe, server: Server) -> None:
 
 
 def _killed(url: str, recipe: Recipe, server: Server | None) -> str | None:
-    with _standpipe(url, models=recipe.models()) as (tap, standpipe):
+    with _standpipe(url, more=recipe.table()) as (tap, standpipe):
         return cases.dying(tap, server.kill if server else lambda: _kill_busiest(standpipe), goes_on=False)
 
 

@@ -94,8 +94,7 @@ LEAKS = (
     b'data: {"choices":[{"delta":{"role":"assistant"},"index":0}],"model":"m@main"}\n\n',
     b'data: {"choices":[{"delta":{"content":"Hello"},"index":0}],"model":"m@main"}\n\n',
     b'data: {"choices":[{"delta":{"content":" there"},"index":0}],"model":"m@main"}\n\n',
-    b'data: {"choices":[{"delta":{},"index":0,"finish_reason":"stop"}],"model":"m@main","usage":{"completion_tokens":2,'
-    + b'"prompt_tokens":31,"total_tokens":33}}\n\n',
+    b'data: {"choices":[{"delta":{},"finish_reason":"stop"}],"usage":{"completion_tokens":2,"prompt_tokens":31}}\n\n',
 )
 """Of `transformers serve`, asked to stop at `there`: it stops, and writes the word."""
 

@@ -147,9 +147,10 @@ def strictly(**schema):
 
 
 def test_prose_in_the_place_of_strict_json_is_a_failure_and_never_an_answer():
-    with pytest.raises(Unsupported) as failure:
-        answer(Deaf(Script(tokens=3)), strictly(type="object"))
-    assert failure.value.param == "response_format"
+    for schema in ({"type": "object"}, {"type": "string"}, {"enum": [1]}):
+        with pytest.raises(Unsupported) as failure:
+            answer(Deaf(Script(text="Well, no.")), strictly(**schema))
+        assert failure.value.param == "response_format"
 
 
 def test_json_that_is_held_to_a_schema_comes_as_it_is():

@@ -35,6 +35,12 @@ class _Call(msgspec.Struct):
 
 
 _CALL: Final = msgspec.json.Decoder(_Call)
+_NUMBER: Final = "-0123456789"
+_STARTS: Final = {
+    "object": "{", "array": "[", "string": '"', "number": _NUMBER, "integer": _NUMBER, "boolean": "tf", "null": "n"
+}  # fmt: skip
+"""What JSON of each type begins with."""
+_ANY_START: Final = "".join(_STARTS.values())
 
 
 class Constrained(ProbedWrapper):
@@ -47,7 +53,7 @@ class Constrained(ProbedWrapper):
     def answer(self, ask: Ask, sink: Sink) -> Coroutine[Any, Any, None]:
         """As `Engine.answer`."""
         if not ask.tools:
-            return self._engine.answer(ask, _StrictJson(ask, sink) if _wants_object(ask) else sink)
+            return self._engine.answer(ask, _StrictJson(ask, sink) if ask.format.strict else sink)
         if not ask.must_call:
             return self._engine.answer(constrain(ask) if self._ignores_tools else ask, sink)
         return self._call(ask, sink)
@@ -68,18 +74,14 @@ class Constrained(ProbedWrapper):
         return held.called or held.cut
 
 
-def _wants_object(ask: Ask) -> bool:
-    """Whether the answer is held to a schema of an object, and strictly."""
-    form = ask.format
-    return bool(form.kind is FormatKind.JSON_SCHEMA and form.strict and (form.schema or {}).get("type") == "object")
-
-
 class _StrictJson(SinkWrapper):
     """Sees to it that an answer that is held to a schema begins as one can: some engines do not know of schemas, and
     never say so. Prose shows with its first character; nothing of it is given."""
 
     def __init__(self, ask: Ask, sink: Sink) -> None:
         super().__init__(sink)
+        kind = (ask.format.schema or {}).get("type")
+        self._starts = _STARTS.get(kind, _ANY_START) if isinstance(kind, str) else _ANY_START
         self._field = ask.format.field
         self._begun = False
 
@@ -88,7 +90,7 @@ class _StrictJson(SinkWrapper):
             text = "".join(event.text for event in events if isinstance(event, TextDelta) and not event.refusal)
             if start := text.lstrip()[:1]:
                 self._begun = True
-                if start != "{":
+                if start not in self._starts:
                     raise Unsupported(f"The engine does not hold its answer to `{self._field}`.", param=self._field)
         self._sink.take(events)
 
