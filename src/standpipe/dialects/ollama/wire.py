@@ -177,7 +177,7 @@ def running(names: Sequence[str]) -> bytes:
     return encode({"models": [{**_model(name), "expires_at": _NEVER, "size_vram": 0} for name in names]})
 
 
-def show(name: str, since: int, *, window: int | None, sees: bool) -> bytes:
+def show(name: str, since: int, *, sees: bool, window: int | None = None) -> bytes:
     """The body of POST /api/show. Any ask may have tools; only of gpt-oss it is known that it thinks. `window` is told
     as the model's own most, because `num_ctx` would be its operator's."""
     more = [word for word, can in (("vision", sees), ("thinking", is_gpt_oss(name))) if can]
