@@ -59,5 +59,5 @@ def test_every_page_is_drawn(framed):
     shoot("chat-settings")
     page.click("[aria-label=Close]")
     page.click("text=Shortcuts")
-    page.locator("#sheet[open]").wait_for()
+    page.locator("#dialog[open]").wait_for()
     shoot("chat-keys")

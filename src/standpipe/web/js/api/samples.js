@@ -169,12 +169,13 @@ function keywords(fields) {
 /** A value as Python writes it. JSON's texts are Python's texts. */
 function python(value, depth) {
   const words = { true: 'True', false: 'False', null: 'None' };
-  return literal(value, depth, 4, (key) => JSON.stringify(key), (plain) => words[plain] ?? JSON.stringify(plain));
+  return literal(value, depth, 4, (key) => JSON.stringify(key), (plain) => (typeof plain === 'string' ? JSON.stringify(plain) : (words[plain] ?? JSON.stringify(plain))));
 }
 
 /** A value as JavaScript writes it. */
 function script(value, depth) {
-  return literal(value, depth, 2, (key) => key, (plain) => JSON.stringify(plain));
+  const key = (name) => (/^[A-Za-z_]\w*$/.test(name) ? name : JSON.stringify(name));
+  return literal(value, depth, 2, key, (plain) => JSON.stringify(plain));
 }
 
 const WIDTH = 72;

@@ -1,21 +1,23 @@
 // What a reader can do on the chat page, each as one function: the view calls them, and so do keys. They know what
 // happens in which order; what it does to the state is the store's business.
 
+import { t } from '../page/language.js';
 import { copy, remember } from '../page/live.js';
-import { DEFAULTS } from './conversation.js';
+import { DEFAULTS, forked, sees } from './conversation.js';
 import { isHere, runningTalk } from './store.js';
-import { path } from './tree.js';
+import { path, pathTo } from './tree.js';
 
 const LONG = 4000; // characters of a paste from which on it becomes an attachment
 const MOST_FILE = 1_000_000; // bytes of a file
+const MOST_IMAGES = 64; // of one message, where the server does not say
 
 /** An id that nobody else has. `crypto.randomUUID` is there in secure contexts only. */
 export const newId = () => Array.from(crypto.getRandomValues(new Uint32Array(4)), (part) => part.toString(36)).join('-');
 
 const portable = () => import('./portable.js');
 
-/** `page` is {state, dispatch, run, runner, keeper, open, notify, fetchProse, follow, panels}: see `main`. */
-export function actions({ state, dispatch, run, runner, keeper, open, notify, fetchProse, follow, panels }) {
+/** What it is given is `main`'s. */
+export function actions({ state, dispatch, run, stop, keeper, open, notify, fetchTalk, follow, panels, menus }) {
   const box = () => document.getElementById('draft');
   const show = (fields) => dispatch({ type: 'show', ...fields });
   const now = () => Date.now();
@@ -24,27 +26,36 @@ export function actions({ state, dispatch, run, runner, keeper, open, notify, fe
   function ask(action) {
     if (!state().running) return run(action);
     if (isHere(state())) return undefined;
-    const title = runningTalk(state())?.title || 'another conversation';
+    const title = runningTalk(state())?.title || t('Untitled');
     const go = () => {
-      runner.stop();
+      stop();
       run(action);
     };
-    return notify(`An answer is still coming in “${title}”.`, { action: { label: 'Stop it and send', act: go } });
+    return notify(t('An answer is still coming in “{0}”.', title), { action: { label: t('Stop it and send'), act: go } });
   }
 
   const act = {
     show,
-    copy,
+    stop,
+    copy: (text, button) => copy(text, button, t('Copied')),
+    async dialog(name, more = {}) {
+      await menus();
+      show({ dialog: { name, ...more } });
+    },
+    /** Opens a menu beside the button that was pressed; menus are on the top layer, so their place is in pixels. */
+    async menu(name, id, { currentTarget: button }) {
+      await menus();
+      show({ menu: { name, id } });
+      afterDraw(() => openBelow(document.getElementById('menu'), button));
+    },
     async panel(name) {
       if (name) await panels();
       show({ panel: state().panel === name ? null : name });
     },
     current: (name) => state().talk.parameters[name],
-    stop: () => runner.stop(),
-    retryNow: () => runner.retry(),
 
     typed({ target }) {
-      fetchProse();
+      void fetchTalk();
       show({ draft: target.value });
       fit(target);
     },
@@ -61,7 +72,22 @@ export function actions({ state, dispatch, run, runner, keeper, open, notify, fe
       run({ type: 'send', text, ids: [newId(), newId()], at: now() });
       box().focus();
     },
-    regenerate: (node) => ask({ type: 'regenerate', id: node.id, newId: newId(), at: now() }),
+    regenerate: (node, changes) => ask({ type: 'regenerate', id: node.id, newId: newId(), changes, at: now() }),
+    goOn: (node) => ask({ type: 'continue', id: node.id, at: now() }),
+    async fork(node) {
+      const talk = forked(state().talk, pathTo(state().talk.tree, node.id), newId, now());
+      open(talk);
+      await keeper.put(talk);
+      notify(t('This is a new conversation. The other one stays as it is.'));
+    },
+    /** Names or pins a conversation. */
+    async amend(id, fields) {
+      const changed = { ...fields, changed: now() };
+      dispatch({ type: 'amend', id, fields: changed });
+      const { talk, away } = state();
+      const amended = [talk, away].find((one) => one?.id === id) ?? (await keeper.get(id));
+      if (amended) await keeper.put({ ...amended, ...changed });
+    },
     shorten(node) {
       if (state().running) return;
       dispatch({ type: 'shorten', id: node.id, at: now() });
@@ -74,27 +100,66 @@ export function actions({ state, dispatch, run, runner, keeper, open, notify, fe
 
     /** A long paste becomes an attachment, so that the box stays a box. */
     pasted(event) {
+      const pictures = [...(event.clipboardData?.files ?? [])].filter(isImage);
+      if (pictures.length) {
+        event.preventDefault();
+        void act.attachFiles(pictures);
+        return;
+      }
       const text = event.clipboardData?.getData('text/plain') ?? '';
       if (text.length < LONG) return;
       event.preventDefault();
-      act.attach('Pasted text', text);
+      act.attach(t('Pasted text'), text);
     },
     attach(name, text) {
-      fetchProse();
+      void fetchTalk();
       show({ attached: [...state().attached, { name, text }] });
+    },
+    async attachImage(file) {
+      const { talk, tap, attached } = state();
+      const most = tap?.limits?.images ?? MOST_IMAGES;
+      if (!sees(talk, tap)) return notify(t('The model cannot see images.'), { bad: true });
+      if (attached.filter(({ image }) => image).length >= most) return notify(t('{0} images at most.', most), { bad: true });
+      try {
+        const { scaled } = await import('./picture.js');
+        const image = await scaled(file);
+        void fetchTalk();
+        return show({ attached: [...state().attached, { name: file.name || t('Image'), text: '', image }] });
+      } catch {
+        return notify(t('“{0}” is not an image that this browser can read.', file.name), { bad: true });
+      }
     },
     detach: (index) => show({ attached: state().attached.filter((_, at) => at !== index) }),
     async attachFiles(files) {
       for (const file of files) {
+        if (isImage(file)) {
+          await act.attachImage(file);
+          continue;
+        }
         if (file.size > MOST_FILE) {
-          notify(`“${file.name}” is too large: ${MOST_FILE / 1_000_000} MB at most.`, { bad: true });
+          notify(t('“{0}” is too large: {1} MB at most.', file.name, MOST_FILE / 1_000_000), { bad: true });
           continue;
         }
         const text = await file.text();
-        if (/[\0\ufffd]/.test(text)) notify(`“${file.name}” is not a text file.`, { bad: true });
+        if (/[\0\ufffd]/.test(text)) notify(t('“{0}” is not a text file.', file.name), { bad: true });
         else if (text.trim()) act.attach(file.name, text);
       }
       box().focus();
+    },
+    async dictate() {
+      const { dictate } = await import('./voice.js');
+      const before = state().draft;
+      dictate({
+        language: document.documentElement.lang,
+        heard: (text) => act.write(before ? `${before.trimEnd()} ${text}` : text),
+        listening: (listening) => show({ listening }),
+        failed: () => notify(t('The browser did not understand, or may not use the microphone.'), { bad: true }),
+      });
+    },
+    write(text) {
+      void fetchTalk();
+      show({ draft: text });
+      afterDraw(() => fit(box()));
     },
     async dropped(event) {
       if (!event.dataTransfer?.files.length) return;
@@ -116,7 +181,13 @@ export function actions({ state, dispatch, run, runner, keeper, open, notify, fe
     },
     finishEdit(text, event) {
       event?.preventDefault();
-      ask({ type: 'edit', id: state().editing.id, text, ids: [newId(), newId()], at: now() });
+      const { id } = state().editing;
+      if (state().talk.tree.nodes[id]?.role === 'assistant') {
+        dispatch({ type: 'rewrite', id, text, newId: newId(), at: now() });
+        void keeper.save();
+      } else {
+        ask({ type: 'edit', id, text, ids: [newId(), newId()], at: now() });
+      }
       box().focus();
     },
     step(node, by) {
@@ -132,7 +203,7 @@ export function actions({ state, dispatch, run, runner, keeper, open, notify, fe
         show({ notice: null });
         void keeper.save();
       };
-      notify('Message deleted.', { action: { label: 'Undo', act: undo } });
+      notify(t('Message deleted.'), { action: { label: t('Undo'), act: undo } });
       if (path(state().talk.tree).length) await keeper.save();
       else await keeper.remove(before.id);
     },
@@ -140,16 +211,16 @@ export function actions({ state, dispatch, run, runner, keeper, open, notify, fe
     fresh() {
       follow();
       dispatch({ type: 'new', id: newId(), at: now() });
-      keeper.leave();
       afterDraw(() => box().focus());
     },
     async open(id) {
       const { away } = state();
       const talk = away?.id === id ? away : await keeper.get(id);
       if (talk) open(talk);
+      return talk !== undefined;
     },
     async discard({ id }) {
-      if (state().running && runningTalk(state())?.id === id) runner.stop();
+      if (state().running && runningTalk(state())?.id === id) stop();
       const talk = await keeper.get(id);
       if (state().away?.id === id) show({ away: null });
       if (id === state().talk.id) act.fresh();
@@ -159,10 +230,10 @@ export function actions({ state, dispatch, run, runner, keeper, open, notify, fe
         await keeper.put(back);
         open(back);
       };
-      notify('Conversation deleted.', talk ? { action: { label: 'Undo', act: undo } } : {});
+      notify(t('Conversation deleted.'), talk ? { action: { label: t('Undo'), act: undo } } : {});
     },
     async clear() {
-      if (state().running) runner.stop();
+      if (state().running) stop();
       act.fresh();
       show({ away: null });
       await keeper.clear();
@@ -172,8 +243,8 @@ export function actions({ state, dispatch, run, runner, keeper, open, notify, fe
       dispatch({ type: 'parameter', name, value, at: now() });
       keeper.saveSoon();
     },
-    defaults() {
-      dispatch({ type: 'parameters', parameters: DEFAULTS, at: now() });
+    parameters(parameters) {
+      dispatch({ type: 'parameters', parameters: { ...DEFAULTS, ...parameters }, at: now() });
       keeper.saveSoon();
     },
     system(text) {
@@ -192,7 +263,7 @@ export function actions({ state, dispatch, run, runner, keeper, open, notify, fe
         const link = `${location.origin}${location.pathname}#${await toFragment(state().talk)}`;
         await copy(link);
         const long = link.length > 8000;
-        notify(long ? 'Link copied. It is very long, so some programs may cut it off.' : 'Link copied. Anyone who has it can read this conversation.');
+        notify(long ? t('Link copied. It is very long, so some programs may cut it off.') : t('Link copied. Anyone who has it can read this conversation.'));
       } catch (error) {
         notify(error.message, { bad: true });
       }
@@ -215,7 +286,7 @@ export function actions({ state, dispatch, run, runner, keeper, open, notify, fe
         const talks = fromJson(await file.text(), newId, now());
         for (const talk of talks) await keeper.put(talk);
         if (talks.length) open(talks[0]);
-        notify(`${talks.length} conversation${talks.length === 1 ? '' : 's'} imported.`);
+        notify(talks.length === 1 ? t('1 conversation imported.') : t('{0} conversations imported.', talks.length));
       } catch (error) {
         notify(error.message, { bad: true });
       } finally {
@@ -224,6 +295,19 @@ export function actions({ state, dispatch, run, runner, keeper, open, notify, fe
     },
   };
   return act;
+}
+
+const isImage = (file) => file.type.startsWith('image/') && file.type !== 'image/svg+xml'; // SVG is text
+
+/** Shows a menu below its button, or above it where there is no room, and puts the focus into it. */
+function openBelow(menu, button) {
+  const place = button.getBoundingClientRect();
+  const { clientWidth: width, clientHeight: height } = document.documentElement;
+  menu.showPopover();
+  const below = place.bottom + 4 + menu.offsetHeight < height;
+  menu.style.top = `${below ? place.bottom + 4 : Math.max(8, place.top - 4 - menu.offsetHeight)}px`;
+  menu.style.left = `${Math.max(8, Math.min(place.right - menu.offsetWidth, width - menu.offsetWidth - 8))}px`;
+  menu.querySelector('button')?.focus();
 }
 
 /** As high as its text, up to what the style allows. */

@@ -2,14 +2,12 @@
 // kept it says so in `keeping`, and holds on to it, so that it can still be exported. Owns one timer, one channel and one
 // worker.
 
-import { forget, remember } from '../page/live.js';
 import { head, matches } from './conversation.js';
 import { openHistory } from './history.js';
 import { runningTalk } from './store.js';
 import { path } from './tree.js';
 
 const SOON = 800; // milliseconds from a change to its writing
-export const OPEN = 'standpipe.open'; // the conversation that this tab shows
 
 export class Keeper {
   #state;
@@ -51,7 +49,6 @@ export class Keeper {
   /** Keeps one conversation. Never rejects: what cannot be kept is told. */
   async put(talk) {
     const { list, running } = this.#state();
-    if (talk.id === this.#state().talk.id) remember('sessionStorage', OPEN, talk.id);
     const others = list.filter(({ id }) => id !== talk.id);
     this.#dispatch({ type: 'list', list: [head(talk), ...others].sort((a, b) => b.updated - a.updated) });
     try {
@@ -112,11 +109,6 @@ export class Keeper {
       this.#finder ??= finder((data) => data.serial === this.#serial && this.#dispatch({ type: 'show', found: data.found }));
       this.#finder.postMessage({ query, serial });
     }
-  }
-
-  /** No conversation is this tab's own any more. */
-  leave() {
-    forget('sessionStorage', OPEN);
   }
 
   async #change(act) {

@@ -1,16 +1,18 @@
 // The chat page, wired: state and view, keys and history, and one runner. Decides nothing itself.
 
 import { html, render } from '../../vendor/lit-html/lit-html.js';
-import { announce, copyButtons, recall, remember, watch } from '../page/live.js';
+import { known, speak, t } from '../page/language.js';
+import { announce, api, copyButtons, recall, remember, watch } from '../page/live.js';
 import { actions, afterDraw, fit, newId } from './actions.js';
 import { conversation } from './conversation.js';
-import { Keeper, OPEN } from './keeper.js';
+import { Keeper } from './keeper.js';
 import { command } from './keys.js';
-import { Runner } from './runner.js';
 import { initial, isHere, place, reduce, runningTalk } from './store.js';
 import { view } from './view.js';
 
 const DRAFTS = 'standpipe.drafts';
+const FOLDED = 'standpipe.folded';
+const TONGUE = 'standpipe.tongue';
 const app = document.getElementById('app');
 const narrow = matchMedia('(max-width: 52rem)');
 const coarse = matchMedia('(pointer: coarse)');
@@ -18,7 +20,10 @@ const page = {
   name: app.dataset.name,
   welcome: app.dataset.welcome,
   narrow: () => narrow.matches,
-  panel: null, // the two panels, once they were fetched
+  voice: 'SpeechRecognition' in window || 'webkitSpeechRecognition' in window,
+  message: null, // what is drawn only later is fetched later: one message,
+  panel: null, // the two panels,
+  menus: null, // menus and dialogs
   whole: false, // whether all of a long conversation is drawn
   logo: () => html`<svg class="logo" viewBox="0 0 24 24" aria-hidden="true">
     <path class="pipe" d="M4 21h8M8 21v-8.5a5 5 0 0 1 5-5h.5a3.5 3.5 0 0 1 3.5 3.5v1M10.5 3.5h5M13 3.5v4"></path>
@@ -29,14 +34,29 @@ const page = {
 let state = initial(conversation(newId(), Date.now()));
 let frame = 0;
 let stuck = true; // the reader is at the end, and wants to stay there
-let prose = null;
+let talking = null; // what shows and asks for messages, while it is fetched and then
+let runner = null;
 
 function dispatch(action) {
   const before = state;
   state = reduce(state, action);
   if (state === before) return;
   if (state.talk.id !== before.talk.id) page.whole = false;
+  const address = addressOf(state.talk);
+  if (address !== addressOf(before.talk) && address !== location.hash) {
+    goTo(address, state.talk.id === before.talk.id);
+  }
   redraw();
+}
+
+/** The fragment under which a conversation is found in this browser; a new one has none. */
+function addressOf({ id, tree }) {
+  return tree.chosen[''] ? `#c=${id}` : '';
+}
+
+/** Shows an address, as a step that leads back or in place of the one before. */
+function goTo(address, instead) {
+  history[instead ? 'replaceState' : 'pushState'](null, '', location.pathname + location.search + address);
 }
 
 /** Once in the next frame, however often it is called; a hidden page has no frames. */
@@ -57,12 +77,10 @@ function draw() {
   if (stuck) talk.scrollTop = talk.scrollHeight;
   grown.disconnect();
   grown.observe(talk.firstElementChild);
-  for (const [id, open] of [['sheet', state.sheet], ['question', state.question]]) {
-    const dialog = document.getElementById(id);
-    if (open && !dialog.open) dialog.showModal();
-    else if (!open && dialog.open) dialog.close();
-  }
-  document.title = state.talk.title ? `${state.talk.title} · ${page.name}` : `Chat · ${page.name}`;
+  const dialog = document.getElementById('dialog');
+  if (state.dialog && !dialog.open) dialog.showModal();
+  else if (!state.dialog && dialog?.open) dialog.close();
+  document.title = `${state.talk.title || t('Chat')} · ${page.name}`;
 }
 
 /** Colours and formulas come later, and make a conversation longer. */
@@ -75,23 +93,57 @@ const keeper = new Keeper(() => state, dispatch, (id) => {
   if (id !== null && id !== state.talk.id) return;
   if (isHere(state)) return; // what is being answered here is kept again with its end
   act.fresh();
-  notify('This conversation was deleted in another tab.');
-});
-const runner = new Runner(() => state, dispatch, (id) => {
-  const node = runningTalk({ ...state, running: id })?.tree.nodes[id];
-  const words = { done: 'Answer complete.', stopped: 'Stopped.', failed: node?.error?.message, refused: node?.error?.message };
-  announce(words[node?.state] ?? '');
-  void keeper.save();
+  notify(t('This conversation was deleted in another tab.'));
 });
 
-/** Fetches what shows Markdown, once somebody begins to write or to read: it is as heavy as all the rest. */
-function fetchProse() {
-  prose ??= import('../text/prose.js').catch(() => import('../text/plain.js'));
+function answered(id) {
+  const node = runningTalk({ ...state, running: id })?.tree.nodes[id];
+  const told = { done: t('Answer complete.'), stopped: t('Stopped.'), failed: node?.error?.message, refused: node?.error?.message };
+  announce(told[node?.state] ?? '');
+  void keeper.save();
+}
+
+/** Fetches what asks and what shows, once somebody begins to write or to read: it is more than all the rest. */
+function fetchTalk() {
+  talking ??= Promise.all([
+    import('./message.js'),
+    import('./runner.js'),
+    import('../text/prose.js').catch(() => import('../text/plain.js')),
+  ]).then(
+    ([{ message }, { Runner }]) => {
+      page.message = message;
+      runner = new Runner(() => state, dispatch, answered);
+      redraw();
+    },
+    () => {
+      talking = null;
+      notify(t('Cannot reach the server. Are you online?'), { bad: true });
+    },
+  );
+  return talking;
+}
+
+/** Asks for the answer that is under way. */
+async function start() {
+  await fetchTalk();
+  if (runner) await runner.start();
+  else stop();
+}
+
+/** Stops the answer that is under way. */
+function stop() {
+  if (runner) runner.stop();
+  else dispatch({ type: 'stopped', at: Date.now() });
 }
 
 /** Fetches the panels, once somebody opens one. */
 async function panels() {
   page.panel ??= (await import('./panel.js')).panel;
+}
+
+/** Fetches menus and dialogs, likewise. */
+async function menus() {
+  page.menus ??= (await import('./menus.js')).menus;
 }
 
 function follow() {
@@ -103,18 +155,16 @@ function follow() {
 function run(action) {
   dispatch(action);
   if (!state.running) return;
-  fetchProse();
   follow();
-  announce('Sent.');
+  announce(t('Sent.'));
   void keeper.save();
-  void runner.start();
+  void start();
 }
 
 function open(talk) {
-  fetchProse();
+  void fetchTalk();
   follow();
   dispatch({ type: 'open', talk });
-  remember('sessionStorage', OPEN, talk.id);
 }
 
 function notify(text, more = {}) {
@@ -123,8 +173,19 @@ function notify(text, more = {}) {
 }
 
 const act = {
-  ...actions({ state: () => state, dispatch, run, runner, keeper, open, notify, fetchProse, follow, panels }),
+  ...actions({ state: () => state, dispatch, run, stop, keeper, open, notify, fetchTalk, follow, panels, menus }),
+  retryNow: () => runner.retry(),
   toEnd: follow,
+  fold() {
+    if (narrow.matches) return act.show({ drawer: true });
+    remember('localStorage', FOLDED, state.folded ? '' : 'yes');
+    return act.show({ folded: !state.folded });
+  },
+  async speak(code) {
+    remember('localStorage', TONGUE, code);
+    await speak(code);
+    redraw();
+  },
   showAll() {
     page.whole = true;
     stuck = false;
@@ -140,13 +201,14 @@ const act = {
 
 const commands = {
   send: (event) => act.submit(event),
-  stop: () => runner.stop(),
+  stop,
   close: () => act.show({ panel: null, drawer: false, notice: null }),
-  keys: () => act.show({ sheet: true }),
+  keys: () => act.dialog('keys'),
   new: () => act.fresh(),
+  fold: () => act.fold(),
   editLast: () => act.editLast(),
   search() {
-    if (narrow.matches) act.show({ drawer: true });
+    act.show(narrow.matches ? { drawer: true } : { folded: false });
     afterDraw(() => document.getElementById('search').focus());
   },
 };
@@ -168,11 +230,26 @@ setInterval(() => {
   if (node?.state === 'answering') keeper.saveSoon();
 }, 500);
 
-/** What the address asks for: a conversation that was shared, or a question to begin with. */
+/** What the address asks for: a conversation of this browser or a shared one, or a question to begin with. */
 async function arrive() {
   const fragment = location.hash;
-  if (!/^#(?:.*&)?(?:talk|ask)=/.test(fragment)) return;
-  history.replaceState(null, '', location.pathname);
+  if (fragment === addressOf(state.talk)) return;
+  const id = /^#c=([\w-]+)$/.exec(fragment)?.[1];
+  if (fragment === '') act.fresh();
+  else if (id) await arriveAt(id);
+  else if (/^#(?:.*&)?(?:talk|ask)=/.test(fragment)) await arriveWith(fragment);
+  else goTo(addressOf(state.talk), true); // a place on this page, as the skip link's
+}
+
+async function arriveAt(id) {
+  if (await act.open(id)) return;
+  act.fresh();
+  goTo('', true);
+  notify(t('This conversation is not in this browser.'));
+}
+
+async function arriveWith(fragment) {
+  goTo('', true);
   const { fromFragment, fromPrompt } = await import('./portable.js');
   try {
     const shared = await fromFragment(fragment, newId, Date.now());
@@ -195,7 +272,9 @@ async function arrive() {
 /** Drafts outlive a reload: of each conversation its own, with what is attached where there is room. */
 function keepDrafts() {
   const drafts = { ...state.drafts, [place(state.talk)]: { text: state.draft, attached: state.attached } };
-  const worth = Object.entries(drafts).filter(([, { text, attached }]) => text || attached.length);
+  // Images are too large for this storage; what was sent is kept elsewhere.
+  const words = Object.entries(drafts).map(([id, one]) => [id, { ...one, attached: one.attached.filter(({ image }) => !image) }]);
+  const worth = words.filter(([, { text, attached }]) => text || attached.length);
   remember('sessionStorage', DRAFTS, JSON.stringify(Object.fromEntries(worth.slice(-20))));
 }
 
@@ -207,18 +286,33 @@ function recallDrafts() {
   }
 }
 
-async function start() {
+async function begin() {
+  const tongue = recall('localStorage', TONGUE) ?? known(navigator.languages);
+  if (tongue !== 'en') await speak(tongue);
+  document.querySelector('.skip').textContent = t('Skip to the message box');
   const drafts = recallDrafts();
   const first = { draft: drafts['']?.text ?? '', attached: drafts['']?.attached ?? [] };
-  act.show({ now: Date.now(), language: recall('localStorage', 'standpipe.language'), drafts, ...first });
+  act.show({ now: Date.now(), language: recall('localStorage', 'standpipe.language'), folded: recall('localStorage', FOLDED) === 'yes', drafts, ...first });
   draw();
   if (!coarse.matches) document.getElementById('draft').focus({ preventScroll: true });
-  watch('api', 10_000, (tap) => act.show({ tap: tap ?? { status: 'down', model: 'server not reachable' } }));
+  watch('api', 10_000, (tap) => {
+    act.show({ tap: tap ?? { status: 'down', model: t('server not reachable') } });
+    if (tap) void learnModels(tap);
+  });
   await keeper.open();
-  const last = recall('sessionStorage', OPEN);
-  const talk = !location.hash && last ? await keeper.get(last) : undefined;
-  if (talk) open(talk);
   await arrive();
+}
+
+let served = '';
+
+/** Asks for the names of the models where there are several, once and whenever others are served. */
+async function learnModels({ engines = [] }) {
+  const names = [...new Set(engines.flatMap((engine) => engine.models))].join('\n');
+  if (names === served) return;
+  served = names;
+  const several = names.includes('\n');
+  const answer = several ? await fetch(api('v1/models')).then((response) => response.json()).catch(() => null) : null;
+  act.show({ models: (answer?.data ?? []).map(({ id }) => id) });
 }
 
 narrow.addEventListener('change', redraw);
@@ -235,5 +329,5 @@ document.addEventListener('visibilitychange', () => {
   if (document.hidden) keepDrafts();
   else void keeper.refresh();
 });
-copyButtons();
-void start();
+copyButtons(() => t('Copied'));
+void begin();

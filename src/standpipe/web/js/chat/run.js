@@ -2,9 +2,9 @@
 //
 // A node's `state` is waiting, answering, done, stopped, failed or refused. `facts` are what is shown below it.
 
-/** The fields of an answer that was just asked for. */
-export function asked(at) {
-  return { text: '', reasoning: '', state: 'waiting', queue: null, error: null, model: null, facts: { asked: at } };
+/** The fields of an answer that was just asked for. `before` is what there is already of one that shall go on. */
+export function asked(at, { text = '', reasoning = '' } = {}) {
+  return { text, reasoning, state: 'waiting', queue: null, error: null, model: null, facts: { asked: at } };
 }
 
 /** The fields after a batch of events that came at one instant. */

@@ -3,8 +3,9 @@
 
 import { ask } from '../api/ask.js';
 import { refusal } from '../api/stream.js';
+import { t } from '../page/language.js';
 import { api } from '../page/live.js';
-import { excess, request } from './conversation.js';
+import { continuation, excess, request } from './conversation.js';
 import { runningTalk } from './store.js';
 import { pathTo } from './tree.js';
 
@@ -34,7 +35,9 @@ export class Runner {
     if (!running) return;
     const talk = runningTalk(this.#state());
     const node = talk.tree.nodes[running];
-    const body = request(talk, pathTo(talk.tree, node.parent));
+    const body = node.text
+      ? continuation(talk, pathTo(talk.tree, node.id), node.changes)
+      : request(talk, pathTo(talk.tree, node.parent), node.changes);
     const tooLong = excess(body, tap?.limits?.body_limit);
     if (tooLong) {
       this.#refused({ status: 413, code: 'too_large', message: tooLong });
@@ -95,7 +98,7 @@ export class Runner {
   /** A refusal that says when to come back is waited out, as often as it takes, until somebody cancels. */
   #refused(error) {
     const known = error.status ? error : refusal(0, () => null, '');
-    if (!error.status) known.message = 'Cannot reach the server. Are you online?';
+    if (!error.status) known.message = t('Cannot reach the server. Are you online?');
     const at = Date.now();
     const { message, code, status } = known;
     const wait = known.wait ? known.wait * (1 + JITTER * Math.random()) : null;

@@ -21,7 +21,10 @@ export function initial(talk) {
     running: null, // the id of the answer that is under way or waits for its retry
     panel: null, // settings, api or null
     drawer: false, // whether the list covers a narrow page
-    sheet: false, // whether the keys are shown
+    folded: false, // whether a wide page goes without the list
+    dialog: null, // {name, ...} of the question or the sheet that is shown
+    menu: null, // {name, id} of the menu that is open: of what, and of which answer or conversation
+    models: [], // names of the models, where there are several
     notice: null, // {text, bad, action: {label, act}}
     listed: 100, // how many of the list are drawn: more when it is scrolled to its end
     keeping: 'kept', // how conversations are kept: kept, memory (not at all), full or failed
@@ -61,10 +64,28 @@ const ACTIONS = {
     return said({ ...state, editing: null }, node.parent, { text, attached: node.attached ?? [] }, ids, at);
   },
 
-  regenerate(state, { id, newId, at }) {
+  /** Another answer to the same question; `changes` are parameters for this one alone. */
+  regenerate(state, { id, newId, changes, at }) {
     const node = state.talk.tree.nodes[id];
     if (state.running || node?.role !== 'assistant') return state;
-    return answering(state, node.parent, newId, at);
+    return answering(state, node.parent, newId, at, changes);
+  },
+
+  /** A cut answer goes on. */
+  continue(state, { id, at }) {
+    const node = state.talk.tree.nodes[id];
+    if (state.running || node?.role !== 'assistant' || !node.text) return state;
+    const next = onNode(state, id, { ...asked(at, node), attempt: (node.attempt ?? 1) + 1 }, at);
+    return touched({ ...next, running: id, notice: null }, at);
+  },
+
+  /** An answer as its reader wrote it, beside the model's own. */
+  rewrite(state, { id, text, newId, at }) {
+    const node = state.talk.tree.nodes[id];
+    if (isHere(state) || node?.role !== 'assistant' || !text.trim()) return state;
+    const { parent, role, model } = node;
+    const mine = { ...asked(at), id: newId, parent, role, model, at, text: text.trim(), state: 'done', facts: {}, edited: true };
+    return touched({ ...onTree(state, add(state.talk.tree, mine)), editing: null }, at);
   },
 
   /** The oldest messages before a refused answer are no longer sent. */
@@ -80,7 +101,7 @@ const ACTIONS = {
   retry(state, { at }) {
     const node = state.talk.tree.nodes[state.running];
     if (node?.state !== 'refused') return state;
-    return onNode(state, node.id, { ...asked(node.facts.asked), attempt: (node.attempt ?? 1) + 1 }, at);
+    return onNode(state, node.id, { ...asked(node.facts.asked, node), attempt: (node.attempt ?? 1) + 1 }, at);
   },
 
   head(state, { waited, status, headers }) {
@@ -172,6 +193,12 @@ const ACTIONS = {
     return state;
   },
 
+  /** A name or a pin, of a conversation that is shown here or answered here. */
+  amend(state, { id, fields }) {
+    if (id === state.talk.id) return onTalk(state, fields);
+    return id === state.away?.id ? { ...state, away: { ...state.away, ...fields } } : state;
+  },
+
   list(state, { list }) {
     return { ...state, list };
   },
@@ -186,13 +213,14 @@ const ACTIONS = {
 function said(state, parent, { text, attached }, ids, at) {
   const message = { id: ids[0], parent, role: 'user', text: text.trim(), at };
   if (attached.length) message.attached = attached;
-  const name = title(text) || attached[0]?.name;
+  const name = title(text) || attached[0].name;
   const talk = state.talk.title ? state.talk : { ...state.talk, title: name, changed: at };
   return answering(onTree({ ...state, talk }, add(talk.tree, message)), message.id, ids[1], at);
 }
 
-function answering(state, parent, id, at) {
+function answering(state, parent, id, at, changes) {
   const answer = { id, parent, role: 'assistant', at, ...asked(at) };
+  if (changes) answer.changes = changes;
   return touched({ ...onTree(state, add(state.talk.tree, answer)), running: id, notice: null }, at);
 }
 

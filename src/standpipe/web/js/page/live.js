@@ -6,14 +6,14 @@ export function announce(text) {
   if (region && region.textContent !== text) region.textContent = text;
 }
 
-/** Copies a text, and shows on the button that it did. */
-export async function copy(text, button) {
+/** Copies a text, and shows on the button that it did; `told` is what screen readers say. */
+export async function copy(text, button, told = 'Copied') {
   try {
     await navigator.clipboard.writeText(text);
   } catch {
     byHand(text); // no clipboard without HTTPS, except on this machine
   }
-  announce('Copied');
+  announce(told);
   if (!button) return;
   button.dataset.done = '';
   setTimeout(() => delete button.dataset.done, 1200);
@@ -30,10 +30,10 @@ function byHand(text) {
 }
 
 /** Copies the code beside any button that is marked for it, wherever one appears. */
-export function copyButtons() {
+export function copyButtons(told = () => 'Copied') {
   document.addEventListener('click', (event) => {
     const button = event.target.closest?.('[data-copy]');
-    if (button) void copy(button.closest('.code').querySelector('code').textContent, button);
+    if (button) void copy(button.closest('.code').querySelector('code').textContent, button, told());
   });
 }
 
@@ -52,14 +52,6 @@ export function recall(storage, key) {
     return window[storage].getItem(key);
   } catch {
     return null;
-  }
-}
-
-export function forget(storage, key) {
-  try {
-    window[storage].removeItem(key);
-  } catch {
-    // there was nothing to forget
   }
 }
 

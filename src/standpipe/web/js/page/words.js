@@ -1,7 +1,15 @@
 // Numbers as words, in the reader's own language. Pure.
 
-const whole = new Intl.NumberFormat(undefined, { maximumFractionDigits: 0 });
-const small = new Intl.NumberFormat(undefined, { minimumFractionDigits: 1, maximumFractionDigits: 1 });
+let whole;
+let small;
+
+/** Writes numbers from now on as a language does; undefined: as the browser does. */
+export function numbers(language) {
+  whole = new Intl.NumberFormat(language, { maximumFractionDigits: 0 });
+  small = new Intl.NumberFormat(language, { minimumFractionDigits: 1, maximumFractionDigits: 1 });
+}
+
+numbers(undefined);
 
 export function count(number) {
   return whole.format(number);

@@ -1,0 +1,180 @@
+"""What people expect of a chat page beyond asking: models, versions, addresses, presets, images, languages."""
+
+from __future__ import annotations
+
+import importlib
+import os
+
+import pytest
+
+playwright = (
+    pytest.importorskip("playwright.sync_api")
+    if not os.environ.get("CI")
+    else importlib.import_module("playwright.sync_api")
+)
+expect = playwright.expect
+
+
+@pytest.fixture
+def several(serving):
+    """Two models: one that says what it was told, and one that makes up sixty words."""
+    return serving(
+        *("--engine", "scripted:?text=echo&model=echo"),
+        *("--engine", "scripted:?tokens=60&rate=60&model=words"),
+        *("--pace-interval", "0"),
+    )
+
+
+def choose(page, label):
+    page.get_by_role("menuitem", name=label).click()
+
+
+def test_a_model_is_chosen_for_a_conversation_and_another_for_one_answer(visit, several):
+    one = visit(several)
+    page = one.open()
+    page.get_by_label("Model").select_option("words")
+    with page.expect_request("**/api") as asked:
+        answer = one.ask("Hello")
+    assert asked.value.post_data_json["model"] == "words"
+    expect(answer.locator(".facts.model")).to_have_text("words")
+    answer.get_by_role("button", name="More").click()
+    choose(page, "Answer again with echo")
+    answer = one.answered()
+    expect(answer.locator("standpipe-prose")).to_have_text("Hello")
+    expect(answer.locator(".branches > span")).to_have_text("2/2")
+    answer.get_by_role("button", name="More").click()
+    with page.expect_request("**/api") as asked:
+        choose(page, "More precise")
+    assert asked.value.post_data_json["temperature"] == 0.2
+    expect(one.answered().locator(".facts").first).to_contain_text("temperature 0.2")
+    page.reload()
+    expect(page.get_by_label("Model")).to_have_value("words")
+
+
+def test_one_model_is_no_choice(visit, quick):
+    page = visit(quick).open()
+    expect(page.locator(".live .model")).to_have_text("gpt-oss:latest")
+    expect(page.get_by_label("Model")).to_have_count(0)
+
+
+def test_a_stopped_answer_goes_on_and_its_pace_is_told_meanwhile(visit, slow):
+    one = visit(slow)
+    page = one.open()
+    answer = one.ask("Go on for ever", wait=False)
+    expect(answer.locator(".facts")).to_contain_text("tokens/s")
+    page.keyboard.press("Escape")
+    answer.get_by_text("Stopped.").wait_for()
+    before = answer.locator("standpipe-prose").inner_text()
+    with page.expect_request("**/api") as asked:
+        answer.get_by_role("button", name="Continue").click()
+    sent = asked.value.post_data_json["messages"]
+    assert [message["role"] for message in sent] == ["user", "assistant", "user"]
+    assert sent[1]["content"].split() == before.split()
+    one.until(f"document.querySelector('.answer standpipe-prose').innerText.length > {len(before)} + 20")
+    page.keyboard.press("Escape")
+    answer.get_by_text("Stopped.").wait_for()
+    assert answer.locator("standpipe-prose").inner_text().startswith(before.strip()[:40])
+    expect(page.locator(".message")).to_have_count(2)
+
+
+def test_an_answer_is_edited_as_a_version_and_a_conversation_forked(visit, echo):
+    one = visit(echo)
+    page = one.open()
+    answer = one.ask("Tea")
+    answer.get_by_role("button", name="Edit").click()
+    page.fill("#edited", "Coffee")
+    page.get_by_role("button", name="Save as a version").click()
+    expect(answer.locator("standpipe-prose")).to_have_text("Coffee")
+    expect(answer.locator(".branches > span")).to_have_text("2/2")
+    with page.expect_request("**/api") as asked:
+        one.ask("And then?")
+    assert asked.value.post_data_json["messages"][1] == {"role": "assistant", "content": "Coffee"}
+    page.locator(".answer").first.get_by_role("button", name="More").click()
+    choose(page, "Fork from here")
+    expect(page.locator(".message")).to_have_count(2)
+    expect(page.locator(".talks .open")).to_have_count(2)
+    expect(page.locator(".answer standpipe-prose")).to_have_text("Coffee")
+
+
+def test_conversations_have_names_pins_and_addresses(visit, echo):
+    one = visit(echo)
+    page = one.open()
+    one.ask("Rivers")
+    rivers = page.url
+    assert "#c=" in rivers
+    page.click(".new")
+    assert "#" not in page.url
+    one.ask("Lakes")
+    page.go_back()
+    page.get_by_role("article", name="You").get_by_text("Rivers").wait_for()
+    assert page.url == rivers
+    page.hover(".talks li >> nth=1")
+    page.click("[aria-label='More about Rivers']")
+    expect(page.get_by_role("menuitem", name="Rename")).to_be_focused()
+    page.keyboard.press("ArrowDown")
+    page.keyboard.press("Enter")
+    expect(page.locator(".talks h2").first).to_have_text("Pinned")
+    expect(page.locator(".talks .open")).to_have_text(["Rivers", "Lakes"])
+    page.click("[aria-label='More about Rivers']")
+    choose(page, "Rename")
+    page.fill("#new-title", "Streams")
+    page.keyboard.press("Enter")
+    expect(page.locator(".talks .open")).to_have_text(["Streams", "Lakes"])
+    page.reload()
+    page.get_by_role("article", name="You").get_by_text("Rivers").wait_for()
+    expect(page.locator(".talks .open")).to_have_text(["Streams", "Lakes"])
+    assert page.title() == "Streams · Standpipe"
+    page.goto(one.url + "/chat#c=nothing-here")
+    page.get_by_text("This conversation is not in this browser.").first.wait_for()
+    assert "#" not in page.url
+
+
+def test_the_list_folds_and_stays_folded(visit, echo):
+    page = visit(echo).open()
+    page.keyboard.press("Control+b")
+    expect(page.locator(".history")).to_be_hidden()
+    page.reload()
+    page.wait_for_selector(".live .dot[data-up]")
+    expect(page.locator(".history")).to_be_hidden()
+    page.click(".bar [aria-label=Conversations]")
+    expect(page.locator(".history")).to_be_visible()
+
+
+def test_every_parameter_reaches_the_server_and_presets_keep_them(visit, echo):
+    one = visit(echo)
+    page = one.open()
+    page.click("[aria-label=Settings]")
+    page.get_by_label("System prompt").fill("Be brief.")
+    page.get_by_text("More parameters").click()
+    page.fill("#parameter-frequency_penalty", "0.5")
+    page.fill("#parameter-presence_penalty", "-3")
+    page.get_by_label("Seed").fill("7")
+    page.get_by_label("Stop sequences").fill("END\n\nSTOP")
+    page.get_by_label("JSON schema").fill('{"type": ')
+    page.keyboard.press("Tab")
+    page.get_by_text("This is not a JSON object").wait_for()
+    page.get_by_label("JSON schema").fill('{"type": "object", "properties": {"$a": {"const": "true"}}}')
+    page.get_by_label("Name of a new preset").fill("Mine")
+    page.keyboard.press("Enter")
+    page.get_by_text("Reset to defaults").click()
+    page.click(".new")
+    page.get_by_label("System prompt").fill("")
+    page.reload()
+    page.wait_for_selector(".live .dot[data-up]")
+    page.click("[aria-label=Settings]")
+    page.get_by_role("button", name="Mine", exact=True).click()
+    with page.expect_request("**/api") as asked:
+        one.ask("Hello", wait=False)
+    body = asked.value.post_data_json
+    assert body["messages"][0] == {"role": "system", "content": "Be brief."}
+    assert body["frequency_penalty"] == 0.5
+    assert body["presence_penalty"] == -2
+    assert body["seed"] == 7
+    assert body["stop"] == ["END", "STOP"]
+    assert body["response_format"]["json_schema"]["schema"]["properties"] == {"$a": {"const": "true"}}
+    page.click(".panel [aria-label=Close]")
+    page.click("[aria-label=API]")
+    page.get_by_label("Copy this conversation as").select_option("fetch")
+    expect(page.locator("#copy-as-code")).to_contain_text('"$a"')
+    page.get_by_label("Copy this conversation as").select_option("requests")
+    expect(page.locator("#copy-as-code")).to_contain_text('"const": "true"')
