@@ -19,6 +19,7 @@ TRANSCRIPTS = Path(__file__).parent.parent / "transcripts" / "openai_chat"
 NOT_DESCRIBED = {
     *("/", "/chat", "/status", "/privacy", "/index.md", "/status.md", "/privacy.md", "/llms.txt", "/openapi.json"),
     *("/robots.txt", "/favicon.svg", "/favicon.ico", "/og.png", "/apple-touch-icon.png", "/assets/*"),
+    *("/preview", "/manifest.webmanifest"),
     *("/api/pull", "/api/push", "/api/create", "/api/copy", "/api/delete", "/api/blobs/*"),
 }
 """Pages, files, and what exists only to be refused."""

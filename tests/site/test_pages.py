@@ -3,6 +3,8 @@
 import gzip
 import json
 import re
+from base64 import b64encode
+from hashlib import sha256
 
 import pytest
 
@@ -44,8 +46,28 @@ def test_pages_allow_only_what_is_ours(path):
         "require-trusted-types-for 'script'",
     ):
         assert rule in policy
-    assert policy.endswith("lit-html dompurify standpipe" if path == "/chat" else "trusted-types 'none'")
+    chat = "lit-html dompurify standpipe; frame-src 'self'"
+    assert policy.endswith(chat if path == "/chat" else "trusted-types 'none'")
     assert reply.headers["cache-control"] == "no-cache"
+
+
+def test_a_preview_runs_nothing_but_our_script_and_fetches_nothing():
+    rules = dict(rule.split(" ", 1) for rule in visit("/preview").headers["content-security-policy"].split("; "))
+    assert rules.pop("sandbox") == "allow-scripts"  # and not its origin: it is nobody's
+    script = re.search("<script>(.*)</script>", body("/preview"), re.DOTALL)[1]
+    assert rules.pop("script-src") == f"'sha256-{b64encode(sha256(script.encode()).digest()).decode()}'"
+    assert rules.pop("style-src") == "'unsafe-inline'"
+    assert {rules.pop(name) for name in ("img-src", "font-src")} == {"data:"}
+    assert {rules.pop(name) for name in ("default-src", "base-uri", "form-action")} == {"'none'"}
+    assert rules == {"frame-ancestors": "'self'"}
+
+
+def test_the_chat_can_be_installed_under_the_name_of_the_server():
+    reply = visit("/manifest.webmanifest", name="Our tap")
+    assert reply.headers["content-type"] == "application/manifest+json"
+    assert reply.json["name"] == "Our tap"
+    assert reply.json["start_url"] == "chat"  # beside it, wherever a proxy put it
+    assert '<link rel="manifest" href="./manifest.webmanifest">' in body("/chat")
 
 
 @pytest.mark.parametrize("path", [*PAGES, "/index.md", "/privacy.md", "/status.md", "/llms.txt"])
@@ -399,7 +421,7 @@ def test_the_modules_of_a_page_are_found_through_their_imports():
     found = modules("js/chat/main.js")
     assert found[0] == "js/chat/main.js"
     assert "vendor/lit-html/lit-html.js" in found
-    assert "js/api/stream.js" in found
+    assert "js/chat/conversation.js" in found
     assert not any("marked" in name or "highlight" in name for name in found)
 
 

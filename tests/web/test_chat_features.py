@@ -178,3 +178,51 @@ def test_every_parameter_reaches_the_server_and_presets_keep_them(visit, echo):
     expect(page.locator("#copy-as-code")).to_contain_text('"$a"')
     page.get_by_label("Copy this conversation as").select_option("requests")
     expect(page.locator("#copy-as-code")).to_contain_text('"const": "true"')
+
+
+CODE = """```html
+<style>h1 { color: rgb(1, 2, 3) }</style><h1 onclick="parent.pwned = 1">Looked at</h1>
+<script>parent.pwned = 1; document.querySelector('h1').textContent = 'ran'</script>
+<img src="https://elsewhere.example/" onerror="parent.pwned = 1"><a href="https://elsewhere.example/">Leave</a>
+```
+
+```python
+print("a very long line, which is longer than any window is wide", "and so it goes on", "and on", "and on", "and on")
+```"""
+
+
+def test_code_is_wrapped_folded_saved_and_looked_at_without_running(visit, echo):
+    one = visit(echo)
+    refused = []
+    one.context.on("requestfailed", lambda request: refused.append(request.failure))
+    page = one.open()
+    one.ask(CODE)
+    python = page.locator(".answer .code").last
+    pre = python.locator("pre")
+    assert pre.evaluate("pre => pre.scrollWidth > pre.clientWidth")
+    python.get_by_role("button", name="Wrap long lines").click()
+    assert pre.evaluate("pre => pre.scrollWidth <= pre.clientWidth")
+    python.get_by_role("button", name="python").click()
+    expect(pre).to_be_hidden()
+    python.get_by_role("button", name="python").click()
+    with page.expect_download() as saved:
+        python.get_by_role("button", name="Download").click()
+    assert saved.value.suggested_filename == "code.py"
+    assert saved.value.path().read_text().startswith("print(")
+    expect(python.get_by_role("button", name="Preview")).to_have_count(0)
+    page.locator(".answer .code").first.get_by_role("button", name="Preview").click()
+    shown = page.frame_locator(".answer iframe")
+    expect(shown.get_by_role("heading")).to_have_text("Looked at")
+    expect(shown.get_by_role("heading")).to_have_css("color", "rgb(1, 2, 3)")
+    shown.get_by_role("heading").click()
+    assert page.evaluate("window.pwned") is None
+    shown.get_by_role("link").click()
+    page.wait_for_timeout(300)  # for what must not happen there is no event
+    inside = page.frames[-1]
+    assert "elsewhere" not in inside.url or "chrome-error" in inside.url
+    assert inside.evaluate("origin") == "null"
+    violated = {line.split()[2] for line in one.wrong if line.startswith("violation of")}
+    assert violated <= {"img-src:", "script-src-attr:", "frame-src:"}
+    assert {"csp", "net::ERR_BLOCKED_BY_CSP"} >= set(refused)  # Playwright tells what was asked, even if it never left
+    assert len(refused) == len([line for line in one.wrong if line.startswith("asked")])
+    one.wrong.clear()  # those violations were this test's business

@@ -7,6 +7,7 @@ pages.py       the routes, and pages put together from templates and facts
 facts.py       what pages say about this server, as values and as sentences
 documents.py   Markdown to HTML, and samples of code in tabs
 assets.py      files of the package, with their headers; scripts and styles under a name that never changes
+preview.py     the page in which the chat shows HTML that a model wrote, and its policy
 theme.py       the operator's colour, made readable
 openapi.py     the description of the API
 schemas.py     types to JSON Schemas, for it

@@ -28,6 +28,7 @@ _TYPES = {
     "md": b"text/markdown; charset=utf-8",
     "txt": b"text/plain; charset=utf-8",
     "json": b"application/json",
+    "webmanifest": b"application/manifest+json",
     "svg": b"image/svg+xml",
     "png": b"image/png",
     "ico": b"image/x-icon",

@@ -19,7 +19,7 @@ from standpipe.serve.door import CLOSED
 from standpipe.serve.exchange import Exchange, Header, failure_headers
 from standpipe.serve.front import Route
 from standpipe.settings import Settings, SettingsError
-from standpipe.site import documents, openapi, status, theme
+from standpipe.site import documents, openapi, preview, status, theme
 from standpipe.site.assets import FRESH, Assets, Content, File, files, modules, text
 from standpipe.site.facts import Facts, links, summary, words
 from standpipe.site.status import Board
@@ -32,17 +32,24 @@ _POLICY = (
 """Only scripts of ours, none inline; and of texts, only the two libraries that are trusted to may make HTML, and the
 chat page's one worker."""
 _FRAME_ANCESTOR = re.compile(r"none|self|\*|https?://[A-Za-z0-9.*-]+(:[0-9]+)?")
-_TRUSTED = "lit-html dompurify standpipe"
+_CHAT = "lit-html dompurify standpipe; frame-src 'self'"
+"""What only the chat may: make HTML in three places, and frame the preview."""
 
 
-def page_headers(settings: Settings, trusted: str = "'none'") -> tuple[Header, ...]:
-    """What every page of ours carries. `trusted` are the names that may make HTML on it."""
-    frames = " ".join(f"'{word}'" if word in {"none", "self"} else word for word in settings.frame_ancestors)
+def _frames(settings: Settings) -> str:
+    """Who may show our pages in a frame, beside nobody, as policies write it."""
+    words = (word for word in settings.frame_ancestors if word != "none")
+    return " ".join("'self'" if word == "self" else word for word in words)
+
+
+def page_headers(settings: Settings, trusted: str = "'none'", *, microphone: str = "()") -> tuple[Header, ...]:
+    """What every page of ours carries. `trusted` are the names that may make HTML on it, and what else it may;
+    `microphone` who may ask for it."""
     return (
         FRESH,
-        (b"content-security-policy", _POLICY.format(frames or "'none'", trusted).encode()),
+        (b"content-security-policy", _POLICY.format(_frames(settings) or "'none'", trusted).encode()),
         (b"cross-origin-opener-policy", b"same-origin"),
-        (b"permissions-policy", b"camera=(), microphone=(), geolocation=()"),
+        (b"permissions-policy", f"camera=(), microphone={microphone}, geolocation=()".encode()),
     )
 
 
@@ -138,6 +145,8 @@ class Pages:
             "/": (self._index, "html"),
             "/index.md": (self._index_twin, "md"),
             "/chat": (self._chat, "html"),
+            "/preview": (lambda _: preview.page(), "html"),
+            "/manifest.webmanifest": (self._manifest, "webmanifest"),
             "/privacy": (self._privacy, "html"),
             "/privacy.md": (self._privacy_twin, "md"),
             "/llms.txt": (self._llms, "txt"),
@@ -159,7 +168,14 @@ class Pages:
     def _headers(self, path: str, kind: str) -> tuple[Header, ...]:
         if kind != "html":
             return (FRESH,)
-        return page_headers(self._settings, _TRUSTED) if path == "/chat" else page_headers(self._settings)
+        if path == "/preview":
+            return (
+                FRESH,
+                (b"content-security-policy", preview.policy(_frames(self._settings)).encode()),
+            )
+        if path == "/chat":
+            return page_headers(self._settings, _CHAT, microphone="(self)")  # to dictate
+        return page_headers(self._settings)
 
     def fail(self, failure: Failure, exchange: Exchange) -> None:
         """Answer people, whose browser asked for something that is not there or does not work, with a page."""
@@ -263,6 +279,24 @@ class Pages:
         values = self._values(facts, "/chat", "chat", f"Chat · {facts.name}", summary(facts))
         more = {"welcome": facts.settings.welcome, "preload": self._preload("chat")}
         return _rooted(_fill(text("pages/chat.html"), values | more))
+
+    def _manifest(self, facts: Facts) -> str:
+        """What a browser needs to install the chat like a program."""
+        icons = [
+            {"src": "favicon.svg", "sizes": "any", "type": "image/svg+xml"},
+            {"src": "apple-touch-icon.png", "sizes": "180x180", "type": "image/png"},
+        ]
+        manifest = {
+            "name": facts.name,
+            "short_name": facts.name,
+            "description": summary(facts),
+            "id": "chat",
+            "start_url": "chat",
+            "scope": "./",
+            "display": "standalone",
+            "icons": icons,
+        }
+        return msgspec.json.encode(manifest).decode()
 
     def _preload(self, script: str) -> str:
         """What a page's script imports, told at once, so that it is not found out one file after the other."""

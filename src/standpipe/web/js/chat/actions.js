@@ -269,14 +269,14 @@ export function actions({ state, dispatch, run, stop, keeper, open, notify, fetc
       }
     },
     async exportOne() {
-      download(fileName(state().talk, 'json'), (await portable()).toJson([state().talk]), 'application/json');
+      await download(fileName(state().talk, 'json'), (await portable()).toJson([state().talk]), 'application/json');
     },
     async exportMarkdown() {
-      download(fileName(state().talk, 'md'), (await portable()).toMarkdown(state().talk), 'text/markdown');
+      await download(fileName(state().talk, 'md'), (await portable()).toMarkdown(state().talk), 'text/markdown');
     },
     async exportAll() {
       await keeper.save();
-      download('conversations.json', (await portable()).toJson(await keeper.all()), 'application/json');
+      await download('conversations.json', (await portable()).toJson(await keeper.all()), 'application/json');
     },
     async import({ target }) {
       const [file] = target.files;
@@ -325,10 +325,7 @@ function fileName(talk, ending) {
   return `${(talk.title || 'conversation').replace(/[^\p{L}\p{N}]+/gu, '-').slice(0, 40)}.${ending}`;
 }
 
-function download(name, text, type) {
-  const link = document.createElement('a');
-  link.href = URL.createObjectURL(new Blob([text], { type }));
-  link.download = name;
-  link.click();
-  setTimeout(() => URL.revokeObjectURL(link.href), 1000);
+async function download(...file) {
+  const { download: save } = await import('../page/download.js');
+  save(...file);
 }

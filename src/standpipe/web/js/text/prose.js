@@ -5,6 +5,7 @@
 // once per frame at most (whoever sets `text` sees to that). A growing code block only gets more text.
 
 import '../../vendor/dompurify/purify.js';
+import { draw, frame } from './code.js';
 import { colour } from './colour.js';
 import { html, lex, mended, settled } from './markdown.js';
 
@@ -95,7 +96,7 @@ class Prose extends HTMLElement {
   /** Shows a code block that has just begun. */
   #begin(token) {
     this.#tail.replaceChildren(fragment([token]));
-    frame(this.#tail.querySelector('pre'), token.lang);
+    frame(this.#tail.querySelector('pre'), token.lang ?? '', false);
   }
 
   /** Gives an open code block its new text; false when that is not just more of the same. */
@@ -103,7 +104,7 @@ class Prose extends HTMLElement {
     const node = this.#tail.querySelector('code')?.firstChild;
     if (!node || !text.startsWith(node.data)) return false;
     node.appendData(text.slice(node.data.length));
-    this.#tail.querySelector('.code-bar span').textContent = lang || 'text';
+    draw(this.#tail.querySelector('.code'), lang ?? '', false);
     return true;
   }
 }
@@ -121,27 +122,11 @@ function finish(element) {
   const codes = element.matches('pre') ? [element] : element.querySelectorAll('pre');
   for (const pre of codes) {
     const language = /language-([\w+#.-]+)/.exec(pre.firstChild.className)?.[1] ?? '';
-    frame(pre, language);
+    frame(pre, language, true);
     if (language) void colour(pre.firstChild, language);
   }
   const formulas = element.querySelectorAll('code.math');
   if (formulas.length) void typeset(formulas);
-}
-
-/** A bar above a code block: its language, and a button that copies it. */
-function frame(pre, language) {
-  const bar = document.createElement('div');
-  bar.className = 'code-bar';
-  const name = document.createElement('span');
-  name.textContent = language || 'text';
-  const button = document.createElement('button');
-  button.type = 'button';
-  button.className = 'quiet small';
-  button.dataset.copy = '';
-  button.textContent = 'Copy';
-  bar.append(name, button);
-  pre.tabIndex = 0; // it may scroll, and keys must reach it
-  wrap(pre, 'code').prepend(bar);
 }
 
 function wrap(element, name) {
