@@ -52,7 +52,7 @@ export function actions({ state, dispatch, run, stop, keeper, open, notify, fetc
       if (name) await panels();
       show({ panel: state().panel === name ? null : name });
     },
-    current: (name) => state().talk.parameters[name],
+    current: () => state().talk,
 
     typed({ target }) {
       void fetchTalk();

@@ -14,7 +14,7 @@ export function settings(state, act) {
   const cap = state.tap?.limits?.max_tokens;
   const own = Object.keys(DEFAULTS).some((name) => parameters[name] !== DEFAULTS[name]);
   return html`
-    ${saved(state, act)}
+    ${saved(act)}
     <label class="field">
       <span class="name">${t('System prompt')}</span>
       <textarea rows="4" dir="auto" .value=${state.talk.system} placeholder=${t('None. Example: Answer in one sentence.')} @input=${(event) => act.system(event.target.value)}></textarea>
@@ -87,19 +87,20 @@ function number(name, label, initial, hint, parameters, act) {
     <span class="name">${label} <span class="default">${t('default {0}', initial)}</span></span>
     <input type="number" min=${low} max=${high} .value=${String(parameters[name])} @change=${(event) => {
       act.parameter(name, event.target.value);
-      event.target.value = String(act.current(name));
+      event.target.value = String(act.current().parameters[name]);
     }}>
     <span class="hint">${hint}</span>
   </label>`;
 }
 
 /** Presets: each is applied by its name, and the settings at hand are kept as one. */
-function saved(state, act) {
+function saved(act) {
   const keep = (event) => {
     event.preventDefault();
     const { name } = event.target.elements;
     if (!name.value.trim()) return;
-    keepPreset({ name: name.value.trim(), system: state.talk.system, parameters: state.talk.parameters });
+    const { system, parameters } = act.current(); // not as it was drawn: what was typed last may not be yet
+    keepPreset({ name: name.value.trim(), system, parameters });
     name.value = '';
     act.show({ presets: Date.now() });
   };
