@@ -4,6 +4,7 @@ import asyncio
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from standpipe.chat.ask import EmbedAsk, Vectors
 from standpipe.chat.errors import ContextTooLong, EngineFailed, Failure, InvalidAsk
@@ -161,3 +162,16 @@ async def test_it_is_paced_like_any_ask(tap, engine):
     assert (await tap.send("POST", PATH, {"input": "a"})).status == 429
     await asyncio.sleep(1)
     assert (await tap.send("POST", PATH, {"input": "a"})).status == 200
+
+
+class Uncounted(Embedding):
+    """It tells no count, like Ollama."""
+
+    async def embed(self, ask: EmbedAsk) -> Vectors:
+        return replace(await super().embed(ask), prompt_tokens=None)
+
+
+@scene(Uncounted(Script()))
+async def test_who_is_told_no_count_by_the_engine_is_told_a_guess(tap, engine):
+    reply = await tap.send("POST", PATH, {"input": ["a few words to be read"]})
+    assert 3 <= reply.json["usage"]["prompt_tokens"] <= 12

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import re
 
 import pytest
 
@@ -314,7 +315,7 @@ async def test_no_more_asks_run_than_one_process_may_stream(tap):
     assert tap.center.line.slots == 2
 
 
-def test_who_is_stopped_by_us_is_told_our_count_which_teaches_nobody():
+def test_who_is_told_no_count_by_the_engine_is_told_ours_which_teaches_nobody():
     meter = TokenMeter(2, lambda *_: None)
     meter.prompt_estimate = 7
     (*_, ended) = meter.count([TextDelta("a"), Finished(FinishReason.STOP, stop="END")], 0.0)
@@ -325,5 +326,45 @@ def test_who_is_stopped_by_us_is_told_our_count_which_teaches_nobody():
     meter.restart()
     (*_, ended) = meter.count([TextDelta("a"), Finished(FinishReason.STOP, Usage(3, 4), stop="END")], 0.0)
     assert ended.usage == meter.usage == Usage(3, 4)
-    (*_, ended) = meter.count([Finished(FinishReason.STOP)], 0.0)
-    assert ended.usage is None
+    meter.restart()
+    (*_, ended) = meter.count([TextDelta("a"), Finished(FinishReason.STOP)], 0.0)
+    assert (ended.usage, meter.usage) == (Usage(7, 1), None)
+
+
+class Uncounted(Scripted):
+    """It tells no counts."""
+
+    async def answer(self, ask, sink):
+        sink.take([Started(), TextDelta("Good"), TextDelta(" day."), Finished(FinishReason.STOP)])
+
+
+SAID = {"messages": [{"role": "user", "content": "hello"}]}
+INCLUDED = {"stream_options": {"include_usage": True}}
+COUNTED = {
+    "/api": (SAID | INCLUDED, "prompt_tokens", "completion_tokens"),
+    "/v1/chat/completions": (SAID | INCLUDED, "prompt_tokens", "completion_tokens"),
+    "/v1/chat/completions?n": (SAID | INCLUDED | {"n": 2}, "prompt_tokens", "completion_tokens"),
+    "/v1/completions": ({"prompt": "hello"} | INCLUDED, "prompt_tokens", "completion_tokens"),
+    "/v1/responses": ({"input": "hello"}, "input_tokens", "output_tokens"),
+    "/v1/messages": (SAID | {"max_tokens": 20}, "input_tokens", "output_tokens"),
+    "/api/chat": (SAID, "prompt_eval_count", "eval_count"),
+    "/api/generate": ({"prompt": "hello"}, "prompt_eval_count", "eval_count"),
+}
+"""By path: a body, and what the counts of the prompt and of the answer are called."""
+
+
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize("path", COUNTED)
+def test_every_format_tells_a_usage_also_where_the_engine_tells_none(path, stream):
+    """Clients read it unasked: the Vercel AI SDK fails without, others add up nothing."""
+    body, *names = COUNTED[path]
+
+    async def play():
+        async with Tap(engines=[Uncounted(Script(slots=4))], pace_interval=0) as tap:
+            sent = body if stream else {name: value for name, value in body.items() if name not in INCLUDED}
+            told = (await tap.send("POST", path.split("?")[0], {"model": "x", "stream": stream} | sent)).body.decode()
+        prompt, written = (int(re.findall(rf'"{name}":(\d+)', told)[-1]) for name in names)
+        assert prompt > 0
+        assert written == 2 * body.get("n", 1)
+
+    run(play())

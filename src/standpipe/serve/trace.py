@@ -125,8 +125,8 @@ class TokenMeter:
 
     Every delta counts as one token, which is what engines send; the engine's own count replaces the sum at the end.
     The client is charged as tokens pass, so that hanging up buys nothing, and the meter knows when the cap is reached
-    although the engine goes on. An answer that we ended ourselves, at the cap or at a stop string, has no count of the
-    engine's: its client is told ours.
+    although the engine goes on. Where the engine gives no count, or was stopped before it could, the client is told
+    ours: many want one.
     """
 
     __slots__ = ("_cap", "_charge", "_first", "first_token_at", "full", "prompt_estimate", "tokens", "usage")
@@ -168,7 +168,7 @@ class TokenMeter:
                 self.tokens += 1
             elif isinstance(event, Finished):
                 self.usage = event.usage
-                if event.usage is None and event.stop is not None:
+                if event.usage is None:
                     events = [*events[:i], replace(event, usage=self._own())]
         if self.tokens > before:
             self._charge(self.tokens - before, now)

@@ -15,6 +15,7 @@ from functools import partial
 from typing import TypeVar
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from standpipe.chat.ask import Ask
 from standpipe.chat.errors import ContextTooLong, Failure, TooLarge
@@ -117,6 +118,10 @@ class _Walk:
         exchange.request.forget()
         return self._services.admission.ticket(trace, journey, preferences, weight)
 
+    def _guess(self, weight: Weight) -> int:
+        """How many tokens the prompt has, about."""
+        return math.ceil(self._services.admission.prompts.guess(weight.sizes))
+
 
 class AskHandler(_Walk):
     """The handler of one dialect's path. `conversations` is None where every ask stands alone."""
@@ -173,10 +178,6 @@ class AskHandler(_Walk):
         caps = [ask.sampling.max_tokens or self._services.max_tokens for ask in asks]
         first = Weight.of(body, texts(asks[0]), caps[0], asks[0].images, held=held)
         return [first, *(first.beside(i, texts(asks[i]), caps[i], asks[i].images) for i in range(1, len(asks)))]
-
-    def _guess(self, weight: Weight) -> int:
-        """How many tokens the prompt has, about."""
-        return math.ceil(self._services.admission.prompts.guess(weight.sizes))
 
     def _journey(self, ask: Ask, weight: Weight, trace: Trace) -> Journey:
         pool, least = self._services.pool, self._services.admission.prompts.low(weight.sizes)
@@ -266,4 +267,6 @@ class Embeddings(_Walk):
             vectors = await pool.embed(parsed.ask, journey, seat=seat)
             if vectors.prompt_tokens is not None:
                 ticket.meter.usage = Usage(vectors.prompt_tokens, 0)
+            else:
+                vectors = replace(vectors, prompt_tokens=self._guess(weight))
             exchange.send(200, openai_embeddings.answer(parsed, vectors, trace.report.model))

@@ -85,7 +85,7 @@ class _Embeddings(Struct, frozen=True):
 
 
 def answer(parsed: ParsedEmbedding, vectors: Vectors, model: str) -> bytes:
-    """The body of the answer. `usage` is required there: what the engine did not count is 0."""
+    """The body of the answer. `usage` is required there: what nobody counted is 0."""
     tokens = vectors.prompt_tokens or 0
     written = (_base64(vector) if parsed.encoding == "base64" else vector for vector in vectors.vectors)
     data = tuple(_Embedding(i, vector) for i, vector in enumerate(written))
