@@ -99,7 +99,7 @@ def _llama_cpp_python(place: Place, *mode: str) -> Sequence[str]:
     return (
         _python("llama-cpp-python"), "-m", "llama_cpp.server", "--model", gguf(), "--model_alias", "smollm2",
         "--host", "127.0.0.1", "--port", str(place.port), "--n_ctx", str(WINDOW), "--n_threads", "2",
-        "--logits_all", "true", *mode,
+        "--interrupt_requests", "false", *mode,
     )  # fmt: skip
 
 
@@ -152,6 +152,7 @@ RECIPES: dict[str, Recipe] = {
     "llama-cpp-python": Recipe(
         title="llama-cpp-python",
         command=_llama_cpp_python,
+        table=lambda: f"window = {WINDOW}\n",
         environ=_PASSIVE,
         embedder=lambda place: _llama_cpp_python(place, "--embedding", "true"),
         packages=("llama-cpp-python[server]==0.3.36",),

@@ -127,6 +127,7 @@ def test_anything_but_one_vector_for_each_text_is_the_engines_fault(body):
         ),
         (400, b'{"object":"error","message":"The model does not support Embeddings API"}'),
         (500, b'{"error":{"message":"this model does not support embeddings"}}'),
+        (500, b'{"error":{"message":"Llama model must be created with embedding=True to call this method"}}'),
         (400, b'{"error":{"message":"No engine on this server offers embeddings.","code":"unsupported"}}'),
     ],
 )

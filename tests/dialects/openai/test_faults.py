@@ -75,6 +75,15 @@ def test_what_one_standpipe_says_of_a_prompt_another_understands(body):
     assert all(number in failure.message for number in numbers)
 
 
+def test_a_schema_that_llama_cpp_python_takes_for_its_own_error_is_one_that_it_cannot_enforce():
+    body = llama(
+        "1 validation error:\n  {'type': 'literal_error', 'loc': ('body', 'response_format', 'type'), 'msg': \"Input "
+        "should be 'text' or 'json_object'\", 'input': 'json_schema'}"
+    )
+    failure = failure_from(500, body)
+    assert (type(failure), failure.param) == (Unsupported, "response_format")
+
+
 def test_what_one_standpipe_says_of_a_schema_another_understands():
     body = b'{"error":"`format.type` cannot be enforced: the types are object, array, string."}'
     failure = failure_from(400, body)

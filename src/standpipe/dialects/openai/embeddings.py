@@ -125,7 +125,8 @@ NONE_HERE = "No engine on this server offers embeddings."
 _ENGINE_ANSWER = Decoder(_EngineAnswer)
 _NO_SUCH_PATH = frozenset({404, 405, 501})
 _NO_EMBEDDINGS = re.compile(
-    rb"\bnot support\w*\b.{0,40}\bembedding|\bno engine\b.{0,40}\bembedding", re.IGNORECASE | re.DOTALL
+    rb"\bnot support\w*\b.{0,40}\bembedding|\bno engine\b.{0,40}\bembedding|created with embedding=True",
+    re.IGNORECASE | re.DOTALL,
 )
 
 

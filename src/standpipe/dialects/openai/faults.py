@@ -147,6 +147,7 @@ _KNOWN_500 = (
     _known(r"\A.{0,40}tool call arguments as JSON", InvalidAsk, "messages", _ARGUMENTS),
     _known(r"\A.{0,20}JSON schema error", Unsupported, None, _ANY_SCHEMA),
     _known(r"\A.{0,20}empty grammar stack", Unsupported, "response_format", _SCHEMA),
+    _known(r"\A1 validation error:.{0,80}'response_format'", Unsupported, "response_format", _SCHEMA),
     _known(
         r"\A(.{0,20}jinja|.{0,20}template|message has tool role|conversation roles|.{0,40}raise_exception|"
         r"you have passed a message|cannot pass both content and thinking|only user, |.{0,40}while executing \w+ at)",
