@@ -26,6 +26,9 @@ HERE = Path(__file__).parent
 BIN = HERE / "node" / "node_modules" / ".bin"
 MCP = [sys.executable, str(HERE / "mcp_server.py")]
 """A server with forty tools."""
+WINDOW = 120_000
+LIMIT = {"context": WINDOW, "output": 8_192}
+"""Tokens. Codex and opencode shorten a conversation in time only by the window that they are told of."""
 PATIENCE = 900
 """Seconds for one session."""
 PIXEL = bytes.fromhex(
@@ -79,27 +82,32 @@ def calls(name: str, count: int, files: Sequence[Path], image: Path) -> list[Cal
         match number % 5:
             case 0:
                 found.append(read(files[number % len(files)]))
-            case 1:
-                found.append(patch(number) if name == "codex" else look_up(number))
-            case 2 if number == 7 and name != "codex":
+            case 2 if number == 7 and "codex" not in name:
                 found.append(read(image))
-            case 2:
-                found.append(look_up(number))
+            case 1 | 2:
+                found.append(patch(number) if name == "codex" else look_up(number))
             case _:
                 found.append(shell(f"call {number}"))
     return found
 
 
-def codex(url: str, home: Path, work: Path) -> list[str]:
+def codex(url: str, home: Path, work: Path, model: str = "gpt-5.5") -> list[str]:
+    """A name that Codex knows brings `apply_patch`, and hides the tools of MCP servers behind a search of its own."""
     (home / ".codex").mkdir()
     (home / ".codex" / "config.toml").write_text(
-        f'model = "gpt-5.5"\nmodel_provider = "standpipe"\ncheck_for_update_on_startup = false\n'
+        f'model = "{model}"\nmodel_context_window = {WINDOW}\n'
+        'model_provider = "standpipe"\ncheck_for_update_on_startup = false\n'
         f'[model_providers.standpipe]\nname = "Standpipe"\nbase_url = "{url}/v1"\nwire_api = "responses"\n'
         "[analytics]\nenabled = false\n"
         f"[mcp_servers.dictionaries]\ncommand = {json.dumps(MCP[0])}\nargs = {json.dumps(MCP[1:])}\n"
     )
     skip = ["--skip-git-repo-check", "--dangerously-bypass-approvals-and-sandbox", "--json"]
     return [str(BIN / "codex"), "exec", *skip, "-C", str(work), "Do all the work."]
+
+
+def codex_mcp(url: str, home: Path, work: Path) -> list[str]:
+    """A name that it does not know brings the tools of MCP servers, and no `apply_patch`."""
+    return codex(url, home, work, MODEL)
 
 
 def claude(url: str, home: Path, work: Path) -> list[str]:
@@ -110,7 +118,11 @@ def claude(url: str, home: Path, work: Path) -> list[str]:
 
 
 def opencode(url: str, home: Path, work: Path) -> list[str]:
-    provider = {"npm": "@ai-sdk/openai-compatible", "name": "Standpipe", "models": {MODEL: {"name": MODEL}}}
+    provider = {
+        "npm": "@ai-sdk/openai-compatible",
+        "name": "Standpipe",
+        "models": {MODEL: {"name": MODEL, "limit": LIMIT}},
+    }
     provider["options"] = {"baseURL": f"{url}/v1", "apiKey": "any"}
     mcp = {"dictionaries": {"type": "local", "command": MCP}}
     settings = {"provider": {"standpipe": provider}, "mcp": mcp, "permission": "allow", "share": "disabled"}
@@ -118,7 +130,7 @@ def opencode(url: str, home: Path, work: Path) -> list[str]:
     return [str(BIN / "opencode"), "run", "--model", f"standpipe/{MODEL}", "Do all the work."]
 
 
-AGENTS = {"codex": codex, "claude": claude, "opencode": opencode}
+AGENTS = {"codex": codex, "codex-mcp": codex_mcp, "claude": claude, "opencode": opencode}
 
 
 def session(name: str, count: int, context: int) -> bool:
@@ -150,7 +162,7 @@ def session(name: str, count: int, context: int) -> bool:
         answers = [json.loads(line) for line in server.lines if '"status"' in line]
         statuses = Counter(answer["status"] for answer in answers)
         made = Counter(filter(None, player.called))
-        whole = status == "0" and len(player.called) == count and "All calls are done" in said
+        whole = status == "0" and len(player.called) == count and not player.missing and "All calls are done" in said
         print(f"{name}: {'whole' if whole else 'BROKEN'}, status {status}, {seconds:.0f} s")
         print(f"  calls {sum(made.values())} of {count}: {dict(made)}; not declared: {dict(player.missing)}")
         print(f"  HTTP {dict(statuses)}; longest request {player.longest} tokens; asides {player.asides}")

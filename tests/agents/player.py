@@ -63,14 +63,14 @@ class Player:
                     self.called.append("")
                     continue
                 self.called.append(name)
-                arguments = json.dumps(call.arguments(name, declared[name].get("parameters") or {}))
-                function = {"name": name, "arguments": arguments}
-                return {
-                    "tool_calls": [
-                        {"index": 0, "id": f"call_{len(self.called)}", "type": "function", "function": function}
-                    ]
-                }
+                return called(name, call.arguments(name, declared[name].get("parameters") or {}), len(self.called))
             return {"content": "All calls are done."}
+
+
+def called(name: str, arguments: Json, number: int) -> Json:
+    """The message that makes one call."""
+    function = {"name": name, "arguments": json.dumps(arguments)}
+    return {"tool_calls": [{"index": 0, "id": f"call_{number}", "type": "function", "function": function}]}
 
 
 def _asks_for_a_summary(ask: Json) -> bool:

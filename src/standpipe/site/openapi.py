@@ -138,7 +138,8 @@ class OllamaPiece(Struct, frozen=True):
 
 
 class Operation(Struct, frozen=True):
-    """One method of one path. `prefix` names the format; `asks` is whether an engine is asked."""
+    """One method of one path. `prefix` names the format; `asks` is whether an engine is asked, and `refuses`
+    has the statuses of failures of those that ask none."""
 
     id: str
     summary: str
@@ -149,6 +150,7 @@ class Operation(Struct, frozen=True):
     stream: tuple[str, Any] | None = None
     error: type = Error
     asks: bool = True
+    refuses: tuple[str, ...] = ()
     samples: tuple[str, ...] = ()
     about: str = ""
 
@@ -193,7 +195,7 @@ OPERATIONS: Mapping[str, Mapping[str, Operation]] = {
     },
     "/api/limits": {"GET": _get("limits", "Your limits and queued requests", ClientLimits)},
     "/api/status": {"GET": _get("status", "The last hour in numbers", Status)},
-    "/api/status/events": {"GET": _get("statusEvents", "The same, live", None, stream=(_SSE, Status))},
+    "/api/status/events": {"GET": _get("statusEvents", "The same, live", None, stream=(_SSE, _OBJECT))},
     "/api/share": {"POST": _get("share", "A token that tells people behind one address apart")},
     "/v1/chat/completions": {
         "POST": _chat("chatCompletion", "OpenAI Chat Completions", ("openai",), "With OpenAI's own defaults."),
@@ -208,17 +210,23 @@ OPERATIONS: Mapping[str, Mapping[str, Operation]] = {
         ),
     },
     "/v1/responses/input_tokens": {
-        "POST": _responses("countInputTokens", "OpenAI's token count, estimated", InputTokens, asks=False),
+        "POST": _responses(
+            "countInputTokens", "OpenAI's token count, estimated", InputTokens, asks=False, refuses=("400",)
+        ),
     },
-    "/v1/responses/compact": {"POST": _get("compact", "Refused: conversations are not compacted here")},
+    "/v1/responses/compact": {
+        "POST": _get("compact", "Refused: conversations are not compacted here", refuses=("400",)),
+    },
     "/v1/responses/{id}": {
-        "GET": _get("keptResponse", "A stored response"),
-        "DELETE": _get("forgetResponse", "Delete a stored response"),
+        "GET": _get("keptResponse", "A stored response", refuses=("404",)),
+        "DELETE": _get("forgetResponse", "Delete a stored response", refuses=("404",)),
     },
     "/v1/responses/{id}/input_items": {
-        "GET": _get("inputItems", "What led to a stored response"),
+        "GET": _get("inputItems", "What led to a stored response", refuses=("400", "404")),
     },
-    "/v1/responses/{id}/cancel": {"POST": _get("cancelResponse", "Refused: no response runs in the background")},
+    "/v1/responses/{id}/cancel": {
+        "POST": _get("cancelResponse", "Refused: no response runs in the background", refuses=("400", "404")),
+    },
     "/v1/completions": {
         "POST": Operation(
             "completion",
@@ -239,7 +247,7 @@ OPERATIONS: Mapping[str, Mapping[str, Operation]] = {
         ),
     },
     "/v1/models": {"GET": _get("models", "Available models")},
-    "/v1/models/{id}": {"GET": _get("model", "One model")},
+    "/v1/models/{id}": {"GET": _get("model", "One model", refuses=("404",))},
     "/v1/messages": {
         "POST": _anthropic(
             "message",
@@ -263,7 +271,9 @@ OPERATIONS: Mapping[str, Mapping[str, Operation]] = {
     },
     "/api/tags": {"GET": _get("ollamaTags", "Ollama's list of models", error=OllamaError)},
     "/api/ps": {"GET": _get("ollamaPs", "Ollama's list of loaded models", error=OllamaError)},
-    "/api/show": {"POST": _get("ollamaShow", "Ollama's description of a model", error=OllamaError)},
+    "/api/show": {
+        "POST": _get("ollamaShow", "Ollama's description of a model", error=OllamaError, refuses=("400", "404"))
+    },
     "/api/version": {"GET": _get("ollamaVersion", "Ollama's version", error=OllamaError)},
 }
 """Every operation that there can be."""
@@ -273,7 +283,7 @@ _DEFAULTS: dict[str, Any] = {"stream": True, "temperature": 0.8, "top_p": 0.9, "
 
 _FAILURES = {
     "400": "The request is invalid, or not supported here; `param` names the field.",
-    "404": "No such model.",
+    "404": "No such model, or no such response.",
     "413": "The request is too large.",
     "415": "The request body is compressed.",
     "429": "You have reached your own limit: wait as long as `retry-after` says.",
@@ -369,7 +379,9 @@ def _answer(operation: Operation, schemas: Schemas) -> dict[str, Any]:
 def _failures(operation: Operation, schemas: Schemas) -> dict[str, Any]:
     shape = {_JSON: {"schema": schemas.add(operation.error, "")}}
     made: dict[str, Any] = {}
-    for status, description in _FAILURES.items() if operation.asks else ():
+    for status, description in _FAILURES.items():
+        if not operation.asks and status not in operation.refuses:
+            continue
         made[status] = {"description": description, "content": shape}
         if status in {"429", "503"}:
             made[status]["headers"] = {name: {"$ref": f"#/components/headers/{name}"} for name in _COME_BACK}
