@@ -55,7 +55,7 @@ async def test_each_order_does_what_it_says(it, reload):
         ("engines add", {}, "say which engine"),
         ("engines add", {"engine": "nonsense"}, "an engine must be one of"),
         ("engines add", {"engine": {"name": "b"}}, "has no url"),
-        ("engines add", {"engine": {"url": "scripted:", "slots": "x"}}, "slots is 'x'; allowed: an integer"),
+        ("engines add", {"engine": {"url": "scripted:", "slots": "x"}}, "slots is 'x'; allowed: auto, or an integer"),
         ("engines add", {"engine": {"url": "scripted:", "slot": 1}}, "slot, which no engine has: did you mean slots"),
     ],
 )
