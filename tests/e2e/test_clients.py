@@ -77,6 +77,8 @@ OWN_PACKAGES = {"with_sdks.py"}
 SCENES = [(name, scene) for name, client in CLIENTS.items() for scene in client.scenes.split()]
 Outcomes = dict[tuple[str, str], str | None]
 """What was wrong, of each client's scenes; None where nothing was."""
+WORKERS = ("--workers", os.environ.get("TEST_WORKERS", "1"))
+"""Through how many processes: clients must not notice."""
 BEATING = QUICK.replace("0.1", "0.03")
 AT_ONCE = 3
 """Scripts that play at a time. They wait more than they work."""
@@ -148,10 +150,10 @@ def played(request) -> Iterator[Outcomes]:
     if any(script.endswith(".py") for script in scripts - OWN_PACKAGES):
         packages.python()
     with ExitStack() as stack:
-        unpaced = ("--pace-interval", "0", "--queue-per-client", "1000", "--queue-per-block", "1000")
+        unpaced = (*WORKERS, "--pace-interval", "0", "--queue-per-client", "1000", "--queue-per-block", "1000")
         house = stack.enter_context(Server(*engines(names), *unpaced, first=BEATING))
         narrow = stack.enter_context(Server(*engines(names), *unpaced, "--queue-total", "1"))
-        paced = stack.enter_context(Server(*engines(names), "--pace-interval", "0.6", "--pace-waiting", "1"))
+        paced = stack.enter_context(Server(*engines(names), *WORKERS, "--pace-interval", "0.6", "--pace-waiting", "1"))
         places = stack.enter_context(places_at(paced.url, len(scripts)))
 
         by_script = {script: [name for name in names if CLIENTS[name].script == script] for script in scripts}
