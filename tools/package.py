@@ -1,6 +1,6 @@
 """The package as others get it: built, held against the rules, and tried alone. `scripts/package [FOLDER]`.
 
-1. The source archive and the wheel are built of what is committed, and again of that archive: the bytes are the same.
+1. What is committed is built twice, the wheel once of the source and once of its archive: the bytes are the same.
 2. pyroma, twine and check-wheel-contents find nothing to say.
 3. For each Python here, a fresh environment gets the wheel and nothing else of ours: it tells its version, says what is
    missing where nothing can be embedded, serves, answers, and ends in good order.
@@ -61,29 +61,23 @@ def environment(folder: Path, interpreter: str, *packages: str) -> Path:
 
 
 def build(python: Path, scratch: Path) -> tuple[Path, Path]:
-    """The archive and the wheel, after both were made twice and found the same. Times inside are the last change's."""
+    """The source archive and the wheel, after both were made twice. Times inside are the last change's."""
     moment = _run("git", "-C", ROOT, "log", "-1", "--format=%ct").strip()
-    made = []
-    source = scratch / "committed"
+    source = scratch / "source"
     source.mkdir()
-    _run("git", "-C", ROOT, "archive", "--output", scratch / "committed.tar", "HEAD")
-    _unpack(scratch / "committed.tar", source)
-    for number in (1, 2):
-        out = scratch / f"built-{number}"
-        _run(python, "-m", "build", "--no-isolation", "--outdir", out, source, SOURCE_DATE_EPOCH=moment)
+    _run("git", "-C", ROOT, "archive", "--output", scratch / "source.tar", "HEAD")
+    with tarfile.open(scratch / "source.tar") as committed:
+        committed.extractall(source, filter="data")
+    made = []
+    for how in ((), ("--sdist", "--wheel")):  # by default the wheel is made of the archive
+        out = scratch / f"built-{len(made)}"
+        _run(python, "-m", "build", "--no-isolation", "--outdir", out, *how, source, SOURCE_DATE_EPOCH=moment)
         made.append(tuple(sorted(out.iterdir())))
-        _unpack(made[0][1], scratch / "unpacked")
-        (source,) = (scratch / "unpacked").iterdir()
     for first, second in zip(*made, strict=True):
         assert first.read_bytes() == second.read_bytes(), f"{first.name} is not the same when it is built again"
     wheel, archive_path = made[0]
-    _say(f"{archive_path.name} and {wheel.name}: the same when built from the archive")
+    _say(f"{archive_path.name} and {wheel.name}: the same bytes, however they are built")
     return archive_path, wheel
-
-
-def _unpack(archive: Path, folder: Path) -> None:
-    with tarfile.open(archive) as opened:
-        opened.extractall(folder, filter="data")
 
 
 def interpreters() -> Iterator[str]:
