@@ -17,6 +17,24 @@ def test_a_flag_beats_a_variable_beats_the_file_beats_the_default(tmp_path):
     assert settings.grace == Settings().grace
 
 
+def test_a_platform_says_the_port_where_we_do_not(tmp_path):
+    file = tmp_path / "standpipe.toml"
+    file.write_text("port = 1")
+    assert load({}, {"PORT": "7860"}, file).port == 7860
+    assert load({}, {"PORT": "7860", "STANDPIPE_PORT": "2"}).port == 2
+    assert load({"port": "3"}, {"PORT": "7860"}).port == 3
+    assert load({}, {"PORT": ""}).port == Settings().port
+    assert load({}, {"PORT": "7860", "STANDPIPE_PORT": "tcp://10.0.0.1:80"}).port == 7860
+    with pytest.raises(SettingsError, match="from PORT"):
+        load({}, {"PORT": "http"})
+
+
+@pytest.mark.parametrize("other", [{"trusted_proxies": ["10.0.0.1"]}, {"proxy_protocol": "true"}])
+def test_proxies_are_trusted_by_number_or_by_address(other):
+    with pytest.raises(SettingsError, match="trusted_hops trusts whoever connects"):
+        load({"trusted_hops": "1", **other})
+
+
 def test_a_variable_of_many_values_is_separated_by_spaces():
     assert load({}, {"STANDPIPE_TRUSTED_PROXIES": "10.0.0.1  10.1.0.0/16"}).trusted_proxies == (
         "10.0.0.1",

@@ -1,7 +1,8 @@
 """Where settings come from: flags, environment variables and a TOML file become one `Settings`.
 
-A flag beats a variable, a variable beats the file, the file beats the default. A wrong value names the setting, the
-value, where it came from and what is allowed. What settings there are only `settings` knows.
+A flag beats a variable, a variable beats the file, the file beats the default; the `PORT` of platforms is the weakest
+variable. A wrong value names the setting, the value, where it came from and what is allowed. What settings there are
+only `settings` knows.
 """
 
 from __future__ import annotations
@@ -32,6 +33,8 @@ def load(
     merged: dict[str, tuple[Any, str]] = {}
     if file is not None:
         merged.update({key: (value, str(file)) for key, value in _read(file, known).items()})
+    if port := (environ or {}).get("PORT"):  # where platforms want to find their servers
+        merged["port"] = (port, "PORT")
     for field in known.values():
         text = (environ or {}).get(field.variable)
         if text is not None and not (field.name == "port" and text.startswith("tcp://")):  # a service link's
@@ -43,6 +46,8 @@ def load(
     settings = Settings(**values)
     if bool(settings.tls_cert) != bool(settings.tls_key):
         raise SettingsError("tls_cert and tls_key go together: give both, or neither")
+    if settings.trusted_hops and (settings.trusted_proxies or settings.proxy_protocol):
+        raise SettingsError("trusted_hops trusts whoever connects: leave out trusted_proxies and proxy_protocol")
     if settings.proxy_protocol and settings.tls_cert:
         raise SettingsError("proxy_protocol works without tls_cert: the proxy ends TLS")
     return settings

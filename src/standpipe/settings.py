@@ -31,7 +31,14 @@ class Settings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """Everything an operator can set. The order here is the order of `--help` and of the documentation."""
 
     host: Annotated[str, _meta("address to listen on; 0.0.0.0 or :: opens it to the network")] = "127.0.0.1"
-    port: Annotated[int, _meta("port of the public API; 0 lets the system choose", ge=0, le=65535)] = 8080
+    port: Annotated[
+        int,
+        _meta(
+            "port of the public API; 0 lets the system choose; where it is not set, a platform's variable PORT is read",
+            ge=0,
+            le=65535,
+        ),
+    ] = 8080
     unix_socket: Annotated[str, _meta("path of a UNIX socket to listen on instead of host and port")] = ""
     admin_host: Annotated[str, _meta("address of the admin listener (/healthz /readyz /metrics)")] = "127.0.0.1"
     admin_port: Annotated[int, _meta("port of the admin listener; 0 switches it off", ge=0, le=65535)] = 8081
@@ -197,6 +204,15 @@ class Settings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
         Seconds, _meta("longest silence of an engine in the middle of an answer", "s", gt=0, le=86_400)
     ] = 60.0
     continue_streams: Annotated[bool, _meta("have another engine go on with a stream whose engine died")] = True
+    drain_delay: Annotated[
+        Seconds,
+        _meta(
+            "how long it goes on as before after SIGTERM while /readyz says no, so that load balancers look elsewhere",
+            "s",
+            ge=0,
+            le=3600,
+        ),
+    ] = 0.0
     grace: Annotated[
         Seconds, _meta("how long running streams may finish after SIGTERM or Ctrl-C", "s", ge=0, le=86_400)
     ] = 30.0
@@ -226,6 +242,15 @@ class Settings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
         str,
         _meta("the one header in which trusted proxies name the client, such as CF-Connecting-IP; no other is read"),
     ] = "X-Forwarded-For"
+    trusted_hops: Annotated[
+        int,
+        _meta(
+            "instead of trusted_proxies, on platforms that do not publish their addresses: how many of their proxies "
+            "stand in front and add to client_header; only where nobody else can connect; 0: off",
+            ge=0,
+            le=10,
+        ),
+    ] = 0
     tiers: Annotated[
         tuple[str, ...],
         _meta("addresses or networks of Standpipes in front of this one: they pace their clients and tell them apart"),

@@ -2,6 +2,7 @@
 
 import json
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -12,6 +13,12 @@ import pytest
 
 from standpipe.cli import main
 from tests.e2e.conftest import STDLIB_LOOP
+
+
+def free_port():
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        return sock.getsockname()[1]
 
 
 def post(url, body, headers=None):
@@ -60,6 +67,21 @@ def test_a_second_signal_leaves_at_once(serve):
         server.process.send_signal(signal.SIGINT)
         server.process.wait(timeout=10)
     assert server.process.returncode == 0
+
+
+def test_load_balancers_look_elsewhere_before_the_doors_close(serve):
+    server = serve("--engine", "scripted:?tokens=3", "--drain-delay", "3600", "--admin-port", str(port := free_port()))
+    ready = f"http://127.0.0.1:{port}/readyz"
+    assert urllib.request.urlopen(ready, timeout=30).status == 200
+    server.process.send_signal(signal.SIGTERM)
+    next(line for line in server.process.stderr if "not ready any more" in line)
+    with pytest.raises(urllib.error.HTTPError) as refused:
+        urllib.request.urlopen(ready, timeout=30)
+    assert refused.value.code == 503
+    refused.value.close()
+    with post(server.url, ASK | {"stream": False}) as response:
+        assert json.load(response)["object"] == "chat.completion"
+    assert server.stop() == 0  # the second signal waits for nothing
 
 
 def test_the_other_loop_serves_too(serve):

@@ -59,6 +59,11 @@ def test_a_proxy_and_a_unix_socket_are_nobodys_share():
     assert {limiter.lease(None).verdict for _ in range(10)} == {ADMIT}
 
 
+def test_where_proxies_are_trusted_by_number_every_peer_is_one():
+    limiter = ConnectionLimiter(CONFIG, Trust.parse([], hops=1))
+    assert {limiter.lease(peer).verdict for peer in ["192.0.2.1"] * 10 + [None] * 10} == {ADMIT}
+
+
 @pytest.mark.parametrize(("trusted", "expected"), [(["unix"], True), (["127.0.0.1"], False)])
 def test_a_unix_socket_is_trusted_only_if_the_operator_says_so(trusted, expected):
     assert ConnectionLimiter(CONFIG, Trust.parse(trusted)).lease(None).trusted is expected

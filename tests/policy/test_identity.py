@@ -120,6 +120,29 @@ def test_a_peer_that_is_not_trusted_is_the_client_whatever_it_sends(peer):
     assert identify(peer, Trust.parse([], "CF-Connecting-IP"), cf_connecting_ip=["6.6.6.6"]) == told
 
 
+@pytest.mark.parametrize("lie", ["", *LIES])
+@pytest.mark.parametrize("hops", [1, 2, 3])
+@pytest.mark.parametrize(("text", "key"), CLIENTS)
+def test_by_number_the_client_is_so_many_entries_from_the_right(lie, hops, text, key):
+    added = [text, "100.64.0.1", "2001:db8:9::9"][:hops]
+    for peer in ("198.51.100.7", "fd12::1", None):
+        for lines in ([", ".join([lie + added[0], *added[1:]])], [lie, *added] if lie else added):
+            assert identify(peer, Trust.parse([], hops=hops), x_forwarded_for=lines) == Identity(key, "x-forwarded-for")
+
+
+@pytest.mark.parametrize("lines", [["203.0.113.7"], ["unknown, 203.0.113.7"], [""], []])
+def test_by_number_whoever_came_another_way_is_whoever_connected_and_noticed(lines):
+    found = identify(PROXY, Trust.parse([], hops=2), x_forwarded_for=lines)
+    assert (found.key, found.suspicion) == (PROXY_KEY, Suspicion.UNUSABLE)
+
+
+def test_by_number_only_the_named_header_counts():
+    trust = Trust.parse([], "Forwarded", hops=1)
+    assert not trust.unread
+    found = identify(PROXY, trust, forwarded=["for=6.6.6.6, for=203.0.113.7"], x_forwarded_for=["6.6.6.6"])
+    assert found == Identity(ALICE, "forwarded")
+
+
 def test_a_trusted_proxy_that_tells_nothing_is_the_client_itself_and_noticed():
     assert identify() == Identity(PROXY_KEY, PEER, Suspicion.UNUSABLE)
 

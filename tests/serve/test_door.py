@@ -129,8 +129,8 @@ def test_a_server_for_its_own_machine_is_not_used_by_pages_from_elsewhere():
 
 @pytest.mark.parametrize(
     "settings",
-    [{"local": False}, {"hosts": ("chat.example.org",)}, {"trusted_proxies": ("127.0.0.1",)}],
-    ids=["network", "hosts", "proxy"],
+    [{"local": False}, {"hosts": ("chat.example.org",)}, {"trusted_proxies": ("127.0.0.1",)}, {"trusted_hops": 1}],
+    ids=["network", "hosts", "proxy", "hops"],
 )
 def test_a_public_server_is_open_to_pages_of_any_origin(settings):
     reply = asked("/api", PAGE, method="POST", body=ASK, **settings)

@@ -109,7 +109,8 @@ class App:
 
     def _door(self, settings: Settings) -> Door:
         # Whoever names hosts or a proxy means to be reached from elsewhere, though the socket may be on loopback.
-        own_machine = self._local and not settings.hosts and not settings.trusted_proxies
+        public = settings.hosts or settings.trusted_proxies or settings.trusted_hops
+        own_machine = self._local and not public
         return Door(settings.hosts, local=self._local, origins=Origins.LOCAL if own_machine else Origins.ANY)
 
     def _routes(self, settings: Settings) -> Routes:
@@ -167,6 +168,6 @@ class App:
 
 def _trust(settings: Settings) -> Trust:
     try:
-        return Trust.parse(settings.trusted_proxies, settings.client_header, settings.tiers)
+        return Trust.parse(settings.trusted_proxies, settings.client_header, settings.tiers, settings.trusted_hops)
     except ValueError as error:
         raise SettingsError(f"trusted_proxies or tiers: {error}") from error

@@ -129,7 +129,9 @@ class Center:
         self.hash_client = ClientHash(time.monotonic, secrets.token_bytes)
         self.board = StatusBoard(settings, self.fleet, self.admission, self._alarm, self.hash_client)
         self.hooks: Sequence[Hook] = (self.metrics, self.board.record)
-        told = operators(self.fleet, self.admission, self.metrics, self.board)
+        self.leaving = False
+        """Whether load balancers should look elsewhere, although all goes on as before."""
+        told = operators(lambda: self.fleet.health().up and not self.leaving, self.admission, self.metrics, self.board)
         self.admin = front(told, _operators_door(settings), log)
         """What the operator asks, on a listener of its own."""
 

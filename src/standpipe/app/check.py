@@ -46,7 +46,7 @@ async def _check(settings: Settings, console: Console) -> int:
     for sentence in unknown_variables(os.environ):
         warn(sentence)
     try:
-        Trust.parse(settings.trusted_proxies, settings.client_header, settings.tiers)
+        Trust.parse(settings.trusted_proxies, settings.client_header, settings.tiers, settings.trusted_hops)
     except ValueError as error:
         bad(f"trusted_proxies or tiers: {error}")
         return 1

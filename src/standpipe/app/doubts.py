@@ -22,7 +22,7 @@ Doubt = tuple[Callable[[Settings], bool], str]
 DOUBTS: tuple[Doubt, ...] = (
     # Where it listens
     (
-        lambda s: _opened(s) and not s.tls_cert and not s.trusted_proxies,
+        lambda s: _opened(s) and not s.tls_cert and not s.trusted_proxies and not s.trusted_hops,
         "anyone on the network can connect, and without tls_cert prompts travel unencrypted",
     ),
     (
@@ -109,7 +109,7 @@ DOUBTS: tuple[Doubt, ...] = (
     ),
     # Clients
     (
-        lambda s: Trust.parse(s.trusted_proxies, s.client_header).unread,
+        lambda s: Trust.parse(s.trusted_proxies, s.client_header, hops=s.trusted_hops).unread,
         "client_header is never read, because trusted_proxies is empty",
     ),
     (
@@ -121,7 +121,7 @@ DOUBTS: tuple[Doubt, ...] = (
         "proxy_protocol expects a header that nobody is trusted to send: list the proxy in trusted_proxies",
     ),
     (
-        lambda s: bool(s.trusted_proxies) and not s.hosts and not _opened(s),
+        lambda s: bool(s.trusted_proxies or s.trusted_hops) and not s.hosts and not _opened(s),
         "behind a proxy on a loopback address, visitors get 403 until hosts lists the names they use",
     ),
     (

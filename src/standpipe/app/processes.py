@@ -309,7 +309,7 @@ def _begin(log: Logger) -> Signals:
 
 def _trust(settings: Settings) -> Trust:
     try:
-        return Trust.parse(settings.trusted_proxies, settings.client_header, settings.tiers)
+        return Trust.parse(settings.trusted_proxies, settings.client_header, settings.tiers, settings.trusted_hops)
     except ValueError as error:
         raise SettingsError(f"trusted_proxies: {error}") from error
 

@@ -91,7 +91,7 @@ async def _reload_settings(wanted: Settings, app: Applies, roster: Roster | None
         raise
     if roster is not None and plan is not None:
         roster.carry_out(plan, settings)
-    trust = Trust.parse(settings.trusted_proxies, settings.client_header, settings.tiers)
+    trust = Trust.parse(settings.trusted_proxies, settings.client_header, settings.tiers, settings.trusted_hops)
     server.configure(EdgeConfig(**settings.values(EdgeConfig)), trust)
     for sentence in doubts(settings):
         log.warning(sentence)

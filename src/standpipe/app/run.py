@@ -1,8 +1,8 @@
 """`standpipe serve`: the loop, the sockets, the signals, and an orderly end.
 
-The first Ctrl-C or SIGTERM drains: no new client is let in, queued requests are told to come back, running streams may
-finish within `grace`. A second one ends at once. SIGHUP reloads the settings and the TLS certificate, SIGUSR1
-writes to the log what goes on inside.
+The first Ctrl-C or SIGTERM drains: after `drain_delay`, no new client is let in, queued requests are told to come back,
+running streams may finish within `grace`. A second one ends at once. SIGHUP reloads the settings and the TLS
+certificate, SIGUSR1 writes to the log what goes on inside.
 """
 
 from __future__ import annotations
@@ -125,6 +125,10 @@ async def _answer(
         Outlet(sys.stdout).write(banner.text(settings, app.pool.fleet.resolve(None), doors.public[0], reasons))
         log.info("serving", address=banner.address(settings, doors.public[0]))
         await signals.drain.wait()
+        if delay := app.settings.drain_delay:
+            log.info("not ready any more", delay=delay)
+            center.leaving = True
+            await first(asyncio.ensure_future(asyncio.sleep(delay)), signals.leave)
         grace = app.settings.grace
         log.info("draining", grace=grace)
         center.admission.drain()
@@ -137,6 +141,6 @@ async def _answer(
 
 def _servers(settings: Settings, app: App, center: Center) -> tuple[Server, Server]:
     config = EdgeConfig(**settings.values(EdgeConfig))
-    trust = Trust.parse(settings.trusted_proxies, settings.client_header, settings.tiers)
+    trust = Trust.parse(settings.trusted_proxies, settings.client_header, settings.tiers, settings.trusted_hops)
     public = Server(app.guard, app.guard.refuse, config, trust, proxied=settings.proxy_protocol)
     return public, Server(center.admin, center.admin.refuse, EdgeConfig(), Trust())

@@ -18,7 +18,7 @@ from standpipe.policy.alarm import ProxyWarning
 WARNINGS = {
     ProxyWarning.ONE_ADDRESS: "most requests come from one address: if a proxy stands in front, set trusted_proxies",
     ProxyWarning.UNTRUSTED_PROXY: "requests carry forwarding headers from an untrusted proxy: set trusted_proxies",
-    ProxyWarning.SILENT_PROXY: "a trusted proxy does not name its clients: see client_header and trusted_proxies",
+    ProxyWarning.SILENT_PROXY: "the proxy does not name its clients: see client_header, trusted_proxies, trusted_hops",
 }
 """The mistake that broke other public services, in words: all clients share the proxy's place in the queue."""
 

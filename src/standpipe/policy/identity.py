@@ -9,6 +9,10 @@ Proxies pass on what they do not know, so a second header that is read as well w
 happens to be there followed: where the proxy writes another header than the one that is read, nobody is named, which is
 seen at once (`alarm`), and never a visitor believed.
 
+Platforms that publish no addresses of their proxies are trusted by number instead: whoever connects is the nearest of
+so many *hops*, each of which has added whom it saw, so the client is that many entries from the right. What is shorter
+came another way, and its client is whoever connected.
+
 Hops are read from the right, over all lines of the header, because proxies append; those that are trusted are passed
 over, and the first that is not is the client. A hop that cannot be read (`unknown`, an obfuscated id) is somebody we do
 not know: the client is then the last proxy that we do know, which is safe (strangers share one key instead of choosing
@@ -25,6 +29,7 @@ import hmac
 from collections.abc import Callable, Iterable, Sequence
 from enum import StrEnum
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, ip_network
+from itertools import islice
 
 from msgspec import Struct
 from msgspec.structs import replace
@@ -92,17 +97,22 @@ class Trust(Struct, frozen=True):
     header: bytes = FORWARDED_FOR
     tiers: Networks = ()
     unix_tier: bool = False
+    hops: int = 0
+    """If it is not 0, every peer is the nearest of so many proxies, whatever its address."""
 
     @classmethod
-    def parse(cls, proxies: Iterable[str], header: str = "X-Forwarded-For", tiers: Iterable[str] = ()) -> Trust:
+    def parse(
+        cls, proxies: Iterable[str], header: str = "X-Forwarded-For", tiers: Iterable[str] = (), hops: int = 0
+    ) -> Trust:
         """From addresses, networks in CIDR form and the word `unix`. Raises ValueError that names the wrong one."""
         proxies, tiers = tuple(proxies), tuple(tiers)
         name = header.strip().lower().encode("latin-1")
-        return cls(_networks(proxies), "unix" in proxies, name, _networks(tiers), "unix" in tiers)
+        unix = "unix" in proxies or hops > 0
+        return cls(_networks(proxies), unix, name, _networks(tiers), "unix" in tiers, hops)
 
     def includes(self, address: Address) -> bool:
         """Whether this is the address of a trusted proxy or of a tier."""
-        return _within(address, self.proxies) or _within(address, self.tiers)
+        return self.hops > 0 or _within(address, self.proxies) or _within(address, self.tiers)
 
     def is_tier(self, address: Address) -> bool:
         return _within(address, self.tiers)
@@ -153,6 +163,9 @@ class Identities:
         if not values:
             return Identity(proxy, PEER, Suspicion.UNUSABLE)
         via, nearest = header.decode("latin-1"), proxy
+        if self.trust.hops and not proxy.paced:
+            named = next(islice(hops(values), self.trust.hops - 1, None), None)
+            return Identity(proxy, via, Suspicion.UNUSABLE) if named is None else Identity(client_key(named), via)
         for address in hops(values):
             if address is None:
                 return Identity(nearest, via, Suspicion.UNUSABLE)

@@ -284,16 +284,16 @@ def _up(engine: EngineState) -> str:
     return "up" if engine.up else "down"
 
 
-def operators(fleet: Fleet, admission: LocalAdmission, metrics: Metrics, board: StatusBoard) -> Routes:
+def operators(up: Callable[[], bool], admission: LocalAdmission, metrics: Metrics, board: StatusBoard) -> Routes:
     """What the admin listener answers: /healthz while the process does, /readyz while requests are answered, and
-    /metrics and /top to look at."""
+    /metrics and /top to look at. `up` tells whether they can be."""
 
     async def alive(exchange: Exchange) -> None:
         exchange.send(200, b"ok\n", b"text/plain")
 
     async def ready(exchange: Exchange) -> None:
-        up = fleet.health().up and not admission.draining
-        exchange.send(200 if up else 503, b"ready\n" if up else b"not ready\n", b"text/plain")
+        well = up() and not admission.draining
+        exchange.send(200 if well else 503, b"ready\n" if well else b"not ready\n", b"text/plain")
 
     async def page(exchange: Exchange) -> None:
         exchange.send(200, metrics.page(), CONTENT_TYPE)
