@@ -9,7 +9,6 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future
 from contextlib import ExitStack
 from typing import Self
 
@@ -33,9 +32,11 @@ STDLIB_LOOP = "import sys; sys.modules['uvloop'] = None"
 
 class Server:
     """A running server. `url` is its address; `stop` drains it and gives its exit status. As a context manager it must
-    end with status 0 when told to stop. `first` is Python that its process runs before anything else."""
+    end with status 0 when told to stop. `first` is Python that its process runs before anything else. What it logs
+    after its address is the test's to read, or, `attended`, read as it comes: a pipe that nobody reads is soon full.
+    """
 
-    def __init__(self, *flags: str, first: str = "") -> None:
+    def __init__(self, *flags: str, first: str = "", attended: bool = False) -> None:
         fixed = ["--port", "0", "--admin-port", "0", "--log-format", "json"]
         program = f"{first}\nfrom standpipe.cli import main\nmain()"
         self.process = subprocess.Popen(
@@ -46,37 +47,38 @@ class Server:
             env={key: value for key, value in os.environ.items() if not key.startswith("STANDPIPE_")},
         )
         self.lines: list[str] = []
-        address: Future[str] = Future()
-        self._reader = threading.Thread(target=self._read, args=(address,))
-        self._reader.start()
-        self.url = address.result()
+        self.url = self._address()
+        self._reader = threading.Thread(target=lambda: self.lines.extend(self.process.stderr or ()))
+        if attended:
+            self._reader.start()
 
-    def _read(self, address: Future[str]) -> None:
-        """Keep what it logs, to the end: a pipe that nobody reads is soon full."""
+    def _address(self) -> str:
         assert self.process.stderr is not None
         for line in self.process.stderr:
             self.lines.append(line)
-            if address.done() or not line.startswith("{"):
-                continue
-            if (event := json.loads(line))["event"] == "serving":
-                address.set_result(str(event["address"]))
-        if not address.done():
-            address.set_exception(AssertionError(f"it did not serve: {self.log}"))
+            if line.startswith("{") and (event := json.loads(line))["event"] == "serving":
+                return str(event["address"])
+        raise AssertionError(f"it did not serve: {self.log}")
 
     def stop(self) -> int:
         """Ask it to drain, wait for its end, keep what it logged."""
         if self.process.returncode is None:
             self.process.send_signal(signal.SIGTERM)
-            self.process.wait(PATIENCE)
-            self.said = self.process.stdout.read()
-            self._reader.join()
+            if self._reader.is_alive():
+                self.process.wait(PATIENCE)
+                self.said = self.process.stdout.read()
+                self._reader.join()
+            else:
+                self.said, rest = self.process.communicate(timeout=PATIENCE)
+                self.lines += rest.splitlines(keepends=True)
         return self.process.returncode
 
     def close(self) -> None:
         """End it whatever it does."""
         self.process.kill()
         self.process.wait()
-        self._reader.join()
+        if self._reader.is_alive():
+            self._reader.join()
         for pipe in (self.process.stdout, self.process.stderr):
             if pipe is not None:
                 pipe.close()

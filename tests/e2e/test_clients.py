@@ -151,9 +151,10 @@ def played(request) -> Iterator[Outcomes]:
         packages.python()
     with ExitStack() as stack:
         unpaced = (*WORKERS, "--pace-interval", "0", "--queue-per-client", "1000", "--queue-per-block", "1000")
-        house = stack.enter_context(Server(*engines(names), *unpaced, first=BEATING))
-        narrow = stack.enter_context(Server(*engines(names), *unpaced, "--queue-total", "1"))
-        paced = stack.enter_context(Server(*engines(names), *WORKERS, "--pace-interval", "0.6", "--pace-waiting", "1"))
+        one_by_one = (*WORKERS, "--pace-interval", "0.6", "--pace-waiting", "1")
+        house = stack.enter_context(Server(*engines(names), *unpaced, first=BEATING, attended=True))
+        narrow = stack.enter_context(Server(*engines(names), *unpaced, "--queue-total", "1", attended=True))
+        paced = stack.enter_context(Server(*engines(names), *one_by_one, attended=True))
         places = stack.enter_context(places_at(paced.url, len(scripts)))
 
         by_script = {script: [name for name in names if CLIENTS[name].script == script] for script in scripts}
