@@ -160,10 +160,10 @@ class Upstream:
             try:
                 path, document = await self._placed(ask, document)
                 async with patience:
-                    body, keep = harmless_body(document, ask.operator_prompt), self._capabilities.reuse_after_stream
                     await self._client.request(
-                        "POST", path, on_head=answer.head, on_body=answer.body, body=body, headers=_whose(ask.client),
-                        keep=keep,
+                        "POST", path, on_head=answer.head, on_body=answer.body,
+                        body=harmless_body(document, ask.operator_prompt), headers=_whose(ask.client),
+                        keep=self._capabilities.reuse_after_stream,
                     )  # fmt: skip
             except TimeoutError:
                 pass  # only its end was missing
