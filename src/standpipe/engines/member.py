@@ -155,7 +155,7 @@ class Member:
         engine that was here, and holds its slots. What was believed of that one is forgotten."""
         self.engine, self.placement, self.draining = other.engine, other.placement, other.draining
         self._continuer, self.standing = other._continuer, other.standing
-        self.reason, self.restarts, self.elsewhere = other.reason, other.restarts, 0
+        self.reason, self.restarts, self.elsewhere, self._cards = other.reason, other.restarts, 0, other._cards
         self.models, self.windows, self.sees, self.looked_at = other.models, other.windows, other.sees, other.looked_at
 
     async def left(self, engine: Engine) -> None:
