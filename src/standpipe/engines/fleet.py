@@ -129,8 +129,9 @@ class Fleet:
         if not member.models:
             return self._wished
         wanted = self.wanted(name, embeds=embeds)
-        names = () if wanted is None else chain(wanted, self.fallbacks)
-        return next((model for model in names if model in member.models), None)
+        if wanted is None or wanted in member.models:
+            return wanted
+        return next((model for model in chain(wanted, self.fallbacks) if model in member.models), None)
 
     def window_at(self, member: Member, name: str | None) -> int | None:
         """The window of the model that this engine would answer with, in tokens; None where that is not known."""
@@ -155,10 +156,14 @@ class Fleet:
 
     def refuse_what_cannot_fit(self, name: str | None, least: int) -> None:
         """Raises ContextTooLong where every engine that serves this name has a smaller window than the prompt's."""
-        serving = [member for member in self.members if self.rank(member, name) is not None]
-        windows = [window for member in serving if (window := self.window_at(member, name)) is not None]
-        if windows and len(windows) == len(serving) and least >= max(windows):
-            raise ContextTooLong.of(least, max(windows))
+        largest = 0
+        for member in self.members:
+            window = self.window_at(member, name)
+            if least < window if window is not None else self.rank(member, name) is not None:
+                return
+            largest = max(largest, window or 0)
+        if largest:
+            raise ContextTooLong.of(least, largest)
 
     def card(self, model: str) -> Card:
         """What is known of a listed model: what the engines that list it tell, the smallest window of theirs."""

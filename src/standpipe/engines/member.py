@@ -313,7 +313,7 @@ class Seat:
         if self._spoke is not None:
             self._spoke(now)
         more = self._standing.spoke(now, seconds, self._tokens, self.member.busy)
-        if self._unclaim() or more:
+        if (self._claim is not None and self._unclaim()) or more:
             self._changed()
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
@@ -360,11 +360,12 @@ class Seat:
             self.member.at_work[self._engine] -= 1
         self.member.freed()
         self._standing.over(spoken=self.spoken)
-        self._unclaim()
+        if self._claim is not None:
+            self._unclaim()
         self._changed()
 
     def _unclaim(self) -> bool:
-        if self._claim is None or self.member.claim is not self._claim:
+        if self.member.claim is not self._claim:
             return False
         self.member.claim = None
         return True

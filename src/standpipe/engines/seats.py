@@ -135,7 +135,7 @@ class Seats:
         now = asyncio.get_running_loop().time()
         members = self.fleet.members
         if len(members) == 1 and not journey.seen:
-            found = 0 if members[0].room(now) and self.can(members[0], journey) else None
+            found = 0 if members[0].room(now) and self._rank(members[0], journey) is not None else None
         else:
             home = self._affinity.home(journey.prefixes, now)
             at = None if home is None or home not in members else members.index(home)

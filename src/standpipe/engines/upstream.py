@@ -154,7 +154,9 @@ class Upstream:
         while True:
             patience = asyncio.timeout(None)
             answer = _Answer(sink, self._decoder(ask), patience)
-            document = {name: value for name, value in self._document(ask, model).items() if name not in without}
+            document = self._document(ask, model)
+            for name in without:
+                document.pop(name, None)
             if document.get(limit, 0) > most:
                 document[limit] = most
             try:
@@ -172,7 +174,9 @@ class Upstream:
                     raise _renamed(fault) from fault
             finally:
                 sink.connect(None)
-            if ask.raw and not answer.succeeded and has_no_completions(answer.status, answer.collected):
+            if answer.succeeded:
+                break
+            if ask.raw and has_no_completions(answer.status, answer.collected):
                 raise NeedsTemplate
             refused = refused_fields(answer.status, answer.collected, OPTIONAL & document.keys())
             left = answer_room(answer.status, answer.collected)
@@ -363,17 +367,15 @@ class _Answer:
     Which status it has decides, and then what it says, never how it is labelled.
     """
 
-    __slots__ = ("_decoder", "_patience", "_pieces", "_retry_after", "_sink", "_size", "status")
+    __slots__ = ("_decoder", "_patience", "_pieces", "_retry_after", "_sink", "_size", "status", "succeeded")
 
     def __init__(self, sink: Sink, decoder: StreamDecoder, patience: asyncio.Timeout) -> None:
         """`patience` begins to run out when the engine has told why its answer ended."""
-        self._sink = sink
-        self._patience = patience
-        self._decoder = decoder
+        self._sink, self._decoder, self._patience = sink, decoder, patience
         self._retry_after: str | None = None
         self._pieces: list[bytes] = []
-        self._size = 0
-        self.status = 0
+        self._size = self.status = 0
+        self.succeeded = False
 
     @property
     def over(self) -> bool:
@@ -387,6 +389,7 @@ class _Answer:
 
     def head(self, status: int, headers: Headers, flow: Flow) -> None:
         self.status = status
+        self.succeeded = 200 <= status < 300
         if not self.succeeded:
             retry_after = headers.get(b"retry-after")
             self._retry_after = None if retry_after is None else retry_after.decode("latin-1")
@@ -399,7 +402,7 @@ class _Answer:
         if self.succeeded:
             # Without events it tells that the engine lives: a comment, an empty delta, a part of a whole answer.
             self._sink.take(self._decoder.feed(data))
-            if self._decoder.over and self._patience.when() is None:
+            if not self._decoder.done and self._decoder.over and self._patience.when() is None:
                 self._patience.reschedule(asyncio.get_running_loop().time() + GRACE)
             return self._decoder.done
         self._pieces.append(data)
@@ -412,10 +415,6 @@ class _Answer:
             raise failure_from(self.status, self.collected, self._retry_after)
         if events := self._decoder.end():
             self._sink.take(events)
-
-    @property
-    def succeeded(self) -> bool:
-        return 200 <= self.status < 300
 
 
 def _refused(failure: Failure, status: int) -> EngineFailed:
