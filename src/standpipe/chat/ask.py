@@ -243,7 +243,11 @@ class Ask(Struct, frozen=True):
     @property
     def images(self) -> tuple[Image, ...]:
         """All images, in order."""
-        return tuple(image for message in self.messages for image in message.images)
+        found: list[Image] = []
+        for message in self.messages:
+            if len(message.parts) != 1 or type(message.parts[0]) is not Text:  # as most are
+                found += message.images
+        return tuple(found)
 
     @property
     def prompt(self) -> str:

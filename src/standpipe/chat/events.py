@@ -33,6 +33,8 @@ class Usage(Struct, frozen=True):
 
 def total(usages: Sequence[Usage | None]) -> Usage | None:
     """What several answers took together; None where it is not known of one. A detail counts where it is known."""
+    if len(usages) == 1:
+        return usages[0]
     known = [usage for usage in usages if usage is not None]
     if len(known) < len(usages):
         return None
