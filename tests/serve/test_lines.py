@@ -189,7 +189,7 @@ def test_the_fleet_may_change_in_any_way_at_any_time(steps):
                         await asyncio.sleep(n / 500)
                 await asyncio.sleep(0.001)
                 now = asyncio.get_running_loop().time()
-                for line, members in admission.lines.in_turn():
+                for members, line in admission.lines.in_turn():
                     assert not line.statistics().waiting or not any(member.room(now) for member in members)
                 assert admission.lines.running == sum(member.busy for member in every)
             for member in fleet.members:

@@ -151,9 +151,9 @@ class Admission:
             return
         now = asyncio.get_running_loop().time()
         waiting, seats = self._waiting, self.seats
-        spare = self.most - self.lines.running
+        spare = self.most - self.lines.running if waiting else 0
         due: float | None = None
-        for line, members in self.lines.in_turn():
+        for members, line in self.lines.in_turn():
             usable, room = seats.usable(now, members)
             line.slots = max(1, min(usable, self.most))
             room = min(room, spare)

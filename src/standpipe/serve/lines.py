@@ -9,7 +9,6 @@ nor who grants.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from functools import reduce
 
 from msgspec.structs import replace
@@ -58,9 +57,9 @@ class Lines:
                 del self._wanted[line]
                 self._ending.append(line)
 
-    def in_turn(self) -> Iterator[tuple[Line, tuple[Member, ...]]]:
-        """Each line and its engines, first who was granted something longest ago."""
-        return ((line, members) for members, line in tuple(self._by_engines.items()))
+    def in_turn(self) -> tuple[tuple[tuple[Member, ...], Line], ...]:
+        """Some engines and their line, for each line, first who was granted something longest ago."""
+        return tuple(self._by_engines.items())
 
     def had_its_turn(self, members: tuple[Member, ...]) -> None:
         """The line of these engines was granted something: others come first now."""
@@ -80,6 +79,8 @@ class Lines:
     @property
     def running(self) -> int:
         """Asks that hold a slot."""
+        if len(self._by_engines) == 1 and not self._ending:
+            return self._first.running
         return sum(line.running for line in (*self._by_engines.values(), *self._ending))
 
     def asks(self, client: ClientKey) -> list[tuple[Line, QueuedAsk]]:

@@ -126,7 +126,8 @@ class Ticket(Stay):
         return self
 
     def joined(self, place: QueuedAsk, now: float) -> None:
-        self._trace.step("queued", now, eligible_in=round(place.eligible_at - now, 4), tokens=self._weight.cap)
+        if self._trace.tell is not None:
+            self._trace.step("queued", now, eligible_in=round(place.eligible_at - now, 4), tokens=self._weight.cap)
 
     async def granted(self) -> Seat | None:
         """Wait for the slot. Gives the seat, or None where this ask has to wait for one of another kind.
@@ -144,7 +145,8 @@ class Ticket(Stay):
             except TimeoutError:
                 raise self._in_vain(loop.time()) from None
         now = self._trace.granted_at = loop.time()
-        self._trace.step("granted", now)
+        if self._trace.tell is not None:
+            self._trace.step("granted", now)
         self.journey.patience = max(0.0, self._longest_wait - (now - place.joined_at))
         return self._seat
 
@@ -169,8 +171,9 @@ class Ticket(Stay):
         if place is not None and place.stage is Stage.RUNNING:
             failed = isinstance(error, EngineFailed) or self._trace.report.attempts > 1
             usage, tokens = self.meter.usage, self.meter.tokens
-            now = asyncio.get_running_loop().time()
-            self._trace.step("settled", now, tokens=tokens, counted=usage is not None, failed=failed)
+            if self._trace.tell is not None:
+                now = asyncio.get_running_loop().time()
+                self._trace.step("settled", now, tokens=tokens, counted=usage is not None, failed=failed)
             if usage is not None:
                 self._admission.prompts.learn(self._weight.sizes, usage.prompt_tokens)
             self.settle(usage, tokens, failed=failed)

@@ -73,7 +73,8 @@ class _Walk:
         services = self._services
         clock = asyncio.get_running_loop().time
         trace = Trace(exchange.id, self._name, clock(), services.log.tracing)
-        trace.step("arrived", trace.arrived, dialect=self._name)
+        if trace.tell is not None:
+            trace.step("arrived", trace.arrived, dialect=self._name)
         exchange.learned = lambda: answer_headers(trace, services.limits.headers(trace.client, clock()), clock())
         try:
             trace.client = services.identify(exchange).key
@@ -175,9 +176,14 @@ class AskHandler(_Walk):
         return join(clamp(ask, services.max_tokens), services.system_prompt, services.system_prompt_mode)
 
     def _weigh(self, body: bytes, asks: Sequence[Ask], *, held: bool) -> list[Weight]:
-        caps = [ask.sampling.max_tokens or self._services.max_tokens for ask in asks]
-        first = Weight.of(body, texts(asks[0]), caps[0], asks[0].images, held=held)
-        return [first, *(first.beside(i, texts(asks[i]), caps[i], asks[i].images) for i in range(1, len(asks)))]
+        weights: list[Weight] = []
+        for number, ask in enumerate(asks):
+            cap = ask.sampling.max_tokens or self._services.max_tokens
+            if not number:
+                weights.append(Weight.of(body, texts(ask), cap, ask.images, held=held))
+            else:
+                weights.append(weights[0].beside(number, texts(ask), cap, ask.images))
+        return weights
 
     def _journey(self, ask: Ask, weight: Weight, trace: Trace) -> Journey:
         pool, least = self._services.pool, self._services.admission.prompts.low(weight.sizes)
