@@ -247,7 +247,8 @@ class Group(Node):
         else:
             member.counter = max(member.counter, self.virtual_time)
             self.standing.add(member)
-        self._forgive(self.entry_level())
+        if self._debts:
+            self._forgive(self.entry_level())
 
     def _arrive(self, member: Node) -> None:
         """A member with nothing else waiting has got an ask."""
