@@ -126,7 +126,11 @@ def _harmless(value: Any) -> Any:
     if isinstance(value, str):
         return str(value) if isinstance(value, Rendered) else break_text(value)
     if isinstance(value, dict):
-        harmless = {break_text(key): _harmless(item) for key, item in value.items()}
+        harmless: JsonObject = {}
+        for key, item in value.items():  # a name has nothing that begins a token
+            harmless[key if key.isidentifier() else break_text(key)] = (
+                break_text(item) if type(item) is str else _harmless(item)
+            )
         if isinstance(arguments := value.get("arguments"), str):
             harmless["arguments"] = break_json(arguments)
         return harmless
