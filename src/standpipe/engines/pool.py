@@ -28,7 +28,7 @@ from standpipe.policy.identity import ClientKey, pseudonym
 from standpipe.policy.retry import GiveUp, Verdict, verdict
 from standpipe.policy.terms import fit
 
-_BEGINNINGS = (Beginning(text="x"), Beginning(reasoning="x"))
+_SPOKEN, _THOUGHT = Beginning(text="x"), Beginning(reasoning="x")
 
 
 class Pool:
@@ -149,7 +149,8 @@ class Pool:
         """Whether an answer to this ask may be gone on with at all."""
         if not self._continues or has_no_seam(ask):
             return False
-        return any(member.continues(ask, begun) for member in self.fleet.members for begun in _BEGINNINGS)
+        members = self.fleet.members
+        return any(member.continues(ask, _SPOKEN) or member.continues(ask, _THOUGHT) for member in members)
 
     def _broke_off(self, failure: Failure, journey: Journey, ask: Ask, stream: Continued) -> Beginning | None:
         """The client has been sent some of an answer of this ask, as it was put to the engine, which ends here. Gives
