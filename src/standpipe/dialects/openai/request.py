@@ -244,6 +244,9 @@ def _tool_choice(sent: str | wire.NamedTool | None, tools: Sequence[Tool]) -> To
     return tool_choice(ToolMode.NAMED, tools, "tool_choice.function.name", function.name)
 
 
+_ROLES = {role.value: role for role in Role}
+
+
 def _messages(sent: Sequence[wire.Message]) -> Iterator[Message]:
     end_of_past = now([message.role == "assistant" for message in sent])
     calls, album = Calls(), Album()
@@ -258,13 +261,13 @@ def _messages(sent: Sequence[wire.Message]) -> Iterator[Message]:
                 call_id = calls.answered(message.tool_call_id, message.name, f"messages[{i}].tool_call_id")
                 yield Message(Role.TOOL, (past_result(call_id, content, path, album),))
             case role if isinstance(content, str):
-                yield Message(Role(role), (Text(content),), message.name)
+                yield Message(_ROLES[role], (Text(content),), message.name)
             case "user":
                 said = past_told(content, path, album) if i < end_of_past else tuple(told(content, path, album))
                 yield Message(Role.USER, said, message.name)
             case role:
                 said = past_said(content) if i < end_of_past else tuple(texts(content, path))
-                yield Message(Role(role), said, message.name)
+                yield Message(_ROLES[role], said, message.name)
 
 
 def _assistant_parts(sent: wire.Message, calls: Calls) -> Iterator[Part]:
