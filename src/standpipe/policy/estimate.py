@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from enum import StrEnum
+from itertools import chain
 from math import exp, log
 
 import msgspec
@@ -78,9 +79,8 @@ def image_tokens(image: Image) -> int:
 
 def texts(ask: Ask) -> Iterator[str]:
     """All that a model has to read of an ask: a text for each message, and one for each tool."""
-    yield from map(_text, ask.messages)
-    for tool in ask.tools:
-        yield msgspec.json.encode(tool).decode()
+    read = map(_text, ask.messages)
+    return chain(read, (msgspec.json.encode(tool).decode() for tool in ask.tools)) if ask.tools else read
 
 
 def _text(message: Message) -> str:
