@@ -226,3 +226,100 @@ def test_code_is_wrapped_folded_saved_and_looked_at_without_running(visit, echo)
     assert {"csp", "net::ERR_BLOCKED_BY_CSP"} >= set(refused)  # Playwright tells what was asked, even if it never left
     assert len(refused) == len([line for line in one.wrong if line.startswith("asked")])
     one.wrong.clear()  # those violations were this test's business
+
+
+def test_images_are_attached_where_the_model_sees_and_made_small(visit, echo, tmp_path):
+    one = visit(echo)
+    page = one.page
+    sent = []
+
+    def serve(route):
+        if route.request.method == "POST":
+            sent.append(route.request.post_data_json)
+            choice = {"message": {"role": "assistant", "content": "A red square."}, "finish_reason": "stop"}
+            route.fulfill(json={"model": "seer", "choices": [choice]})
+            return
+        told = route.fetch().json()
+        told["limits"]["images"] = 2
+        route.fulfill(json=told)
+
+    page.route("**/api", serve)
+    one.open()
+    picture = page.evaluate("""async () => {
+      const canvas = new OffscreenCanvas(4000, 1000);
+      const context = canvas.getContext('2d');
+      context.fillStyle = 'red';
+      context.fillRect(0, 0, 4000, 1000);
+      const bytes = new Uint8Array(await (await canvas.convertToBlob()).arrayBuffer());
+      return Array.from(bytes);
+    }""")
+    for name in ("one.png", "two.png", "three.png"):
+        (tmp_path / name).write_bytes(bytes(picture))
+    (tmp_path / "broken.png").write_bytes(b"\x89PNG")
+    field = page.locator(".composer input[type=file]")
+    field.set_input_files(tmp_path / "broken.png")
+    page.get_by_text("“broken.png” is not an image").first.wait_for()
+    field.set_input_files([tmp_path / "one.png", tmp_path / "two.png", tmp_path / "three.png"])
+    page.get_by_text("2 images at most.").first.wait_for()
+    expect(page.locator(".attached canvas")).to_have_count(2)
+    page.click("[aria-label='Remove two.png']")
+    answer = one.ask("What is this?")
+    expect(answer).to_contain_text("A red square.")
+    words, shown = sent[0]["messages"][0]["content"]
+    assert words == {"type": "text", "text": "What is this?"}
+    assert shown["image_url"]["url"].startswith("data:image/jpeg;base64,")
+    page.reload()
+    kept = page.locator(".mine standpipe-picture[role=img][aria-label='one.png'] canvas")
+    expect(kept).to_have_js_property("width", 1568)
+    expect(kept).to_have_js_property("height", 392)
+
+
+def test_an_image_for_a_model_that_does_not_see_is_told(visit, echo, tmp_path):
+    page = visit(echo).open()
+    (tmp_path / "one.png").write_bytes(b"\x89PNG")
+    page.set_input_files(".composer input[type=file]", tmp_path / "one.png")
+    page.get_by_text("The model cannot see images.").first.wait_for()
+
+
+RECOGNITION = """window.SpeechRecognition = class {
+  start() {
+    setTimeout(() => this.onresult({ results: [[{ transcript: 'how are' }], [{ transcript: ' you' }]] }));
+  }
+  stop() { this.onend(); }
+}"""
+
+
+def test_what_is_dictated_is_written_behind_what_is_there(visit, echo):
+    one = visit(echo)
+    one.context.add_init_script(RECOGNITION)
+    page = one.open()
+    page.fill("#draft", "Hello,")
+    page.get_by_role("button", name="Dictate").click()
+    expect(page.locator("#draft")).to_have_value("Hello, how are you")
+    expect(page.get_by_role("button", name="Dictate")).to_have_attribute("aria-pressed", "true")
+    page.get_by_role("button", name="Dictate").click()
+    expect(page.get_by_role("button", name="Dictate")).to_have_attribute("aria-pressed", "false")
+
+
+def test_the_page_speaks_the_language_of_the_browser_and_another_that_is_chosen(visit, echo):
+    one = visit(echo, locale="ar")
+    page = one.open()
+    html = page.locator("html")
+    expect(html).to_have_attribute("dir", "rtl")
+    expect(page.locator(".new")).to_have_text("محادثة جديدة")
+    expect(page.get_by_role("heading", level=1)).to_have_text("ماذا تريد أن تعرف؟")
+    one.page.fill("#draft", "Hi")
+    one.page.press("#draft", "Enter")
+    page.locator(".answer .tools .facts").first.wait_for()
+    for width in (1280, 768, 390):
+        page.set_viewport_size({"width": width, "height": 800})
+        assert page.evaluate("document.documentElement.scrollWidth") <= width
+    page.set_viewport_size({"width": 1280, "height": 800})
+    page.locator(".bar-tools .wide").last.click()
+    page.locator("#tongue").select_option("de")
+    expect(html).to_have_attribute("dir", "ltr")
+    expect(html).to_have_attribute("lang", "de")
+    expect(page.locator(".new")).to_have_text("Neuer Chat")
+    expect(page.locator(".answer .tools [aria-label='Neu erzeugen']")).to_be_visible()
+    page.reload()
+    expect(page.locator(".new")).to_have_text("Neuer Chat")

@@ -89,9 +89,11 @@ console.log(text);
 `;
 }
 
-function ollama({ messages, temperature, top_p, max_tokens, reasoning_effort }, { address, model }) {
-  const options = { temperature, top_p, num_predict: max_tokens };
-  const given = { model, messages, think: reasoning_effort, options: filled(options), stream: true };
+function ollama({ messages, max_tokens, reasoning_effort, response_format, ...rest }, { address, model }) {
+  const { temperature, top_p, seed, stop, frequency_penalty, presence_penalty } = rest;
+  const options = { temperature, top_p, num_predict: max_tokens, seed, stop, frequency_penalty, presence_penalty };
+  const format = response_format?.json_schema.schema;
+  const given = { model, messages, think: reasoning_effort, format, options: filled(options), stream: true };
   return `from ollama import Client
 
 stream = Client(host="${address}").chat(
@@ -103,7 +105,7 @@ print()
 `;
 }
 
-function anthropic({ messages, temperature, top_p, max_tokens }, { address, model }) {
+function anthropic({ messages, temperature, top_p, max_tokens, stop }, { address, model }) {
   const given = {
     model,
     system: systems(messages),
@@ -111,6 +113,7 @@ function anthropic({ messages, temperature, top_p, max_tokens }, { address, mode
     temperature: temperature === undefined ? undefined : Math.min(1, temperature),
     top_p,
     max_tokens: max_tokens > 0 ? max_tokens : 1024,
+    stop_sequences: stop,
   };
   return `from anthropic import Anthropic
 
@@ -124,7 +127,7 @@ print()
 `;
 }
 
-function responses({ messages, temperature, top_p, max_tokens, reasoning_effort }, { address, model }) {
+function responses({ messages, temperature, top_p, max_tokens, reasoning_effort, response_format }, { address, model }) {
   const given = {
     model,
     instructions: systems(messages),
@@ -133,6 +136,7 @@ function responses({ messages, temperature, top_p, max_tokens, reasoning_effort 
     top_p,
     max_output_tokens: max_tokens > 0 ? max_tokens : undefined,
     reasoning: reasoning_effort && { effort: reasoning_effort },
+    text: response_format && { format: { type: 'json_schema', ...response_format.json_schema } },
   };
   return `from openai import OpenAI
 

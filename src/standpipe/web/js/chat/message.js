@@ -114,7 +114,7 @@ function trouble(node, state, act, here) {
   const shorter = TOO_LONG.includes(code) && pathTo(state.talk.tree, node.parent).length > 1;
   const counting = retryAt != null && state.running === node.id;
   return html`<div class="trouble">
-    <p>${code === 'context_length_exceeded' ? html`${t('This conversation has become too long for the model.')} <small>${text}</small>` : text}</p>
+    <p>${code === 'context_length_exceeded' ? html`${t('This conversation has become too long for the model.')} <small>${text}</small>` : t(text)}</p>
     <div class="row">
       ${counting
         ? html`<span class="countdown">${t('Retrying in {0}', seconds(Math.max(0, retryAt - state.now)))}</span>

@@ -35,14 +35,18 @@ export function asked(state) {
 function wire(state, act) {
   const model = state.talk.parameters.model || (state.tap?.model ?? 'default');
   const where = { address: api('.').replace(/\/$/, ''), model };
-  const kind = KINDS.some(({ id }) => id === state.language) ? state.language : 'curl';
-  const code = sample(kind, asked(state), where);
+  const body = asked(state);
+  // Each API has its own way to write images; the samples know OpenAI's.
+  const shows = body.messages.some(({ content }) => Array.isArray(content));
+  const kinds = shows ? KINDS.filter(({ id }) => !['ollama', 'anthropic', 'responses'].includes(id)) : KINDS;
+  const kind = kinds.some(({ id }) => id === state.language) ? state.language : 'curl';
+  const code = sample(kind, body, where);
   return html`
     <section class="field">
       <h3 class="name"><label for="copy-as">${t('Copy this conversation as')}</label></h3>
       <div class="row">
         <select id="copy-as" @change=${(event) => act.language(event.target.value)}>
-          ${KINDS.map(({ id, label }) => html`<option value=${id} ?selected=${id === kind}>${label}</option>`)}
+          ${kinds.map(({ id, label }) => html`<option value=${id} ?selected=${id === kind}>${label}</option>`)}
         </select>
         <button type="button" class="primary" @click=${(event) => act.copy(code, event.currentTarget)}>${t('Copy')}</button>
       </div>

@@ -3,11 +3,15 @@
 // What comes in was written by anybody: it is taken apart and built anew, and anything that does not fit is an error in
 // words. A link carries its conversation in the fragment, which browsers send to no server.
 
-import { content, conversation, DEFAULTS, messages, set, title } from './conversation.js';
+import { t } from '../page/language.js';
+import { content, conversation, DEFAULTS, set, title } from './conversation.js';
+import { foreign } from './foreign.js';
 import { grown, path } from './tree.js';
 
 const FORMAT = 'standpipe.conversations';
 const MOST_TEXT = 1_000_000; // characters of one text
+const MOST_IMAGE = 8_000_000; // characters of one image
+const IMAGE = /^data:image\/(?:png|jpeg|webp|gif);base64,[A-Za-z0-9+/]+=*$/;
 const MOST_NODES = 10_000;
 const MOST_SENT = 2000; // messages in a link
 const MOST_BYTES = 2_000_000; // of a link, unpacked
@@ -19,8 +23,9 @@ export function toJson(talks) {
 
 /** A conversation as Markdown, as it is shown. */
 export function toMarkdown(talk) {
-  const said = messages({ ...talk, from: undefined });
-  const parts = said.map(({ role, content: text }) => `## ${role[0].toUpperCase()}${role.slice(1)}\n\n${text.trim()}`);
+  const said = path(talk.tree).map((node) => [node.role === 'user' ? 'User' : 'Assistant', content(node)]);
+  const all = [['System', talk.system], ...said].filter(([, text]) => text.trim() !== '');
+  const parts = all.map(([who, text]) => `## ${who}\n\n${text.trim()}`);
   return `# ${talk.title || 'Conversation'}\n\n${parts.join('\n\n')}\n`;
 }
 
@@ -30,16 +35,17 @@ export function fromJson(text, newId, now) {
   try {
     file = JSON.parse(text);
   } catch {
-    throw new Error('This file is not JSON.');
+    throw new Error(t('This file is not JSON.'));
   }
-  if (file?.format !== FORMAT || !Array.isArray(file.conversations)) {
-    throw new Error('This file is not an export from this chat page.');
+  const found = file?.format === FORMAT ? file.conversations : foreign(file);
+  if (!Array.isArray(found)) {
+    throw new Error(t('This file is not an export from this chat page, or from ChatGPT, Open WebUI or LibreChat.'));
   }
-  return file.conversations.map((sent, index) => {
+  return found.map((sent, index) => {
     try {
       return rebuilt(sent, newId, now);
     } catch (error) {
-      throw new Error(`Conversation ${index + 1} of this file cannot be read: ${error.message}`);
+      throw new Error(t('Conversation {0} of this file cannot be read: {1}', index + 1, error.message));
     }
   });
 }
@@ -66,13 +72,17 @@ function rebuilt(sent, newId, now) {
       chosen[names.get(parent)] = names.get(id);
     }
   }
+  if (sent.pinned === true) talk.pinned = true;
   return { ...talk, title: title(texts(sent.title ?? '')), updated: instant(sent.updated, now), tree: { ...tree, chosen } };
 }
 
 function message(sent, id, parent, now) {
   if (!['user', 'assistant'].includes(sent?.role)) throw new Error('a message has an unknown role');
   const node = { id, parent, role: sent.role, text: texts(sent.text), at: instant(sent.at, now) };
-  const attached = list(sent.attached).map((one) => ({ name: texts(one?.name).slice(0, 200), text: texts(one?.text) }));
+  const attached = list(sent.attached).map((one) => {
+    const file = { name: texts(one?.name).slice(0, 200), text: texts(one?.text) };
+    return one.image === undefined ? file : { ...file, image: picture(one.image) };
+  });
   if (attached.length) node.attached = attached;
   if (sent.role === 'user') return node;
   const reasoning = texts(sent.reasoning ?? '');
@@ -82,6 +92,11 @@ function message(sent, id, parent, now) {
 
 function texts(value) {
   if (typeof value !== 'string' || value.length > MOST_TEXT) throw new Error('a text is missing or too long');
+  return value;
+}
+
+function picture(value) {
+  if (typeof value !== 'string' || value.length > MOST_IMAGE || !IMAGE.test(value)) throw new Error('an image is damaged or too large');
   return value;
 }
 
@@ -100,7 +115,7 @@ function parameters(sent) {
 /** The fragment of a link to a conversation, as it is shown: `talk=...`. */
 export async function toFragment(talk) {
   const said = path(talk.tree).map((node) => [node.role === 'user' ? 0 : 1, content(node)]).filter(([, text]) => text !== '');
-  if (said.length > MOST_SENT) throw new Error(`A link holds ${MOST_SENT} messages at most. Save this conversation as a file instead.`);
+  if (said.length > MOST_SENT) throw new Error(t('A link holds {0} messages at most. Save this conversation as a file instead.', MOST_SENT));
   const json = JSON.stringify({ t: talk.title, s: talk.system, p: talk.parameters, m: said });
   const packed = new Blob([json]).stream().pipeThrough(new CompressionStream('deflate-raw'));
   const bytes = new Uint8Array(await new Response(packed).arrayBuffer());
@@ -117,9 +132,9 @@ export async function fromFragment(fragment, newId, now) {
   try {
     sent = JSON.parse(await unpacked(packed));
   } catch (error) {
-    throw error instanceof TooLarge ? error : new Error(DAMAGED);
+    throw error instanceof TooLarge ? error : new Error(damaged());
   }
-  if (list(sent?.m).length > MOST_SENT) throw new TooLarge(`it holds more than ${MOST_SENT} messages`);
+  if (list(sent?.m).length > MOST_SENT) throw new TooLarge(t('This link cannot be opened: it holds more than {0} messages.', MOST_SENT));
   try {
     let parent = '';
     const nodes = list(sent.m).map(([who, text]) => {
@@ -130,17 +145,13 @@ export async function fromFragment(fragment, newId, now) {
     const talk = conversation(newId(), now, { system: texts(sent.s ?? ''), parameters: parameters(sent.p) });
     return { ...talk, title: title(texts(sent.t ?? '')), tree: grown(nodes), shared: true };
   } catch {
-    throw new Error(DAMAGED);
+    throw new Error(damaged());
   }
 }
 
-const DAMAGED = 'This link is damaged: the conversation in it is incomplete.';
+const damaged = () => t('This link is damaged: the conversation in it is incomplete.');
 
-class TooLarge extends Error {
-  constructor(why) {
-    super(`This link cannot be opened: ${why}.`);
-  }
-}
+class TooLarge extends Error {}
 
 /** A link's text. What it unpacks to is counted while it is unpacked: a short link may hold very much. */
 async function unpacked(text) {
@@ -155,7 +166,7 @@ async function unpacked(text) {
     read += value.length;
     if (read > MOST_BYTES) {
       void reader.cancel();
-      throw new TooLarge(`it holds more than ${MOST_BYTES / 1_000_000} MB`);
+      throw new TooLarge(t('This link cannot be opened: it holds more than {0} MB.', MOST_BYTES / 1_000_000));
     }
     found += decoder.decode(value, { stream: true });
   }

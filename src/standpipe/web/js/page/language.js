@@ -1,5 +1,5 @@
 // What the page says, in the reader's language. An English sentence is its own name; each other language is one table
-// from English in `words/`, fetched only for those who read it. `{0}` and `{1}` in a sentence are values.
+// from English in `languages/`, fetched only for those who read it. `{0}` and `{1}` in a sentence are values.
 
 import { numbers } from './words.js';
 
@@ -24,7 +24,7 @@ export function known(codes) {
 
 /** Speaks a language from now on, and tells browsers and screen readers. Its table may fail to come: then English. */
 export async function speak(code) {
-  table = code === 'en' ? {} : await import(`./words/${code}.js`).then((module) => module.default, () => ({}));
+  table = code === 'en' ? {} : await import(`./languages/${code}.js`).then((module) => module.default, () => ({}));
   const spoken = Object.keys(table).length ? code : 'en';
   numbers(spoken === 'en' ? undefined : spoken);
   document.documentElement.lang = spoken;
