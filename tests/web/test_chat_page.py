@@ -458,7 +458,7 @@ def test_a_first_look_is_light_and_quick(visit, quick):
     spent = page.evaluate(
         "[...performance.getEntriesByType('resource'), ...performance.getEntriesByType('navigation')]"
         ".filter((entry) => !new URL(entry.name).pathname.startsWith('/api'))"
-        ".reduce((sum, entry) => sum + entry.encodedBodySize, 0)"
+        ".reduce((sum, entry) => sum + entry.transferSize, 0)"
     )
     assert 20_000 < spent <= 60_000
 

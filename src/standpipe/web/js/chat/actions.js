@@ -39,17 +39,16 @@ export function actions({ state, dispatch, run, stop, keeper, open, notify, fetc
     stop,
     copy: (text, button) => copy(text, button, t('Copied')),
     async dialog(name, more = {}) {
-      await menus();
-      show({ dialog: { name, ...more } });
+      if (await menus()) show({ dialog: { name, ...more } });
     },
     /** Opens a menu beside the button that was pressed; menus are on the top layer, so their place is in pixels. */
     async menu(name, id, { currentTarget: button }) {
-      await menus();
+      if (!(await menus())) return;
       show({ menu: { name, id } });
       afterDraw(() => openBelow(document.getElementById('menu'), button));
     },
     async panel(name) {
-      if (name) await panels();
+      if (name && !(await panels())) return;
       show({ panel: state().panel === name ? null : name });
     },
     current: () => state().talk,
@@ -306,7 +305,8 @@ function openBelow(menu, button) {
   menu.showPopover();
   const below = place.bottom + 4 + menu.offsetHeight < height;
   menu.style.top = `${below ? place.bottom + 4 : Math.max(8, place.top - 4 - menu.offsetHeight)}px`;
-  menu.style.left = `${Math.max(8, Math.min(place.right - menu.offsetWidth, width - menu.offsetWidth - 8))}px`;
+  const left = document.documentElement.dir === 'rtl' ? place.right - menu.offsetWidth : place.left;
+  menu.style.left = `${Math.max(8, Math.min(left, width - menu.offsetWidth - 8))}px`;
   menu.querySelector('button')?.focus();
 }
 

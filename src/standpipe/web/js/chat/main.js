@@ -20,7 +20,7 @@ const page = {
   name: app.dataset.name,
   welcome: app.dataset.welcome,
   narrow: () => narrow.matches,
-  voice: 'SpeechRecognition' in window || 'webkitSpeechRecognition' in window,
+  voice: isSecureContext && ('SpeechRecognition' in window || 'webkitSpeechRecognition' in window),
   message: null, // what is drawn only later is fetched later: one message,
   panel: null, // the two panels,
   menus: null, // menus and dialogs
@@ -136,15 +136,15 @@ function stop() {
   else dispatch({ type: 'stopped', at: Date.now() });
 }
 
-/** Fetches the panels, once somebody opens one. */
-async function panels() {
-  page.panel ??= (await import('./panel.js')).panel;
+/** Fetches a part of the page, once somebody opens one; gives whether it is there. */
+async function part(name, load) {
+  page[name] ??= await load().then((module) => module[name], () => null);
+  if (!page[name]) notify(t('Cannot reach the server. Are you online?'), { bad: true });
+  return page[name] !== null;
 }
 
-/** Fetches menus and dialogs, likewise. */
-async function menus() {
-  page.menus ??= (await import('./menus.js')).menus;
-}
+const panels = () => part('panel', () => import('./panel.js'));
+const menus = () => part('menus', () => import('./menus.js'));
 
 function follow() {
   stuck = true;

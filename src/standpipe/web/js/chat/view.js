@@ -20,11 +20,11 @@ export function view(state, act, page) {
   return html`
     ${list(state, act, page)}
     <div class="stage">
-      ${bar(state, act)} ${kept(state, act)} ${shared(state, act, page)}
+      ${bar(state, act, page)} ${kept(state, act)} ${shared(state, act, page)}
       <main class="talk" id="talk" tabindex="-1" @scroll=${act.scrolled}>${conversation(state, act, page)}</main>
       ${composer(state, act, page)}
     </div>
-    ${page.panel?.(state, act) ?? nothing} ${page.menus?.(state, act) ?? nothing}`;
+    ${page.panel?.(state, act) ?? nothing}`;
 }
 
 const KEEPING = {
@@ -51,7 +51,7 @@ function shared({ talk }, act, page) {
   </div>`;
 }
 
-function bar(state, act) {
+function bar(state, act, page) {
   const { tap } = state;
   const up = tap?.status === 'ok';
   const said = state.talk.title !== '';
@@ -70,6 +70,7 @@ function bar(state, act) {
       ${button('sliders', t('Settings'), () => act.panel('settings'), state.panel === 'settings')}
       <button type="button" class="tool theme" data-theme-toggle aria-label=${t('Dark mode')} title=${t('Dark mode')}></button>
     </div>
+    ${page.menus?.(state, act) ?? nothing}
   </header>`;
 }
 
