@@ -423,7 +423,10 @@ def check_inert(page):
     ).to_be_attached()
     page.wait_for_timeout(300)  # for whatever would load or run by itself
     assert page.evaluate("window.pwned") is None
-    inside = "document.querySelectorAll('#talk standpipe-prose *')"
+    ours = ".code-bar, .code-bar *"  # no model can write one: classes of its own are taken away
+    inside = f"document.querySelectorAll('#talk standpipe-prose *:not({ours})')"
+    outside = "[...document.querySelectorAll('#talk .code-bar')].every((bar) => bar.parentNode.className === 'code')"
+    assert page.evaluate(outside)
     names = set(page.evaluate(f"[...{inside}].map((node) => node.nodeName.toLowerCase())"))
     assert not names & {
         "script",
