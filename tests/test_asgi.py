@@ -7,9 +7,10 @@ from typing import Any
 
 import pytest
 
-from standpipe.asgi import Application, UncleanEnd
+from standpipe.asgi import Application, UncleanEnd, create_app
 from standpipe.edge.config import HIGH_WATER
 from standpipe.edge.seam import BodyTooLarge, BodyTooSlow
+from standpipe.settings import Settings
 from tests.edge.rig import refuse
 from tests.virtual import run
 
@@ -335,5 +336,51 @@ def test_an_unknown_scope_is_an_error():
     async def scene():
         with pytest.raises(NotImplementedError):
             await Server(type="smoke signals").serve(never)
+
+    run(scene())
+
+
+class Lifespan:
+    """The other scope of an ASGI server: its start and its end."""
+
+    def __init__(self, app):
+        self.incoming: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
+        self.sent: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
+        self.task = asyncio.ensure_future(app({"type": "lifespan"}, self.incoming.get, self.sent.put))
+
+    async def say(self, kind):
+        self.incoming.put_nowait({"type": f"lifespan.{kind}"})
+        return await self.sent.get()
+
+
+def test_a_whole_standpipe_lives_as_long_as_the_server():
+    ask = b'{"messages":[{"role":"user","content":"Hello!"}],"stream":false}'
+    headers = ((b"host", b"chat.example.org"), (b"content-type", b"application/json"))
+
+    async def scene():
+        app = create_app(Settings(engine=("scripted:?tokens=3",), log_level="error"))
+        server = Server(method="POST", path="/api", headers=headers, body=())
+        with pytest.raises(RuntimeError, match="lifespan"):
+            await app(server.scope, server.receive, server.send)
+        lifespan = Lifespan(app)
+        assert (await lifespan.say("startup"))["type"] == "lifespan.startup.complete"
+        server = Server(method="POST", path="/api", headers=headers, body=(b"",))
+        server.put(ask, more=False)
+        await app(server.scope, server.receive, server.send)
+        assert server.status == 200
+        assert b'"completion_tokens":3' in server.body
+        assert (await lifespan.say("shutdown"))["type"] == "lifespan.shutdown.complete"
+        await lifespan.task
+
+    run(scene())
+
+
+def test_what_is_wrong_at_the_start_is_told_to_the_server():
+    async def scene():
+        lifespan = Lifespan(create_app(Settings(engine=("nonsense",), log_level="error")))
+        told = await lifespan.say("startup")
+        assert told["type"] == "lifespan.startup.failed"
+        assert "an engine must be one of" in told["message"]
+        await lifespan.task
 
     run(scene())

@@ -1,6 +1,8 @@
-"""Standpipe inside another ASGI server: an adapter from scopes and messages to the edge's seam.
+"""Standpipe inside another ASGI server: a whole one, and an adapter from scopes and messages to the edge's seam.
 
-    app = Application(guard, guard.refuse)      # any handler of `edge.seam`, and its words for a bare error
+    uvicorn --factory standpipe.asgi:create_app         # settings from STANDPIPE_ variables
+    app = create_app(Settings(engine=("http://127.0.0.1:8000/v1",)))
+    app = Application(guard, guard.refuse)              # any handler of `edge.seam`, and its words for a bare error
 
 It sees no socket and knows no particular server. What belongs to sockets is the server's: deadlines of connections,
 heads and readers, caps per client, strict framing, TLS, draining. Do not put a server that lacks them on a public
@@ -12,13 +14,24 @@ Three tasks serve a request: the server's own writes, one runs the handler, one 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, MutableMapping, Sequence
+import os
+import sys
+from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 
+from standpipe.app.app import App
+from standpipe.app.center import Center
+from standpipe.app.engines import open_engines
+from standpipe.app.runtime import FAILURES
+from standpipe.configuration import load
 from standpipe.edge.config import HIGH_WATER, LOW_WATER, EdgeConfig
 from standpipe.edge.intake import Incoming, Intake
 from standpipe.edge.reply import Throttled, give
 from standpipe.edge.seam import Handler, Headers, Refuse
+from standpipe.observe import log as logs
+from standpipe.settings import Settings
+from standpipe.terminal import weights
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
@@ -28,6 +41,59 @@ Send = Callable[[Message], Awaitable[None]]
 
 class UncleanEnd(Exception):
     """Half an answer was given: the server must close the connection without ending the body."""
+
+
+def create_app(settings: Settings | None = None) -> Mounted:
+    """A whole Standpipe as an ASGI 3 application. It opens engines at the lifespan's start and closes them at its end.
+
+    Without `settings` those of the environment count. Of them, what concerns sockets (`host`, `port`, TLS, connections,
+    `workers`, the admin listener, `grace`) is the server's business. Each process has a queue of its own. Raises
+    SettingsError.
+    """
+    return Mounted(load({}, os.environ) if settings is None else settings)
+
+
+class Mounted:
+    """What `create_app` makes."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._application: Application | None = None
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "lifespan":
+            await self._live(receive, send)
+        elif self._application is None:
+            raise RuntimeError("Standpipe begins with the server's lifespan events: switch them on")
+        else:
+            await self._application(scope, receive, send)
+
+    async def _live(self, receive: Receive, send: Send) -> None:
+        await receive()
+        async with AsyncExitStack() as stack:
+            try:
+                app = await stack.enter_async_context(_opened(self._settings))
+            except FAILURES as failure:
+                await send({"type": "lifespan.startup.failed", "message": str(failure)})
+                return
+            self._application = Application(app.guard, app.guard.refuse)
+            await send({"type": "lifespan.startup.complete"})
+            await receive()
+            self._application = None
+        await send({"type": "lifespan.shutdown.complete"})
+
+
+@asynccontextmanager
+async def _opened(settings: Settings) -> AsyncIterator[App]:
+    log = logs.build(settings.log_format, settings.log_level, sys.stderr)
+    try:
+        opened = await open_engines(settings, weights.bar, log.say)
+        center = Center(settings, opened.engines, log)
+        # Where it is reached from, only the server in front knows.
+        async with App(settings, center, log, address=settings.public_url or "http://localhost", local=False) as app:
+            yield app
+    finally:
+        log.close()
 
 
 class Application:
