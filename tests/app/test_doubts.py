@@ -33,6 +33,7 @@ MISTAKES = [
     ({"trusted_proxies": ("64.0.0.0/2",), "hosts": ("a.example",)}, "huge network"),
     ({"proxy_protocol": True}, "nobody is trusted to send"),
     ({"trusted_proxies": ("127.0.0.1",)}, "visitors get 403 until hosts"),
+    ({"drain_delay": 5, "workers": "2"}, "drain_delay is ignored"),
     ({"trusted_hops": 1}, "visitors get 403 until hosts"),
     ({"hosts": ("https://a.example",)}, "bare names"),
     ({"admin_hosts": ("a.example:8081",)}, "bare names"),

@@ -45,6 +45,10 @@ DOUBTS: tuple[Doubt, ...] = (
         lambda s: s.reuse_port and s.port == 0,
         "reuse_port shares no port, because port = 0 takes a new one",
     ),
+    (
+        lambda s: s.drain_delay > 0 and s.workers != "1",
+        "drain_delay is ignored with workers: they take nobody in from the signal on",
+    ),
     # Engines
     (
         lambda s: any(_is_ours(url_of(engine), s) for engine in s.engine),
