@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from standpipe.chat.errors import Unsupported
 from standpipe.dialects.gbnf import Grammar, integers, literal
 from standpipe.dialects.pattern import pattern_rule
+from standpipe.dialects.reading import DROPPED
 from standpipe.dialects.schema_grammar import add_schema
 from tests.dialects.gbnf_match import matches, parse
 
@@ -129,18 +130,47 @@ def test_what_cannot_be_enforced_is_named_where_strictness_was_asked_for(schema:
     assert refused.value.param == param
 
 
+BOTH = {"minLength": 1, "maxLength": 9}
+
+
 @pytest.mark.parametrize(
-    "schema",
+    ("schema", "dropped"),
     [
-        {"type": "string", "pattern": "(?=x)x+", "format": "email"},
-        {"type": "number", "minimum": 0.5, "multipleOf": 0.1},
-        {"oneOf": [STRING, INTEGER]},
-        {"allOf": [STRING]},
-        {"type": "string", "maxLength": 100_000},
+        ({"type": "string", "pattern": "(?=x)x+", "format": "email"}, ["pattern", "format"]),
+        ({"type": "string", "pattern": "^[a-z]+$", "format": "date", **BOTH}, ["format", "minLength", "maxLength"]),
+        ({"type": "number", "minimum": 0.5, "multipleOf": 0.1}, ["multipleOf", "minimum"]),
+        ({"oneOf": [STRING, INTEGER]}, []),
+        ({"anyOf": [STRING, INTEGER], "not": {"const": "x"}}, ["not"]),
+        ({"allOf": [STRING]}, []),
+        ({"allOf": [STRING, {"minLength": 3}], "type": ["string", "null"]}, ["allOf"]),
+        ({"type": "string", "minLength": 2, "maxLength": 100_000}, ["maxLength"]),
+        ({"type": ["boolean", "string"], "pattern": "^[a-z]+$", "not": {}}, ["not"]),
+        ({"$ref": "#/$defs/s", "minLength": 3, "$defs": {"s": STRING}}, ["minLength"]),
+        ({"enum": ["anything"], "minLength": 3}, ["minLength"]),
+        ({"type": "string", "title": "T", "description": "D", "default": "d", "examples": []}, []),
     ],
 )
-def test_without_strictness_the_shape_is_enforced_and_the_rest_is_left_to_the_prompt(schema: Any) -> None:
-    assert fits(schema, 3.5 if schema.get("type") == "number" else "anything")
+def test_without_strictness_the_shape_is_enforced_and_the_rest_is_named(schema: Any, dropped: list[str]) -> None:
+    """What is named without strictness is refused with it."""
+    rules = Grammar()
+    text = rules.text(add_schema(rules, schema, "schema", strict=False))
+    assert matches(text, "3.5" if schema.get("type") == "number" else '"anything"')
+    assert rules.dropped == tuple(f"schema.{name}" for name in dropped)
+    if dropped:
+        with pytest.raises(Unsupported) as refused:
+            grammar(schema, strict=True)
+        assert refused.value.param in rules.dropped
+
+
+def test_what_is_named_may_stand_in_a_header() -> None:
+    properties: dict[str, Any] = {f"a{i}": {"not": {}} for i in range(99)}
+    odd: dict[str, Any] = {name: {"not": {}} for name in ("a, b", "a\r\nx-evil: 1", "é", "x" * 200)}
+    for wanted in (odd, odd | properties):
+        rules = Grammar()
+        add_schema(rules, {"properties": wanted}, "schema", strict=False)
+        assert rules.dropped[0] == "schema"
+        assert len(rules.dropped) <= DROPPED
+        assert all(name.isascii() and name.isprintable() and "," not in name for name in rules.dropped)
 
 
 def test_bounds_that_nothing_can_meet_are_refused_in_any_case() -> None:
@@ -220,10 +250,10 @@ def test_a_pattern_is_read_as_everybody_reads_it(inner: str, frame: str, text: s
 def test_a_pattern_that_no_grammar_can_say_is_left_out_or_refused() -> None:
     schema = {"type": "string", "pattern": "^(?=a)"}
     assert fits(schema, "b")
-    for refused in (schema, {"type": "string", "pattern": "^a$", "maxLength": 3}):
+    for refused, key in ((schema, "pattern"), ({"type": "string", "pattern": "^a$", "maxLength": 3}, "maxLength")):
         with pytest.raises(Unsupported) as caught:
             grammar(refused, strict=True)
-        assert caught.value.param == "schema.pattern"
+        assert caught.value.param == f"schema.{key}"
     assert fits({"type": "string", "pattern": "^a+$"}, "aa", strict=True)
     assert not fits({"type": "string", "pattern": "^a+$"}, "ab", strict=True)
 

@@ -8,6 +8,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final
 
+from standpipe.dialects.reading import DROPPED
+
 _ESCAPES: Final = {'"': '\\"', "\\": "\\\\", "\n": "\\n", "\r": "\\r", "\t": "\\t"}
 
 _PRIMITIVES: Final[Mapping[str, str]] = {
@@ -41,10 +43,12 @@ def literal(text: str) -> str:
 
 
 class Grammar:
-    """Rules under construction. `add` and `use` give the name of a rule, `text` the whole."""
+    """Rules under construction. `add` and `use` give the name of a rule, `text` the whole, `dropped` what it does
+    without."""
 
     def __init__(self) -> None:
         self._rules: dict[str, str] = {}
+        self._dropped: dict[str, None] = {}
 
     def add(self, body: str) -> str:
         """A rule with this body, also one that is there already."""
@@ -68,6 +72,16 @@ class Grammar:
         """The body of a reserved rule."""
         self._rules[name] = body
         return name
+
+    def drop(self, place: str) -> None:
+        """What stands at this place cannot be said in the grammar."""
+        if len(self._dropped) < DROPPED:
+            self._dropped[place] = None
+
+    @property
+    def dropped(self) -> tuple[str, ...]:
+        """Places that were dropped, each once, as many as are reported."""
+        return tuple(self._dropped)
 
     def __len__(self) -> int:
         """How many rules there are."""

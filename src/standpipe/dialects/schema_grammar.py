@@ -8,14 +8,15 @@ must be in the same grammar (see `harmony.prompt`).
 Covered is what OpenAI's strict mode allows: objects, arrays, strings, numbers, booleans, null, `enum`, `const`,
 `anyOf`, `$ref` inside the schema (recursive ones, too), bounds on lengths and integers, patterns that GBNF can say, and
 the formats that a few characters describe. What GBNF cannot express raises Unsupported when the client asked for
-strictness, and is left out when it did not: the JSON then is of the right shape, and its finer rules are only in the
-prompt. Property order is the schema's. One rule per schema, so a schema grows the grammar in proportion to its size;
-`bounds` limits that size.
+strictness. When it did not, it is dropped, and the grammar names it (`Grammar.dropped`): the JSON is then of the right
+shape, and its finer rules are only in the prompt. Property order is the schema's. One rule per schema, so a schema
+grows the grammar in proportion to its size; `bounds` limits that size.
 """
 
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, Final
@@ -45,6 +46,8 @@ _FORMATS: Final[Mapping[str, str]] = {
     "ipv4": ' "." '.join([r'("25" [0-5] | "2" [0-4] [0-9] | "1" [0-9] [0-9] | [1-9]? [0-9])'] * 4),
 }
 _NO_FIELDS: Final[Mapping[str, str]] = MappingProxyType({})
+_PLAIN: Final = re.compile(r"[\w.$\[\]-]{1,100}", re.ASCII)
+"""Places that can be named in a header."""
 _TYPES: Final = ("object", "array", "string", "number", "integer", "boolean", "null")
 
 
@@ -63,7 +66,7 @@ def add_schema(
 
 
 class _SchemaReader:
-    """One schema on its way into a grammar. Refuses or passes over what it cannot express."""
+    """One schema on its way into a grammar. Refuses or drops what it cannot express."""
 
     def __init__(
         self, grammar: Grammar, root: Mapping[str, Any], param: str, *, strict: bool, fields: Mapping[str, str]
@@ -85,6 +88,7 @@ class _SchemaReader:
         if not isinstance(schema, dict):
             raise self._unsupported("a schema must be an object", param)
         if "$ref" in schema:
+            self._check_keys(schema, ("$ref",), param)
             return self._reference(schema["$ref"], f"{param}.$ref")
         if "enum" in schema or "const" in schema:
             return self._constants(schema, param)
@@ -102,11 +106,17 @@ class _SchemaReader:
     def _unsupported(self, what: str, param: str) -> Unsupported:
         return Unsupported(f"`{param}` cannot be enforced: {what}.", param=param)
 
+    def _drop(self, why: str, param: str) -> None:
+        """Do without what stands at `param`. Raises Unsupported where the client asked for strictness."""
+        if self._strict:
+            raise self._unsupported(why, param)
+        self._grammar.drop(param if _PLAIN.fullmatch(param) else self._param)
+
     def _check_keys(self, schema: Mapping[str, Any], known: Sequence[str], param: str) -> None:
-        """In strict mode every keyword must be one that is enforced, or one that only describes."""
-        for key in schema if self._strict else ():
+        """Every keyword must be one that is enforced, or one that only describes."""
+        for key in schema:
             if key not in _ANNOTATIONS and key not in known:
-                raise self._unsupported(f"`{key}` is not supported here", f"{param}.{key}")
+                self._drop(f"`{key}` is not supported here", f"{param}.{key}")
 
     def _reference(self, reference: Any, param: str) -> str:
         if not isinstance(reference, str) or not reference.startswith("#"):
@@ -144,13 +154,16 @@ class _SchemaReader:
         return self._grammar.add(" | ".join(dict.fromkeys(map(_json_literal, values))))
 
     def _combined(self, key: str, schema: Mapping[str, Any], param: str) -> str | None:
-        """`anyOf`; and, where strictness was not asked for, what else comes down to one of several."""
+        """`anyOf`; and, where strictness was not asked for, what else comes down to one of several. None for what does
+        not: then the rest of the schema stands without it."""
         branches = schema[key]
-        self._check_keys(schema, ("anyOf",), param)
+        if not self._strict and key == "allOf" and isinstance(branches, list) and len(branches) > 1:
+            return None
+        self._check_keys(schema, ("anyOf",) if self._strict else (key,), param)
         if not isinstance(branches, list) or not branches:
             raise self._unsupported("it must be a list of schemas", f"{param}.{key}")
         if key == "allOf":
-            return self.rule(branches[0], f"{param}.allOf[0]") if len(branches) == 1 else None
+            return self.rule(branches[0], f"{param}.allOf[0]")
         return self._grammar.add(" | ".join(self.rule(b, f"{param}.{key}[{n}]") for n, b in enumerate(branches)))
 
     def _typed(self, kind: Any, schema: Mapping[str, Any], param: str) -> str:
@@ -164,47 +177,51 @@ class _SchemaReader:
             case "integer" | "number":
                 return self._number(kind, schema, param)
             case "boolean" | "null":
+                self._check_keys(schema, _OF_TYPES, param)
                 return self._grammar.use(kind)
         raise self._unsupported(f"the types are {', '.join(_TYPES)}", f"{param}.type")
 
     def _string(self, schema: Mapping[str, Any], param: str) -> str:
-        self._check_keys(schema, ("pattern", "format", "minLength", "maxLength", *_OTHER_TYPES["string"]), param)
-        form = schema.get("format")
-        if (pattern := schema.get("pattern")) is not None and (rule := self._pattern(pattern, schema, param)):
+        self._check_keys(schema, ("pattern", "format", *_LENGTHS, *_OTHER_TYPES["string"]), param)
+        if "pattern" in schema and (rule := self._pattern(schema["pattern"], param)):
+            self._alone("pattern", ("format", *_LENGTHS), schema, param)
             return self._grammar.add(rf'"\"" {rule} "\""')
+        form = schema.get("format")
         if isinstance(form, str) and form in _FORMATS:
+            self._alone("format", _LENGTHS, schema, param)
             return self._grammar.add(rf'"\"" {_FORMATS[form]} "\""')
-        if form is not None and self._strict:
-            raise self._unsupported(f"the formats are {', '.join(_FORMATS)}", f"{param}.format")
-        times = self._times(schema, "minLength", "maxLength", param)
+        if form is not None:
+            self._drop(f"the formats are {', '.join(_FORMATS)}", f"{param}.format")
+        times = self._times(schema, *_LENGTHS, param)
         if times is None:
             return self._grammar.use("string")
         return self._grammar.add(rf'"\"" {self._grammar.use("plain")}{times} "\""')
 
-    def _pattern(self, pattern: Any, schema: Mapping[str, Any], param: str) -> str | None:
-        """The rule of a pattern, where it says all that there is to say about a string."""
-        others = [key for key in ("format", "minLength", "maxLength") if key in schema]
-        rule = pattern_rule(pattern) if isinstance(pattern, str) and not (others and self._strict) else None
-        if rule is None and self._strict:
-            why = (
-                f"it cannot be combined with `{others[0]}`"
-                if others
-                else "it is more than the engine's grammar can say"
-            )
-            raise self._unsupported(why, f"{param}.pattern")
+    def _pattern(self, pattern: Any, param: str) -> str | None:
+        """The rule of a pattern; None for one that is dropped."""
+        rule = pattern_rule(pattern) if isinstance(pattern, str) else None
+        if rule is None and pattern is not None:
+            self._drop("it is more than the engine's grammar can say", f"{param}.pattern")
         return rule
 
+    def _alone(self, key: str, others: Sequence[str], schema: Mapping[str, Any], param: str) -> None:
+        """Where one keyword says all that there is to say about a string, others are dropped."""
+        for other in others:
+            if schema.get(other) is not None:
+                self._drop(f"it cannot be combined with `{key}`", f"{param}.{other}")
+
     def _times(self, schema: Mapping[str, Any], least: str, most: str, param: str) -> str | None:
-        """`{m,n}` for these two bounds; None without any, or with ones too large to write out."""
-        low, high = schema.get(least) or 0, schema.get(most)
-        for key, bound in ((least, low), (most, high)):
-            if bound is not None and (type(bound) is not int or not 0 <= bound <= _MOST_REPEATS):
-                if self._strict:
-                    raise self._unsupported(f"it must be 0 to {_MOST_REPEATS}", f"{param}.{key}")
-                return None
-        if high is not None and high < low:
+        """`{m,n}` for these two bounds; None without any. One too large to write out is dropped."""
+        low, high = (self._bound(schema.get(key), f"{param}.{key}") for key in (least, most))
+        if high is not None and high < (low or 0):
             raise self._unsupported(f"it is less than `{least}`", f"{param}.{most}")
-        return None if not low and high is None else f"{{{low},{'' if high is None else high}}}"
+        return None if not low and high is None else f"{{{low or 0},{'' if high is None else high}}}"
+
+    def _bound(self, bound: Any, param: str) -> int | None:
+        if bound is not None and (type(bound) is not int or not 0 <= bound <= _MOST_REPEATS):
+            self._drop(f"it must be 0 to {_MOST_REPEATS}", param)
+            return None
+        return bound
 
     def _number(self, kind: str, schema: Mapping[str, Any], param: str) -> str:
         keys = ("minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum")
@@ -219,8 +236,8 @@ class _SchemaReader:
             if low is not None and high is not None and high < low:
                 raise self._unsupported("no integer is within these bounds", param)
             return self._grammar.add(integers(low, high))
-        if self._strict:
-            raise self._unsupported("bounds are supported only for integers", f"{param}.{next(iter(bounds))}")
+        for key in bounds:
+            self._drop("bounds are supported only for integers", f"{param}.{key}")
         return self._grammar.use(kind)
 
     def _array(self, schema: Mapping[str, Any], param: str) -> str:
@@ -243,12 +260,10 @@ class _SchemaReader:
             raise self._unsupported("it must be an object", f"{param}.properties")
         required = schema.get("required") or []
         if not isinstance(required, list):
-            if self._strict:
-                raise self._unsupported("it must be a list of names", f"{param}.required")
+            self._drop("it must be a list of names", f"{param}.required")
             required = []  # once, a property said so of itself
-        unknown = [key for key in required if not isinstance(key, str) or key not in properties]
-        if unknown and self._strict:
-            raise self._unsupported(f"`{unknown[0]}` is not in `properties`", f"{param}.required")
+        if unknown := [key for key in required if not isinstance(key, str) or key not in properties]:
+            self._drop(f"`{unknown[0]}` is not in `properties`", f"{param}.required")
         if not properties:
             return self._map(extra, param)
         if extra is not False and self._strict:
@@ -299,16 +314,18 @@ def _json_literal(value: Any) -> str:
     return literal(json.dumps(value, ensure_ascii=False, separators=(",", ":")).replace("<|", "\\u003c|"))
 
 
+_LENGTHS: Final = ("minLength", "maxLength")
 _OTHER: Final = {
     "object": ("properties", "required", "additionalProperties"),
     "array": ("items", "minItems", "maxItems"),
-    "string": ("pattern", "format", "minLength", "maxLength"),
+    "string": ("pattern", "format", *_LENGTHS),
     "number": ("minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum"),
 }
 _OTHER_TYPES: Final = {
     kind: tuple(key for other, keys in _OTHER.items() if other != kind for key in keys) for kind in _OTHER
 }
 """With several types in one schema, the keywords of the others say nothing about this one."""
+_OF_TYPES: Final = tuple(key for keys in _OTHER.values() for key in keys)
 
 
 def _implied(schema: Mapping[str, Any]) -> str | None:

@@ -12,9 +12,10 @@ from collections.abc import AsyncIterator, Coroutine
 from typing import Any, Protocol, runtime_checkable
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from standpipe.chat.ask import Ask, Beginning, EmbedAsk, Vectors
-from standpipe.chat.events import Event
+from standpipe.chat.events import Event, Started
 from standpipe.engines.guard.control_tokens import Handling
 from standpipe.flow import Flow
 
@@ -187,6 +188,24 @@ class SinkWrapper:
 
     def connect(self, flow: Flow | None) -> None:
         self._sink.connect(flow)
+
+
+class _Lacking(SinkWrapper):
+    """Tells what of the ask the engine does without."""
+
+    def __init__(self, sink: Sink, names: tuple[str, ...]) -> None:
+        super().__init__(sink)
+        self._names = names
+
+    def take(self, events: list[Event]) -> None:
+        if events and isinstance(began := events[0], Started):
+            events = [replace(began, dropped=(*began.dropped, *self._names)), *events[1:]]
+        self._sink.take(events)
+
+
+def lacking(sink: Sink, names: tuple[str, ...]) -> Sink:
+    """A sink that is told that the engine does without these fields of the ask, if any."""
+    return _Lacking(sink, names) if names else sink
 
 
 class _Gate:

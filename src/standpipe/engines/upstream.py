@@ -34,7 +34,7 @@ from standpipe.dialects.openai.faults import (
 )
 from standpipe.dialects.openai.from_engine import Decoder
 from standpipe.dialects.openai.to_engine import LLAMA, OPTIONAL, Extras, completion_body, request_body
-from standpipe.engines.engine import Card, Health, NeedsTemplate, Sink
+from standpipe.engines.engine import Card, Health, NeedsTemplate, Sink, lacking
 from standpipe.engines.guard.control_tokens import harmless_body
 from standpipe.engines.listing import SHOWN, at_work, listed, of_llama, of_ollama, of_sglang
 from standpipe.flow import Flow
@@ -153,8 +153,8 @@ class Upstream:
         without, most = self._without, inf
         while True:
             patience = asyncio.timeout(None)
-            answer = _Answer(sink, self._decoder(ask), patience)
-            document = self._document(ask, model)
+            document, lost = self._document(ask, model)
+            answer = _Answer(lacking(sink, lost), self._decoder(ask), patience)
             for name in without:
                 document.pop(name, None)
             if document.get(limit, 0) > most:
@@ -163,9 +163,8 @@ class Upstream:
                 path, document = await self._placed(ask, document)
                 async with patience:
                     await self._client.request(
-                        "POST", path, on_head=answer.head, on_body=answer.body,
-                        body=harmless_body(document, ask.operator_prompt), headers=_whose(ask.client),
-                        keep=self._capabilities.reuse_after_stream,
+                        "POST", path, on_head=answer.head, on_body=answer.body, headers=_whose(ask.client),
+                        body=harmless_body(document, ask.operator_prompt), keep=self._capabilities.reuse_after_stream,
                     )  # fmt: skip
             except TimeoutError:
                 pass  # only its end was missing
@@ -283,9 +282,9 @@ class Upstream:
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.name} {self.slots} slots, {self._client!r}>"
 
-    def _document(self, ask: Ask, model: str) -> JsonObject:
-        write = completion_body if ask.raw else request_body
-        return write(ask, model, extras=self._capabilities.extras)
+    def _document(self, ask: Ask, model: str) -> tuple[JsonObject, tuple[str, ...]]:
+        """The body of a request, and what of the ask it does without."""
+        return (completion_body if ask.raw else request_body)(ask, model, extras=self._capabilities.extras), ()
 
     async def _placed(self, ask: Ask, document: JsonObject) -> tuple[str, JsonObject]:
         """Where a document is sent, and as what."""
@@ -351,8 +350,8 @@ class Ollama(Upstream):
         """As `Continuer`. Any but a gpt-oss takes reasoning without an answer for done."""
         return bool(begun.text) or is_gpt_oss(ask.model or "")
 
-    def _document(self, ask: Ask, model: str) -> JsonObject:
-        return ollama_to_engine.raw_body(ask, model) if ask.raw else ollama_to_engine.request_body(ask, model)
+    def _document(self, ask: Ask, model: str) -> tuple[JsonObject, tuple[str, ...]]:
+        return (ollama_to_engine.raw_body if ask.raw else ollama_to_engine.request_body)(ask, model), ()
 
     async def _describe(self, model: str) -> Card:
         return of_ollama(await self._page("POST", "/api/show", {"model": model}))

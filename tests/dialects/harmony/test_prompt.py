@@ -228,8 +228,9 @@ REQUIRED, NAMED = ToolChoice(ToolMode.REQUIRED), ToolChoice(ToolMode.NAMED, "bas
 
 
 def allowed(ask: Ask, *texts: str) -> list[bool]:
-    grammar = grammar_for(ask)
-    assert grammar is not None
+    found = grammar_for(ask)
+    assert found is not None
+    grammar, _ = found
     return [matches(grammar, text) for text in texts]
 
 

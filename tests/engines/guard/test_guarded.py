@@ -1,15 +1,21 @@
 import asyncio
+import json
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
-from standpipe.chat.ask import Ask, Message, Role, Text
-from standpipe.chat.errors import InvalidAsk
+from standpipe.chat.ask import Ask, Message, Role, Text, Tool, ToolChoice, ToolMode
+from standpipe.chat.errors import InvalidAsk, Unsupported
 from standpipe.engines.engine import NeedsTemplate
 from standpipe.engines.guard.control_tokens import BREAK, Handling
 from standpipe.engines.guard.forced_calls import Constrained
-from standpipe.engines.guard.guarded import Guarded, speaks_harmony
+from standpipe.engines.guard.guarded import GrammarUpstream, Guarded, HarmonyUpstream, speaks_harmony
 from standpipe.engines.scripted.script import Script
 from standpipe.engines.scripted.scripted import Scripted
+from standpipe.engines.upstream import LLAMA_CPP
+from tests.dialects.formats import FORMATS
 from tests.virtual import Collected, run
 
 
@@ -117,3 +123,63 @@ def test_guards_can_be_stacked_and_look_like_the_engine():
     engine = Constrained(Guarded(Scripted(Script(name="n", slots=3))))
     assert (engine.name, engine.slots) == ("n", 3)
     assert "Scripted" in repr(engine)
+
+
+class Wire:
+    """A llama.cpp's client: it answers with this text, and has what it was asked."""
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+        self.asked: dict[str, Any] = {}
+
+    async def request(self, _, path, *, on_head, on_body, body, **__):
+        self.asked = json.loads(body)
+        on_head(200, {}, SimpleNamespace(pause=lambda: None, resume=lambda: None))
+        on_body(b"data: " + json.dumps({"choices": [{"delta": {"content": self.text}}]}).encode() + b"\n\n")
+        on_body(b'data: {"choices":[{"delta":{},"finish_reason":"stop"}]}\n\ndata: [DONE]\n\n')
+
+
+CITY = {"type": "object", "properties": {"city": {"type": "string", "pattern": "(?=P)Paris"}}, "minProperties": 1}
+JSON = '{"city":"Paris"}'
+LLAMAS = {
+    GrammarUpstream: JSON,
+    HarmonyUpstream: f"<|channel|>analysis<|message|>Hm.<|end|><|start|>assistant<|channel|>final<|message|>{JSON}",
+}
+
+
+@pytest.mark.parametrize("kind", LLAMAS)
+@pytest.mark.parametrize("one", [one for one in FORMATS if one.schema], ids=lambda one: one.dialect.name)
+def test_what_a_schema_asks_and_no_grammar_can_say_is_told_or_refused(one, kind):
+    wire = Wire(LLAMAS[kind])
+    engine = kind("e", wire, slots=1, models=("m",), capabilities=LLAMA_CPP)
+    asked = one.parse(**one.schema(CITY)).ask
+
+    async def told():
+        await engine.answer(replace(asked, format=replace(asked.format, strict=False)), sink := Collected())
+        return sink
+
+    async def held():
+        await engine.answer(replace(asked, format=replace(asked.format, strict=True)), Collected())
+
+    sink = run(told())
+    names = [f"{asked.format.field}.{key}" for key in ("minProperties", "properties.city.pattern")]
+    assert sink.events[0].dropped == tuple(names)
+    assert sink.answer.text == JSON
+    assert "grammar" in wire.asked
+    with pytest.raises(Unsupported) as refused:
+        run(held())
+    assert refused.value.param in names
+
+
+def test_what_a_tool_asks_and_no_grammar_can_say_is_told():
+    tool = Tool("f", None, CITY, field="tools[0].function.parameters")
+    call = f"<|channel|>commentary to=functions.f <|constrain|>json<|message|>{JSON}"
+    engine = HarmonyUpstream("e", Wire(call), slots=1, models=("m",), capabilities=LLAMA_CPP)
+
+    async def scene():
+        await engine.answer(ask("x", tools=(tool,), tool_choice=ToolChoice(ToolMode.REQUIRED)), sink := Collected())
+        return sink
+
+    sink = run(scene())
+    assert sink.events[0].dropped == (f"{tool.field}.minProperties", f"{tool.field}.properties.city.pattern")
+    assert sink.answer.tool_calls[0].arguments == JSON

@@ -210,10 +210,12 @@ def resumed(begun: Beginning) -> str:
 
 
 class RawRequest(Struct, frozen=True):
-    """`ask` is what goes through the engine's usual encoder, `fields` what goes into the body besides."""
+    """`ask` is what goes through the engine's usual encoder, `fields` what goes into the body besides, and `dropped`
+    the places in schemas that the engine is not held to."""
 
     ask: Ask
     fields: JsonObject
+    dropped: tuple[str, ...] = ()
 
 
 def raw_request(ask: Ask) -> RawRequest:
@@ -222,8 +224,9 @@ def raw_request(ask: Ask) -> RawRequest:
     fields: JsonObject = {}
     if ready.tools:
         fields["chat_template_kwargs"] = {"tools": [_tool(tool) for tool in ready.tools]}
+    dropped: tuple[str, ...] = ()
     if (grammar := grammar_for(ask)) is not None:
-        fields["grammar"] = grammar
+        fields["grammar"], dropped = grammar
     plain = replace(
         ready,
         tools=(),
@@ -233,7 +236,7 @@ def raw_request(ask: Ask) -> RawRequest:
         sampling=replace(ready.sampling, stop=()),
         begun=None,  # which stands behind the rendered prompt, as `resumed`
     )
-    return RawRequest(plain, fields)
+    return RawRequest(plain, fields, dropped)
 
 
 def _tool(tool: Tool) -> JsonObject:
@@ -245,8 +248,8 @@ _TEXT: Final = '([^<] | "<"+ [^<|])* "<"*'
 _NEXT: Final = '"<|end|><|start|>assistant"'
 
 
-def grammar_for(ask: Ask) -> str | None:
-    """The grammar of the answers to this ask, in GBNF; None when nothing is to be enforced.
+def grammar_for(ask: Ask) -> tuple[str, tuple[str, ...]] | None:
+    """The grammar of the answers to this ask, in GBNF, and what it drops of schemas; None without anything to enforce.
 
     Enforced are: a call where one is required or named; a call's arguments where its tool is strict or must be called;
     a JSON answer. Raises Unsupported for a schema that cannot be, InvalidAsk when a tool is required and there is none.
@@ -267,7 +270,7 @@ def grammar_for(ask: Ask) -> str | None:
         if tools:
             preamble = grammar.add(f'"<|channel|>commentary<|message|>" {text} {_NEXT}')
             lead += f" {preamble}?"
-    return grammar.text(f"{lead} ({' | '.join(endings)})")
+    return grammar.text(f"{lead} ({' | '.join(endings)})"), grammar.dropped
 
 
 def _call_rule(grammar: Grammar, tool: Tool) -> str:

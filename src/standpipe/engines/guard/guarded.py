@@ -41,7 +41,7 @@ from standpipe.dialects.harmony.raw import HarmonyReader
 from standpipe.dialects.images import shown
 from standpipe.dialects.openai.to_engine import request_body
 from standpipe.dialects.schema_grammar import add_schema
-from standpipe.engines.engine import Engine, EngineWrapper, NeedsTemplate, Sink, SinkWrapper
+from standpipe.engines.engine import Engine, EngineWrapper, NeedsTemplate, Sink, SinkWrapper, lacking
 from standpipe.engines.guard.control_tokens import (
     Handling,
     Rendered,
@@ -110,7 +110,7 @@ class Guarded(EngineWrapper):
         try:
             await self._engine.answer(ask, sink)
         except NeedsTemplate:
-            await self.answer(replace(ask, raw=False), _Templated(sink))
+            await self.answer(replace(ask, raw=False), lacking(sink, ("raw",)))
 
     async def probe(self) -> Handling:
         """Find out what the engine does with a control token. Costs it three short prompts."""
@@ -142,18 +142,18 @@ class GrammarUpstream(Upstream):
     """llama.cpp, held to a JSON Schema by a grammar of ours.
 
     Its own converter hangs on some schemas, refuses others (a `$ref` to the root), and passes over what it does not
-    know. Ours refuses by name what it cannot hold an answer to, where the client asked for strictness. Beside tools
-    llama.cpp takes no grammar.
+    know. Ours names what it cannot hold an answer to: it refuses that where the client asked for strictness, and drops
+    it otherwise. Beside tools llama.cpp takes no grammar.
     """
 
-    def _document(self, ask: Ask, model: str) -> JsonObject:
+    def _document(self, ask: Ask, model: str) -> tuple[JsonObject, tuple[str, ...]]:
         form = ask.format
         if form.kind is not FormatKind.JSON_SCHEMA or not form.schema or ask.tools:
             return super()._document(ask, model)
         grammar = Grammar()
         root = add_schema(grammar, form.schema, form.field, strict=bool(form.strict), fields=form.fields)
-        plain = super()._document(replace(ask, format=OutputFormat()), model)
-        return plain | {"grammar": grammar.text(root)}
+        plain, _ = super()._document(replace(ask, format=OutputFormat()), model)
+        return plain | {"grammar": grammar.text(root)}, grammar.dropped
 
 
 class HarmonyUpstream(Upstream):
@@ -185,12 +185,12 @@ class HarmonyUpstream(Upstream):
         rest = {name: value for name, value in document.items() if name not in _RENDERED}
         return self.RAW, {**rest, "prompt": prompt}
 
-    def _document(self, ask: Ask, model: str) -> JsonObject:
+    def _document(self, ask: Ask, model: str) -> tuple[JsonObject, tuple[str, ...]]:
         if ask.raw:
             return super()._document(ask, model)
         raw = raw_request(ask)
         extras = self._capabilities.extras
-        return request_body(raw.ask, model, extras=replace(extras, fields=extras.fields | raw.fields))
+        return request_body(raw.ask, model, extras=replace(extras, fields=extras.fields | raw.fields)), raw.dropped
 
     def _decoder(self, ask: Ask) -> StreamDecoder:
         if ask.raw:
@@ -251,13 +251,6 @@ class _Counted(SinkWrapper):
     def take(self, events: list[Event]) -> None:
         self.events += len(events)
         self._sink.take(events)
-
-
-class _Templated(SinkWrapper):
-    """Tells that the prompt went through a chat template."""
-
-    def take(self, events: list[Event]) -> None:
-        self._sink.take([replace(e, dropped=("raw",)) if isinstance(e, Started) else e for e in events])
 
 
 class _PromptTokens:
