@@ -409,7 +409,8 @@ def test_a_bug_in_what_is_told_ends_no_telling():
 
 
 def test_a_single_process_loads_nothing_of_this():
-    program = "import sys, standpipe.app.run; print([m for m in sys.modules if m.startswith('standpipe.keeper')])"
+    rooms = ("standpipe.keeper", "standpipe.workers", "standpipe.app.processes", "standpipe.app.outpost")
+    program = f"import sys, standpipe.app.run; print([m for m in sys.modules if m.startswith({rooms})])"
     told = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout
     assert told == "[]\n"
 

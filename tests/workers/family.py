@@ -1,6 +1,6 @@
 """A family of processes for tests: a supervisor whose children do next to nothing, told what by its arguments.
 
-python family.py WORKERS [how ...]      how: ROLE=HOW, of "fails", "hangs", "stubborn", "wordy"; "check=no"
+python family.py WORKERS [how ...]      how: ROLE=HOW, of "fails", "hangs", "late", "stubborn", "wordy"; "check=no"
 """
 
 from __future__ import annotations
@@ -31,10 +31,18 @@ async def child(part: Part) -> int:
     for number in (signal.SIGHUP, signal.SIGUSR1):
         loop.add_signal_handler(number, say, part.role, part.number, number.name)
     lifeline = Lifeline(part.lifeline)
+    late = how == "late" and not part.first
+    if late:
+        serve = asyncio.Event()
+        loop.add_signal_handler(signal.SIGUSR1, serve.set)
+        loop.add_signal_handler(signal.SIGUSR2, say, part.role, "does not listen yet")
+        loop.remove_signal_handler(signal.SIGTERM)
     if how == "fails":
         say(part.role, "has a reason")
         return 2
     say(part.role, part.number, "pid", os.getpid())
+    if late:
+        await serve.wait()
     lifeline.ready()
     if how == "hangs" and part.first:
         time.sleep(1000)  # noqa: ASYNC251 - that is how one hangs

@@ -136,7 +136,7 @@ def alive(pid):
 def test_a_lines_pieces_stay_together():
     with Family("2", "worker=wordy") as family:
         family.serving(*ALL)
-        for _ in range(2):
+        while sum("199" * 300 in line for line in family.seen) < 2:
             family.until("199" * 300)
         family.send(signal.SIGTERM)
         assert family.rest() == 0
@@ -180,6 +180,36 @@ def test_a_rolling_restart_replaces_one_after_the_other_each_before_the_old_one_
         assert not new & set(old.values())
         family.send(signal.SIGTERM)
         assert family.rest() == 0
+
+
+def test_a_reload_reaches_one_that_was_starting_once_it_serves():
+    with Family("1", "keeper=late") as family:
+        pids = family.serving("keeper 0", "worker 0")
+        os.kill(pids["keeper 0"], signal.SIGKILL)
+        late = family.started("keeper 0")
+        family.send(signal.SIGHUP)
+        family.until("worker 0 SIGHUP")
+        assert not any("keeper 0 SIGHUP" in line for line in family.seen)
+        os.kill(late["keeper 0"], signal.SIGUSR1)
+        family.until("* process serves process=keeper 0")
+        family.until("keeper 0 SIGHUP")
+        family.send(signal.SIGTERM)
+        family.rest()
+
+
+def test_one_that_does_not_serve_yet_is_replaced_too():
+    with Family("1", "keeper=late") as family:
+        pids = family.serving("keeper 0", "worker 0")
+        os.kill(pids["keeper 0"], signal.SIGKILL)
+        late = family.started("keeper 0")
+        family.send(signal.SIGUSR2)
+        family.started("worker 0")
+        new = family.started("keeper 0")
+        assert new != late
+        os.kill(new["keeper 0"], signal.SIGUSR1)
+        family.until("* processes replaced")
+        family.send(signal.SIGTERM)
+        family.rest()
 
 
 def test_a_second_signal_leaves_at_once():

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import contextlib
 import gc
+import math
 import os
 import selectors
 import signal
@@ -114,6 +115,8 @@ class Supervisor:
         self._stopping: float | None = None
         """When whoever is left is ended."""
         self._served = False
+        self._reloaded = -math.inf
+        """When SIGHUP was passed on last: whoever was starting then has read what was there before."""
         self._status = 0
         self._replacing: Iterator[None] | None = None
         self._selector = selectors.DefaultSelector()
@@ -203,6 +206,8 @@ class Supervisor:
         if READY in said and not child.ready:
             child.ready = True
             self._tell("info", "process serves", process=child.name, pid=child.pid)
+            if child.since < self._reloaded:
+                _kill(child, signal.SIGHUP)
             if not self._served:
                 self._go_on_starting(child)
             self._go_on_replacing()
@@ -286,9 +291,10 @@ class Supervisor:
                         self._stop(signal.SIGTERM)
                     case signal.SIGHUP:
                         if self._check():
-                            self._pass_on(signal.SIGHUP)
+                            self._reloaded = time.monotonic()
+                            self._ask(signal.SIGHUP)
                     case signal.SIGUSR1:
-                        self._pass_on(signal.SIGUSR1)
+                        self._ask(signal.SIGUSR1)
                     case signal.SIGUSR2:
                         self._begin_replacing()
                     case _:
@@ -305,9 +311,11 @@ class Supervisor:
             if (child := self._children.get(pid)) is not None:
                 self._ended(child, os.waitstatus_to_exitcode(status))
 
-    def _pass_on(self, number: signal.Signals) -> None:
+    def _ask(self, number: signal.Signals) -> None:
+        """Of those that serve: the others do not listen yet, and would end."""
         for child in self._children.values():
-            _kill(child, number)
+            if child.ready:
+                _kill(child, number)
 
     def _stop(self, number: signal.Signals) -> None:
         """Let everybody finish; at the second call, leave."""
@@ -315,7 +323,8 @@ class Supervisor:
         self._replacing = None
         if self._stopping is None:
             self._stopping = time.monotonic() + (self._grace() + _OVERTIME if number == signal.SIGTERM else 0.0)
-        self._pass_on(number)
+        for child in self._children.values():
+            _kill(child, number)
 
     # A rolling restart.
 
@@ -341,11 +350,11 @@ class Supervisor:
             while not self._stands(Role.WORKER, number):
                 yield
             for child in old:
-                _kill(child, signal.SIGUSR2)
+                _let_go(child)
         for child in tuple(self._children.values()):
             if _is(child, Role.KEEPER, 0):
                 child.leaving = True
-                _kill(child, signal.SIGUSR2)
+                _let_go(child)
                 while child.pid in self._children:
                     yield
                 self._start(Role.KEEPER, 0)
@@ -358,6 +367,11 @@ class Supervisor:
 
 def _is(child: _Child, role: Role, number: int) -> bool:
     return child.part.role is role and child.part.number == number
+
+
+def _let_go(child: _Child) -> None:
+    """Who does not serve yet does not listen either, and has nobody to finish with."""
+    _kill(child, signal.SIGUSR2 if child.ready else signal.SIGKILL)
 
 
 def _kill(child: _Child, number: signal.Signals) -> None:
