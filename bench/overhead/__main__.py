@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import platform
 import shutil
 import signal
 import subprocess
@@ -23,7 +22,7 @@ from bench.overhead.gateways import DIRECT, STANDPIPES, Gateway
 from bench.overhead.measure import RUN, Stand
 from bench.overhead.native import ROOT, CannotBuild
 from bench.overhead.peers import PEER_TABLE
-from bench.overhead.processes import Children, cores
+from bench.overhead.processes import Children, cores, machine
 from bench.overhead.walk import Plan, Walk
 from bench.overhead.workloads import ROWS, Row
 
@@ -98,14 +97,6 @@ def _choose(given: argparse.Namespace, skipped: dict[str, str]) -> dict[str, tup
     return chosen
 
 
-def _machine() -> str:
-    model = next(
-        (line.partition(": ")[2] for line in Path("/proc/cpuinfo").read_text().splitlines() if "model name" in line),
-        "?",
-    )
-    return f"{model}, {os.cpu_count()} cores, Linux {platform.release()}, Python {platform.python_version()}"
-
-
 def _print(found: report.Report, rows: Sequence[Row], slow: Iterable[str]) -> None:
     names = [name for name in found.versions if any(one.gateway == name for one in found.samples)]
     ours = [one for one in names if one.startswith("standpipe")]
@@ -154,7 +145,7 @@ def main(words: Sequence[str] | None = None) -> int:
         f"{plan.rounds} rounds of {plan.duration} ms, medians; gateway on core {ours}, mock and generator on {others}"
     )
     versions = {name: version for name, (_, version) in chosen.items()}
-    found = report.Report(when, _machine(), busy, mode, versions, skipped | walk.lost, report.with_added(walk.samples))
+    found = report.Report(when, machine(), busy, mode, versions, skipped | walk.lost, report.with_added(walk.samples))
     _print(found, plan.rows, [gateway.name for gateway in plan.gateways if gateway.slow])
     given.out.parent.mkdir(parents=True, exist_ok=True)
     given.out.write_bytes(msgspec.json.format(msgspec.json.encode(found)))

@@ -74,6 +74,17 @@ def _rss(pids: Iterable[int]) -> int:
     return total
 
 
+def cpu(pid: int) -> float:
+    """Seconds of user and system time of one process. Raises OSError when it has gone."""
+    return parse_stat((PROC / str(pid) / "stat").read_text(encoding="latin-1")).ticks * TICK
+
+
+def proportional(pid: int) -> int:
+    """Bytes of one process's memory, of shared pages its part (PSS). Raises OSError when it has gone."""
+    lines = (PROC / str(pid) / "smaps_rollup").read_text().splitlines()
+    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("Pss:"))
+
+
 def use(root: int) -> Use:
     """What the tree below `root` has used until now."""
     stats = _stats()

@@ -67,21 +67,22 @@ UNBOUND = (
 """Pace off, and every cap out of the way of a single address that opens thousands of streams."""
 
 
-def _serve(place: Place, engine: str, loop: str) -> list[str]:
+def _serve(place: Place, engine: str, loop: str, flags: Sequence[str] = ()) -> list[str]:
     program = [str(ROOT / ".venv" / "bin" / "standpipe")]
     if loop == "asyncio":
         hide = "import sys; sys.modules['uvloop'] = None; from standpipe.cli import main; main()"
         program = [str(ROOT / ".venv" / "bin" / "python"), "-c", hide]
     where = ("--host=127.0.0.1", f"--port={place.port}", "--admin-port=0")
-    return [*program, "serve", *where, f"--engine={engine}", f"--slots={MOST}", "--log-format=json", *UNBOUND]
+    return [*program, "serve", *where, f"--engine={engine}", f"--slots={MOST}", "--log-format=json", *UNBOUND, *flags]
 
 
-def _standpipe(name: str, loop: str) -> Gateway:
+def standpipe(name: str, loop: str, *flags: str) -> Gateway:
+    """Standpipe on one of its loops, with some more flags."""
     return Gateway(
         name=name,
         version=lambda: f"{version('standpipe')} ({loop})",
-        command=lambda place: _serve(place, f"http://127.0.0.1:{place.engine}/v1", loop),
-        scripted=lambda place: _serve(place, "scripted:", loop),
+        command=lambda place: _serve(place, f"http://127.0.0.1:{place.engine}/v1", loop, flags),
+        scripted=lambda place: _serve(place, "scripted:", loop, flags),
         probe="/api",
     )
 
@@ -89,6 +90,6 @@ def _standpipe(name: str, loop: str) -> Gateway:
 DIRECT = Gateway(name="direct", version=lambda: "mock engine", exact=True)
 
 STANDPIPES = (
-    _standpipe("standpipe", "uvloop"),
-    _standpipe("standpipe-asyncio", "asyncio"),
+    standpipe("standpipe", "uvloop"),
+    standpipe("standpipe-asyncio", "asyncio"),
 )

@@ -75,10 +75,12 @@ class Running(Struct, frozen=True):
 class Stand:
     """The test stand: the mock engine, the generator, and the gateways between them."""
 
-    def __init__(self, children: Children) -> None:
+    def __init__(self, children: Children, *, spread: bool = False) -> None:
+        """`spread`: gateways of several processes use all cores, and so does everything else."""
         self._children = children
         self._load = build("load")
-        self._gateway_core, self._other_core = cores()
+        pinned_to: tuple[int | None, int | None] = (None, None) if spread else cores()
+        self._gateway_core, self._other_core = pinned_to
         self._engine = children.start("mock", [str(build("mock")), str(port := free_port())], self._other_core, port)
         self._engine.wait_ready("/stats", 5)
 

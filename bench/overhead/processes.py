@@ -1,4 +1,4 @@
-"""Processes that a benchmark starts: each on its core, each ended by its id whatever happens.
+"""Processes that a benchmark starts: each on its core where it has one, each ended by its id whatever happens.
 
 Two cores are used: one for the gateway that is measured, one for the mock engine and the load generator. Everything
 listens on loopback.
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import http.client
 import os
+import platform
 import signal
 import socket
 import subprocess
@@ -30,8 +31,18 @@ def cores() -> tuple[int, int]:
     return allowed[0], allowed[-1]
 
 
-def pinned(core: int, command: Sequence[str]) -> list[str]:
-    return ["taskset", "-c", str(core), *command]
+def pinned(core: int | None, command: Sequence[str]) -> list[str]:
+    """The command, on this core alone; None: wherever there is room."""
+    return list(command) if core is None else ["taskset", "-c", str(core), *command]
+
+
+def machine() -> str:
+    """What this runs on, for the head of a table."""
+    model = next(
+        (line.partition(": ")[2] for line in Path("/proc/cpuinfo").read_text().splitlines() if "model name" in line),
+        "?",
+    )
+    return f"{model}, {os.cpu_count()} cores, Linux {platform.release()}, Python {platform.python_version()}"
 
 
 def free_port() -> int:
@@ -121,7 +132,7 @@ class Children:
             child.end()
 
     def start(
-        self, name: str, command: Sequence[str], core: int, port: int, environ: Mapping[str, str] | None = None
+        self, name: str, command: Sequence[str], core: int | None, port: int, environ: Mapping[str, str] | None = None
     ) -> Child:
         """Start `command` on `core`. Its output goes to a log file that is written anew."""
         log = self._logs / f"{name}.log"
