@@ -91,6 +91,12 @@ async def pace(tap: Any) -> list[Reply | int]:
     return [*unread, *(await asyncio.gather(*tasks)), await tap.send("GET", "/api/limits")]
 
 
+async def choices(tap: Any) -> list[Reply | int]:
+    body = {"messages": [{"role": "user", "content": "hello"}], "model": "x", "n": 4}
+    sent = [tap.send("POST", "/v1/chat/completions", body | {"stream": stream}) for stream in (True, False)]
+    return [await one for one in sent]
+
+
 async def faults(tap: Any) -> list[Reply | int]:
     replies = [await tap.send("POST", "/api", b"{") for _ in range(14)]
     return [*replies, await tap.ask(), await tap.send("GET", "/api/limits")]
@@ -181,6 +187,7 @@ CASES: dict[str, tuple[Scene, Callable[[], list[Any]], dict[str, Any]]] = {
     "formats": (formats, engines(Script(tokens=5, reasoning=2)), {"pace_interval": 0}),
     "in line": (crowd, engines(Script(slots=2, tokens=6, rate=2, first=1)), {"commit_after": 1, "heartbeat": 0.5}),
     "too fast": (pace, engines(Script(tokens=2)), {"pace_waiting": 4}),
+    "several": (choices, engines(Script(slots=8, tokens=6, rate=1)), {"client_slots": 1, "wait_limit": 10}),
     "unread": (faults, engines(Script(tokens=2)), {"pace_waiting": 4}),
     "large": (large, engines(Script(tokens=2)), {"body_limit": 4_000_000, "pace_waiting": 5}),
     "impatient": (impatience, engines(Script(slots=1, tokens=20, rate=2)), {"wait_limit": 10, "queue_per_client": 3}),

@@ -203,3 +203,27 @@ async def test_more_than_may_be_asked_for_at_once_is_refused_by_name(tap):
     ):
         refused = await tap.send("POST", path, body)
         assert (refused.status, refused.json["error"]["param"]) == (400, param), body
+
+
+@pytest.mark.parametrize("stream", [True, False])
+def test_who_waits_for_choices_of_the_same_request_is_not_refused_in_the_middle(stream):
+    """The wait is judged at the start; from then on patience counts from when one of them ended."""
+
+    @scene(Script(tokens=6, rate=1, slots=8), client_slots=1, wait_limit=10, **FREE)
+    async def check(tap):
+        reply = await tap.send("POST", CHAT, HELLO | {"n": 4, "stream": stream})
+        assert (reply.status, reply.end_kind) == (200, "end")
+        assert reply.writes[-1][0] >= 20
+        refused = await tap.send("POST", CHAT, HELLO | {"n": 8, "stream": stream})
+        assert (refused.status, refused.json["error"]["type"]) == (503, "overloaded_error")
+        assert "estimated wait" in refused.json["error"]["message"]
+
+    check()
+
+
+@scene(Script(tokens=12, rate=1, slots=8), client_slots=1, wait_limit=10, **FREE)
+async def test_who_waits_in_vain_all_the_same_is_refused(tap):
+    refused = await tap.send("POST", CHAT, HELLO | {"n": 2})
+    assert refused.status == 503
+    assert refused.writes[-1][0] == pytest.approx(10, abs=0.1)
+    assert tap.app.admission.lines.statistics().running == 0

@@ -53,7 +53,8 @@ class RemoteTicket:
 
     __slots__ = (
         "_answer", "_charged", "_claims", "_client", "_failure", "_headroom", "_joined_at", "_lease", "_number",
-        "_place", "_preferences", "_prompt_tokens", "_question", "_tell", "_told", "_told_at", "_trace", "_weight",
+        "_patience", "_place", "_preferences", "_prompt_tokens", "_question", "_tell", "_told", "_told_at", "_trace",
+        "_waits_since", "_weight",
         "eligible_at", "granted_at", "held", "id", "journey", "meter", "praised", "spoken_at",
     )  # fmt: skip
 
@@ -89,6 +90,8 @@ class RemoteTicket:
         self._lease: RemoteLease | None = None
         self._failure: Failure | None = None
         self._answer: asyncio.Future[Any] | None = None
+        self._patience: asyncio.Timeout | None = None
+        self._waits_since = 0.0
         self._question: Any = None
         """What it has asked beside its place, and has had no answer to."""
         self._place = Waiting()
@@ -164,16 +167,22 @@ class RemoteTicket:
                 raise self._failure
             self._answer = loop.create_future()
             try:
-                async with asyncio.timeout(longest):
+                async with asyncio.timeout(longest) as self._patience:
                     await self._answer
             except TimeoutError:
                 raise waited_in_vain(self._claims.fleet, loop.time(), longest) from None
             finally:
-                self._answer = None
+                self._answer = self._patience = None
         now = self._trace.granted_at = loop.time()
         self._trace.step("granted", now)
-        self.journey.patience = max(0.0, longest - (now - self._joined_at))
+        self.journey.patience = max(0.0, longest - (now - max(self._joined_at, self._waits_since)))
         return self._lease
+
+    def wait_on(self) -> None:
+        """As `Admitted`."""
+        if self._patience is not None and not self._patience.expired():
+            self._waits_since = asyncio.get_running_loop().time()
+            self._patience.reschedule(self._waits_since + self._longest_wait)
 
     def refuse(self, failure: Failure) -> None:
         """End the wait for the slot, if it still waits, with a failure."""

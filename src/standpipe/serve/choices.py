@@ -3,7 +3,8 @@
 Each choice has an instant, a place in line and a slot of its own, and is charged like any ask: nobody gets ahead by
 asking for several at once. All join the line before any goes on, so the refusal of one refuses the whole while nothing
 has been spent. When one fails later, the others end with it, because some of the choices would look like all of them. A
-choice that is whole frees its slot at once. Must not know any format.
+choice that is whole frees its slot at once, and those that still wait begin to wait anew: what they wait for is mostly
+each other, and who was let in at the start is not refused for that in the middle. Must not know any format.
 """
 
 from __future__ import annotations
@@ -103,16 +104,18 @@ class ChoicesHandler(AskHandler):
         try:
             async with asyncio.TaskGroup() as group:
                 for choice, sink in zip(choices, together.sinks, strict=True):
-                    group.create_task(self._answer_one(choice, sink))
+                    group.create_task(self._answer_one(choice, sink, choices))
         except BaseExceptionGroup as failed:
             raise failed.exceptions[0] from None
 
-    async def _answer_one(self, choice: _Choice, sink: Whole | _Voice) -> None:
+    async def _answer_one(self, choice: _Choice, sink: Whole | _Voice, choices: Sequence[_Choice]) -> None:
         with choice.held:
             seat = await choice.ticket.granted()
             with suppress(CapReached):
                 await self._services.pool.answer(choice.ask, sink, choice.journey, seat=seat, forget=sink.forget)
             sink.finish()
+        for other in choices:
+            other.ticket.wait_on()
 
 
 class _Together(Protocol):

@@ -44,6 +44,10 @@ class Admitted(Protocol):
         """
         ...
 
+    def wait_on(self) -> None:
+        """If this ask waits for its slot, let it wait as long from now on as it might have from its start."""
+        ...
+
     def look(self, tell: Callable[[Waiting], None]) -> None:
         """Tell where this ask is, now or as soon as that is known."""
         ...
@@ -103,7 +107,7 @@ class Ticket(Stay):
     is held. Leaving it lets go of all that is held and settles what the answer has cost.
     """
 
-    __slots__ = ("_granted", "_trace", "meter")
+    __slots__ = ("_granted", "_patience", "_trace", "_waits_since", "meter")
 
     def __init__(
         self, admission: Admission, trace: Trace, journey: Journey, preferences: WaitPreferences, weight: Weight
@@ -115,6 +119,8 @@ class Ticket(Stay):
         first = partial(trace.step, "first token") if trace.tell is not None else None
         self.meter = TokenMeter(weight.cap, self.charge, first)
         self._granted: asyncio.Future[None] | None = None
+        self._patience: asyncio.Timeout | None = None
+        self._waits_since = 0.0
 
     def __enter__(self) -> Self:
         try:
@@ -140,15 +146,22 @@ class Ticket(Stay):
         if place.stage is not Stage.RUNNING:
             self._granted = loop.create_future()
             try:
-                async with asyncio.timeout(self._longest_wait):
+                async with asyncio.timeout(self._longest_wait) as self._patience:
                     await self._granted
             except TimeoutError:
                 raise self._in_vain(loop.time()) from None
+            finally:
+                self._patience = None
         now = self._trace.granted_at = loop.time()
         if self._trace.tell is not None:
             self._trace.step("granted", now)
-        self.journey.patience = max(0.0, self._longest_wait - (now - place.joined_at))
+        self.journey.patience = max(0.0, self._longest_wait - (now - max(place.joined_at, self._waits_since)))
         return self._seat
+
+    def wait_on(self) -> None:
+        if self._patience is not None and not self._patience.expired():
+            self._waits_since = asyncio.get_running_loop().time()
+            self._patience.reschedule(self._waits_since + self._longest_wait)
 
     def grant(self) -> None:
         super().grant()
