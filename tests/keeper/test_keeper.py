@@ -376,6 +376,27 @@ async def test_what_is_kept_is_found_at_any_worker(tap):
     assert (await first.send("GET", f"/v1/responses/{kept}")).status == 404
 
 
+@tapped(Script(text="echo"), pace_interval=0, hold_answers=60)
+async def test_items_of_answers_are_found_at_any_worker_and_held_by_their_use_at_any(tap):
+    first, second = tap.workers
+    (item,) = (await first.send("POST", "/v1/responses", {"input": "hi"})).json["output"]
+    told = {"input": [{"type": "item_reference", "id": item["id"]}, {"role": "user", "content": "on"}]}
+
+    async def held(worker, **more):
+        reply = await worker.send("POST", "/v1/responses", told, **more)
+        assert reply.status == 200
+        return reply.headers.get("x-standpipe-dropped") is None  # which names a note in its place
+
+    for worker in (second, first, second, second):
+        await asyncio.sleep(40)
+        assert await held(worker)
+    await asyncio.sleep(40)
+    assert await held(first)
+    assert not await held(second, peer="192.0.2.9")
+    await asyncio.sleep(61)
+    assert [await held(worker) for worker in tap.workers] == [False, False]
+
+
 @tapped(Script(tokens=1), pace_interval=0)
 async def test_what_a_worker_warns_of_is_told_by_all(tap):
     for _ in range(250):

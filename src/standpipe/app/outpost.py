@@ -108,13 +108,16 @@ class Outpost:
             await asyncio.wait(self._listing)
         await self.fleet.close()
 
-    def _copy(self, message: messages.Put | messages.Delete) -> None:
-        """Another worker keeps something, or forgets it."""
+    def _copy(self, message: messages.Stored) -> None:
+        """Another worker keeps something, holds it longer, or forgets it."""
         store = self.held if message.store == "held" else self.kept
         if store is not None:
             client, now = key_of(message.client), asyncio.get_running_loop().time()
             if isinstance(message, messages.Put):
                 Blobs.put(store, message.name, client, message.value, now)
+            elif isinstance(message, messages.Renew):
+                for name in message.names:
+                    Blobs.renew(store, name, client, now)
             else:
                 Blobs.delete(store, message.name, client, now)
 
@@ -166,12 +169,14 @@ async def _listed(member: Member) -> None:
 
 
 class Copied(Blobs):
-    """What is kept at one worker is kept at all of them, so that its client finds it at any."""
+    """What is kept at one worker is kept at all of them, so that its client finds it at any; but for one that starts
+    later, which begins with nothing."""
 
     def __init__(self, link: Link, store: str, quota: Quota) -> None:
         super().__init__(quota)
         self._link = link
         self._store = store
+        self._renewed: dict[ClientKey, dict[str, None]] = {}
 
     def put(self, key: str, owner: ClientKey, value: bytes, now: float) -> bool:
         kept = super().put(key, owner, value, now)
@@ -184,6 +189,20 @@ class Copied(Blobs):
         if deleted:
             self._link.send_once(messages.Delete(self._store, key, told_of(owner)))
         return deleted
+
+    def renew(self, key: str, owner: ClientKey, now: float) -> bytes | None:
+        found = super().renew(key, owner, now)
+        if found is not None:
+            if not self._renewed:
+                asyncio.get_running_loop().call_soon(self._tell_renewed)
+            self._renewed.setdefault(owner, {})[key] = None
+        return found
+
+    def _tell_renewed(self) -> None:
+        """Tell once what a request has renewed, which refers to each answer by many items."""
+        renewed, self._renewed = self._renewed, {}
+        for owner, keys in renewed.items():
+            self._link.send_once(messages.Renew(self._store, list(keys), told_of(owner)))
 
 
 class FarBoard(Board):

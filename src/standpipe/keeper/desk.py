@@ -211,7 +211,7 @@ class Desk(asyncio.Protocol):
             for hook in self.keeper.hooks:
                 hook(record)
 
-    def _pass_on(self, message: messages.Put | messages.Delete) -> None:
+    def _pass_on(self, message: messages.Stored) -> None:
         for other in self.keeper.desks:
             if other is not self and other.ready:
                 other.send(message)
@@ -248,5 +248,6 @@ class Desk(asyncio.Protocol):
         messages.Records: _records,
         messages.Put: _pass_on,
         messages.Delete: _pass_on,
+        messages.Renew: _pass_on,
         messages.Beat: _beat,
     }

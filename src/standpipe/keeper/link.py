@@ -72,7 +72,7 @@ class Link:
         self.status: messages.Status | None = None
         """What was last told; not None after `welcome`."""
         self.on_status: Callable[[messages.Status], None] = lambda _: None
-        self.on_kept: Callable[[messages.Put | messages.Delete], None] = lambda _: None
+        self.on_kept: Callable[[messages.Stored], None] = lambda _: None
         self._log = log
         self._loop = asyncio.get_running_loop()
         self._welcomed = asyncio.Event()
@@ -278,7 +278,7 @@ class Link:
         elif kind is messages.Welcome:
             self.epoch, self.secrets, self._secrets_at = message.epoch, message.secrets, self._loop.time()
             self._welcomed.set()
-        elif kind is messages.Put or kind is messages.Delete:
+        elif isinstance(message, messages.Stored):
             self.on_kept(message)
         elif kind is messages.Drain:
             self.draining = True

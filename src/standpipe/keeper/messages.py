@@ -241,6 +241,17 @@ class Delete(Message, tag="delete"):
     client: Client
 
 
+class Renew(Message, tag="renew"):
+    """Hold what stands under these names as long from now on as what is new. It is passed on, too."""
+
+    store: str
+    names: Sequence[str]
+    client: Client
+
+
+Stored = Put | Delete | Renew
+
+
 class Beat(Message, tag="beat"):
     """The worker lives. `warnings` are those of `policy.alarm` that it has now."""
 
@@ -378,10 +389,10 @@ class Drain(Message, tag="drain"):
 
 
 Up = (
-    Hello | Join | Ready | Charge | Spoke | Over | Swap | Seek | End | Look | Knock | Fault | Whose | Records | Put
-    | Delete | Beat
+    Hello | Join | Ready | Charge | Spoke | Over | Swap | Seek | End | Look | Knock | Fault | Whose | Records | Stored
+    | Beat
 )  # fmt: skip
 Down = (
     Welcome | Again | Waits | Granted | Refused | Decided | Seated | Place | Passed | Own | Paced | Told | Status
-    | Drain | Put | Delete
+    | Drain | Stored
 )  # fmt: skip
