@@ -167,7 +167,12 @@ class Settings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     ] = 2048
     body_limit: Annotated[int, _meta("largest request body", "B", ge=1024, le=67_108_864)] = 8_388_608
     body_memory: Annotated[
-        int, _meta("memory for request bodies above 64 KiB, all together; beyond that 503", "B", ge=65_536)
+        int,
+        _meta(
+            "memory for request bodies above 64 KiB, all together, in equal parts for each worker; beyond that 503",
+            "B",
+            ge=65_536,
+        ),
     ] = 134_217_728
     body_memory_per_client: Annotated[
         int,

@@ -15,7 +15,8 @@ from pathlib import Path
 
 import pytest
 
-from standpipe.app.processes import how_many
+from standpipe.app.processes import how_many, part_of
+from standpipe.settings import Settings
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="workers need Linux")
 PATIENCE = 30.0
@@ -219,3 +220,10 @@ def test_an_embedded_engine_is_told_to_be_a_server_of_its_own(tmp_path):
 @pytest.mark.parametrize(("wanted", "cores", "workers"), [("1", 8, 1), ("3", 2, 3), ("auto", 8, 7), ("auto", 1, 1)])
 def test_auto_leaves_a_core_to_the_keeper(wanted, cores, workers):
     assert how_many(wanted, cores) == workers
+
+
+def test_workers_share_the_memory_for_bodies():
+    whole = Settings()
+    part = part_of(whole, 4)
+    assert (4 * part.body_memory, 4 * part.body_memory_per_client) == (whole.body_memory, whole.body_memory_per_client)
+    assert part_of(whole, 1) == whole

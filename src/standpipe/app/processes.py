@@ -19,6 +19,7 @@ from typing import Any
 
 import msgspec
 from msgspec import Struct
+from msgspec.structs import replace
 
 from standpipe.app.app import App
 from standpipe.app.center import Center
@@ -249,12 +250,26 @@ def _meet(meeting: Meeting, keeper: Keeper, port: Port) -> None:
     loop.add_reader(meeting.visits, visit)
 
 
+def part_of(settings: Settings, workers: int) -> Settings:
+    """The settings of one of so many workers. Connections are spread over all, so each has its part of the memory."""
+    return replace(
+        settings,
+        body_memory=settings.body_memory // workers,
+        body_memory_per_client=settings.body_memory_per_client // workers,
+    )
+
+
 async def _work(ground: Ground, settings: Settings, part: Part, log: Logger) -> None:
     """A worker: HTTP, formats and engines."""
+    settings = part_of(settings, ground.workers)
     signals = _begin(log)
     lifeline = Lifeline(part.lifeline)
     quiet = logs.build("human" if ground.human else "json", "error", sys.stderr)  # the keeper says it for all
     where = ground.sockets.public[0]
+
+    def read() -> Settings:
+        return part_of(ground.read(), ground.workers)
+
     for sock in ground.sockets.admin:
         sock.close()
     async with Link(ground.meeting.asks_at, log) as link:
@@ -270,7 +285,7 @@ async def _work(ground: Ground, settings: Settings, part: Part, log: Logger) -> 
             visits = Visits(server.take, told.set, server.statistics)
             visits.reach(ground.meeting.visits_at)
             signals.on = {signal.SIGHUP: hung_up.set, signal.SIGUSR2: replaced.set}
-            async with beside(reload_at(hung_up, ground.read, app, None, server, quiet)):
+            async with beside(reload_at(hung_up, read, app, None, server, quiet)):
                 calm_collector()
                 lifeline.ready()
                 grace = await _until_ended(settings, signals, told, replaced, visits)
