@@ -179,11 +179,42 @@ def test_a_reload_changes_all_processes_or_none(tmp_path):
         assert [tap.ask()[0] for _ in range(6)] == [200] * 6
 
 
-def test_nothing_is_left_of_it_when_its_parent_is_killed(tmp_path):
+def test_a_child_starts_by_what_was_last_right_and_who_comes_at_the_end_is_refused(tmp_path):
+    with Tap(tmp_path, 'name = "Fountain"', engine("slow", "2&rate=1")) as tap:
+        tap.write('name = "Nonsense"', "max_tokens = -1")
+        tap.process.send_signal(signal.SIGUSR2)
+        tap.wait("settings not reloaded: the former ones stay")
+        os.kill(tap.pids["keeper 0"], signal.SIGKILL)
+        tap.wait("process serves", times=4)
+        assert tap.status()["name"] == "Fountain"
+
+        running = threading.Thread(target=tap.ask)
+        running.start()
+        until(lambda: tap.status()["queue"]["running"] == 1)
+        tap.process.send_signal(signal.SIGTERM)
+        tap.wait("draining")
+        until(lambda: refused(tap.port))
+        assert running.is_alive()
+        running.join()
+        assert tap.process.wait(PATIENCE) == 0
+
+
+def refused(port):
+    try:
+        socket.create_connection(("127.0.0.1", port), 5).close()
+    except ConnectionRefusedError:
+        return True
+    return False
+
+
+def test_nothing_is_left_of_it_when_its_parent_is_killed(tmp_path, monkeypatch):
+    (tmp_path / "temporary").mkdir()
+    monkeypatch.setenv("TMPDIR", str(tmp_path / "temporary"))
     with Tap(tmp_path, engine("one", 2)) as tap:
         tap.process.kill()
         for pid in tap.pids.values():
             until(lambda pid=pid: not alive(pid))
+        assert list((tmp_path / "temporary").iterdir()) == []
         with pytest.raises(OSError, match="refused"):
             socket.create_connection(("127.0.0.1", tap.port), 5)
 

@@ -75,5 +75,6 @@ if __name__ == "__main__":
             tell=tell,
             write=lambda text: say(text.removesuffix("\n")),
             check=lambda: hows.get("check") != "no",
+            on_stop=lambda: say("* nobody is started any more"),
         ).run()
     )

@@ -107,6 +107,20 @@ def test_one_that_hangs_is_replaced():
         assert family.rest() == 0
 
 
+def test_nobody_is_ended_for_silence_while_nobody_could_be_heard():
+    with Family("2") as family:
+        family.serving(*ALL)
+        family.send(signal.SIGSTOP)
+        time.sleep(2.2)  # longer than any of them may be silent
+        family.send(signal.SIGCONT)
+        family.send(signal.SIGUSR1)
+        for _ in ALL:
+            family.until("SIGUSR1")
+        family.send(signal.SIGTERM)
+        assert family.rest() == 0
+        assert not any("process hangs" in line or "process ended" in line for line in family.seen)
+
+
 def test_who_does_not_stop_in_time_is_ended():
     with Family("1", "worker=stubborn") as family:
         family.serving("keeper 0", "worker 0")

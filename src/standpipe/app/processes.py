@@ -11,8 +11,9 @@ import contextlib
 import logging
 import os
 import signal
+import socket
 import sys
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -74,9 +75,11 @@ _EMBEDDED = (
 )
 
 
-class Ground(Struct, frozen=True):
+class Ground(Struct):
     """What all processes stand on."""
 
+    settings: Settings
+    """As last found right: a child that is started while the file is wrong goes by them."""
     read: Callable[[], Settings]
     sockets: Sockets
     meeting: Meeting
@@ -101,42 +104,48 @@ def serve_workers(settings: Settings, read: Callable[[], Settings], log: Logger)
     enough_descriptors(settings, log)
     sockets = open_sockets(settings)
     meeting = Meeting()
-    ground = Ground(read, sockets, meeting, Slate(), workers, human)
+    ground = Ground(settings, read, sockets, meeting, Slate(), workers, human)
     try:
         supervisor = Supervisor(
             partial(_play, ground),
             workers,
-            grace=lambda: settings.grace,
+            grace=lambda: ground.settings.grace,
             tell=log.say,
             write=out.write,
-            check=partial(_check, read, log),
+            check=partial(_check, ground, log),
+            on_stop=partial(_close, sockets.public),  # who comes now is refused, not left to wait for nobody
         )
         status = supervisor.run()
         log.info("stopped")
         return status
     finally:
         meeting.close()
-        for sock in (*sockets.public, *sockets.admin):
-            sock.close()
+        _close([*sockets.public, *sockets.admin])
         out.close()
 
 
-def _check(read: Callable[[], Settings], log: Logger) -> bool:
+def _close(sockets: Iterable[socket.socket]) -> None:
+    for sock in sockets:
+        sock.close()
+
+
+def _check(ground: Ground, log: Logger) -> bool:
     """Whether what is read now could be loaded; if not, nobody loads any of it."""
     try:
-        settings = read()
+        settings = ground.read()
         _trust(settings)
         if settings.tls_cert:
             Tls(Path(settings.tls_cert), Path(settings.tls_key)).context()
     except (SettingsError, ListenError) as error:
         log.warning("settings not reloaded: the former ones stay", reason=str(error))
         return False
+    ground.settings = settings
     return True
 
 
 def _play(ground: Ground, part: Part) -> int:
     """A child's life. Gives its exit status."""
-    settings = ground.read()
+    settings = ground.settings
     log = logs.build("human" if ground.human else "json", settings.log_level, sys.stderr)
     logging.getLogger().handlers = [LibraryLog(log)]
     sys.unraisablehook = partial(unraisable, log)
@@ -154,7 +163,7 @@ def _play(ground: Ground, part: Part) -> int:
 async def _keep(ground: Ground, settings: Settings, part: Part, log: Logger) -> None:
     """The keeper: the line, the engines' slots, the port, and what the operator asks."""
     signals = _begin(log)
-    lifeline = Lifeline(part.lifeline)
+    lifeline = Lifeline(part.lifeline, ground.meeting.close)
     tell = log.say if part.first else _say_nothing
     opening = asyncio.ensure_future(open_engines(settings, weights.bar, tell))
     if not await first(opening, signals.drain):
@@ -263,20 +272,21 @@ async def _work(ground: Ground, settings: Settings, part: Part, log: Logger) -> 
     """A worker: HTTP, formats and engines."""
     settings = part_of(settings, ground.workers)
     signals = _begin(log)
-    lifeline = Lifeline(part.lifeline)
+    lifeline = Lifeline(part.lifeline, ground.meeting.close)
     quiet = logs.build("human" if ground.human else "json", "error", sys.stderr)  # the keeper says it for all
-    where = ground.sockets.public[0]
+    address, local = banner.address(settings, ground.sockets.public[0]), local_only(ground.sockets.public)
+    _close([*ground.sockets.public, *ground.sockets.admin])  # the keeper has them
 
     def read() -> Settings:
         return part_of(ground.read(), ground.workers)
 
-    for sock in ground.sockets.admin:
-        sock.close()
     async with Link(ground.meeting.asks_at, log) as link:
-        await link.welcome()
+        welcome = asyncio.ensure_future(link.welcome())
+        if not await first(welcome, signals.drain):  # the keeper may be gone already
+            return
+        welcome.result()
         opened = await open_engines(settings, weights.bar, _say_nothing)
         outpost = Outpost(settings, opened.engines, log, link)
-        address, local = banner.address(settings, where), local_only(ground.sockets.public)
         async with App(settings, outpost, log, address=address, local=local) as app:
             config = EdgeConfig(**settings.values(EdgeConfig))
             server = Server(app.guard, app.guard.refuse, config, _trust(settings), proxied=settings.proxy_protocol)

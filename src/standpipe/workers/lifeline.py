@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
+from collections.abc import Callable
 from typing import Final
 
 READY: Final = b"r"
@@ -22,9 +23,10 @@ ORPHANED: Final = 70
 
 
 class Lifeline:
-    """The child's end. Made in its loop."""
+    """The child's end. Made in its loop. `on_orphaned` tidies up what the parent could not."""
 
-    def __init__(self, sock: socket.socket) -> None:
+    def __init__(self, sock: socket.socket, on_orphaned: Callable[[], None] = lambda: None) -> None:
+        self._on_orphaned = on_orphaned
         sock.setblocking(False)
         self._socket = sock
         self._loop = asyncio.get_running_loop()
@@ -57,10 +59,12 @@ class Lifeline:
             pass
         self._orphaned()
 
-    @staticmethod
-    def _orphaned() -> None:
+    def _orphaned(self) -> None:
         """Nobody would restart or stop us: end as suddenly as the parent did."""
-        os._exit(ORPHANED)
+        try:
+            self._on_orphaned()
+        finally:
+            os._exit(ORPHANED)
 
     def close(self) -> None:
         """Say nothing more."""

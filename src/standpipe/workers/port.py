@@ -188,7 +188,8 @@ class Port:
         self._gone = _NOTHING
         """Counts of workers that have gone."""
         self.emptied = asyncio.Event()
-        """No worker is left."""
+        """No worker is here."""
+        self.emptied.set()
         self._wanted = 0
         self._begun = False
         self._number = secrets.randbits(40) << 20  # no number of a former keeper's comes again

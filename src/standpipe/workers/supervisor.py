@@ -5,8 +5,8 @@ starts each child as a fork of itself, starts it again when it ends, later each 
 what all of them log to its own standard error, line by line, so that none is torn.
 
 SIGTERM and Ctrl-C let everybody finish, and at the second time leave. SIGHUP is passed on once `check` finds nothing
-wrong. SIGUSR1 is passed on. SIGUSR2 replaces the workers one by one, then the keeper: a new worker serves before the
-old one takes no more, which ends when its last connection has ended.
+wrong. SIGUSR1 is passed on. SIGUSR2 replaces the workers one by one, then the keeper, if `check` finds nothing wrong: a
+new worker serves before the old one takes no more, which ends when its last connection has ended.
 
 No event loop runs here: a fork in the middle of one would be a copy of it.
 """
@@ -27,7 +27,7 @@ from typing import Final, cast
 
 from msgspec import Struct
 
-from standpipe.workers.lifeline import READY, SILENT
+from standpipe.workers.lifeline import EVERY, READY, SILENT
 
 _FIRST_PAUSE: Final = 0.1
 _LONGEST_PAUSE: Final = 5.0
@@ -91,6 +91,7 @@ class Supervisor:
         tell: Callable[..., None],
         write: Callable[[str], None],
         check: Callable[[], bool],
+        on_stop: Callable[[], None],
     ) -> None:
         """`play` is what a child does, and gives its exit status; everything that it needs of here it gets by the fork.
 
@@ -101,6 +102,7 @@ class Supervisor:
             tell: logs a level, an event and its fields.
             write: writes text to where the log goes.
             check: whether what SIGHUP would load is right; logs what is not.
+            on_stop: called once, when no child is started any more: what was kept open for the next may be closed.
         """
         self._play = play
         self._workers = workers
@@ -108,6 +110,7 @@ class Supervisor:
         self._tell = tell
         self._write = write
         self._check = check
+        self._on_stop = on_stop
         self._children: dict[int, _Child] = {}
         self._pauses: dict[tuple[Role, int], float] = {}
         self._due: list[tuple[float, Role, int]] = []
@@ -119,6 +122,7 @@ class Supervisor:
         """When SIGHUP was passed on last: whoever was starting then has read what was there before."""
         self._status = 0
         self._replacing: Iterator[None] | None = None
+        self._looked = time.monotonic()
         self._selector = selectors.DefaultSelector()
         self._woken, self._waker = socket.socketpair()
 
@@ -145,26 +149,35 @@ class Supervisor:
         self._selector.register(self._woken, selectors.EVENT_READ, self._signalled)
 
     def _patience(self) -> float:
-        """Seconds until something is due."""
+        """Seconds until something is due, at most until the next beats."""
         now = time.monotonic()
-        due = [child.heard + SILENT for child in self._children.values()]
-        due += [at for at, _, _ in self._due]
+        due = [now + EVERY, *(at for at, _, _ in self._due)]
         if self._stopping is not None:
             due.append(self._stopping)
-        return max(0.0, min(due, default=now + SILENT) - now)
+        return max(0.0, min(due) - now)
 
     # Children.
 
     def _start(self, role: Role, number: int) -> None:
-        ours, theirs = socket.socketpair()
-        log_here, log_there = socket.socketpair()
+        try:
+            ours, theirs = socket.socketpair()
+            log_here, log_there = socket.socketpair()
+            # Until it has handlers of its own, a signal would be swallowed there, and be told to us as our own.
+            signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
+            pid = os.fork()
+        except OSError as error:  # there is no descriptor, process or memory left
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
+            name, pause = f"{role} {number}", _LONGEST_PAUSE
+            self._tell("error", "process not started", process=name, reason=error.strerror, restart_in=pause)
+            self._due.append((time.monotonic() + pause, role, number))
+            return
         part = Part(role, number, theirs, first=not self._served)
-        pid = os.fork()
         if pid == 0:
             # The parent's ends must be the parent's alone: that they are closed is how a child sees it end.
             ours.close()
             log_here.close()
             self._become(part, log_there)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
         for end in (theirs, log_there):
             end.close()
         for end in (ours, log_here):
@@ -180,6 +193,7 @@ class Supervisor:
             signal.set_wakeup_fd(-1)
             for number in _SIGNALS:
                 signal.signal(number, signal.SIG_DFL)
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
             os.setsid()  # a Ctrl-C at the terminal is for the parent
             os.dup2(log.fileno(), 2)
             log.close()
@@ -264,6 +278,11 @@ class Supervisor:
     def _look(self) -> None:
         """Do what is due."""
         now = time.monotonic()
+        if (missed := now - self._looked - EVERY) > EVERY:
+            # It is we who stood still, perhaps with all of them (`docker pause`): nobody could be heard meanwhile.
+            for child in self._children.values():
+                child.heard += missed
+        self._looked = now
         for child in tuple(self._children.values()):
             if now - child.heard >= SILENT:
                 self._tell("error", "process hangs", process=child.name, seconds=round(now - child.heard))
@@ -323,13 +342,14 @@ class Supervisor:
         self._replacing = None
         if self._stopping is None:
             self._stopping = time.monotonic() + (self._grace() + _OVERTIME if number == signal.SIGTERM else 0.0)
+            self._on_stop()
         for child in self._children.values():
             _kill(child, number)
 
     # A rolling restart.
 
     def _begin_replacing(self) -> None:
-        if self._replacing is None and self._stopping is None:
+        if self._replacing is None and self._stopping is None and self._check():
             self._tell("info", "replacing processes", workers=self._workers)
             self._replacing = self._replace()
             self._go_on_replacing()
