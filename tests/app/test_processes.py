@@ -180,7 +180,7 @@ def test_a_reload_changes_all_processes_or_none(tmp_path):
 
 
 def test_a_child_starts_by_what_was_last_right_and_who_comes_at_the_end_is_refused(tmp_path):
-    with Tap(tmp_path, 'name = "Fountain"', engine("slow", "2&rate=1")) as tap:
+    with Tap(tmp_path, 'name = "Fountain"', engine("slow", "2&rate=0.05")) as tap:
         tap.write('name = "Nonsense"', "max_tokens = -1")
         tap.process.send_signal(signal.SIGUSR2)
         tap.wait("settings not reloaded: the former ones stay")
@@ -188,15 +188,16 @@ def test_a_child_starts_by_what_was_last_right_and_who_comes_at_the_end_is_refus
         tap.wait("process serves", times=4)
         assert tap.status()["name"] == "Fountain"
 
-        running = threading.Thread(target=tap.ask)
-        running.start()
+        running = http.client.HTTPConnection("localhost", tap.port, timeout=PATIENCE)
+        running.request("POST", "/api", json.dumps({"messages": [{"role": "user", "content": "Hi"}], "stream": False}))
         until(lambda: tap.status()["queue"]["running"] == 1)
         tap.process.send_signal(signal.SIGTERM)
         tap.wait("draining")
         until(lambda: refused(tap.port))
-        assert running.is_alive()
-        running.join()
+        assert tap.process.poll() is None
+        tap.process.send_signal(signal.SIGTERM)
         assert tap.process.wait(PATIENCE) == 0
+        running.close()
 
 
 def refused(port):
