@@ -8,13 +8,14 @@ import contextlib
 import pytest
 
 from standpipe.edge.config import EdgeConfig
+from standpipe.edge.limiter import Verdict
 from standpipe.edge.listen import open_tcp
 from standpipe.edge.server import Server
 from standpipe.policy.identity import Trust
 from standpipe.workers import port as port_module
 from standpipe.workers import visits as visits_module
 from standpipe.workers.channel import Channel, pair
-from standpipe.workers.port import FromWorker, Port
+from standpipe.workers.port import Closed, FromWorker, Port, Visit
 from standpipe.workers.visits import Visits
 from tests.edge.rig import GET, PATIENCE, Client, refuse, until
 from tests.edge.test_behaviour import hello
@@ -355,6 +356,21 @@ def test_counts_are_those_of_all_workers_and_never_fall(monkeypatch):
         assert rig.port.statistics().connections == 2
 
     play(scene)
+
+
+def test_a_visit_whose_descriptor_was_lost_is_over():
+    async def run():
+        here, there = pair()
+        said = []
+        keeper = Channel(here, FromWorker, lambda message, _: said.append(message), lambda: None)
+        visits = Visits(lambda *_: None, lambda: None)
+        visits.attach(there, lambda: None)
+        keeper.send(Visit(7, "192.0.2.1", Verdict.ADMIT, trusted=False))  # as the kernel tells it without one to spare
+        await until(lambda: Closed([7]) in said)
+        visits.close()
+        keeper.close()
+
+    asyncio.run(run())
 
 
 def test_a_message_of_a_newer_version_is_skipped():

@@ -295,13 +295,14 @@ class Port:
 
     def _pass(self, sock: socket.socket, lease: Lease, *, trusted: bool) -> None:
         """To the worker with the fewest visits, and of those to the one that was given none for longest."""
-        able = [worker for worker in self._workers if worker.told and not worker.leaving and not worker.channel.slow]
+        here = [worker for worker in self._workers if worker.told and not worker.leaving]
+        able = [worker for worker in here if not worker.channel.slow]
         for worker in sorted(able, key=lambda one: (len(one.visits), one.given)):
             if worker.take(sock, lease, trusted=trusted):
                 return
         self._stranded.append((sock, lease, trusted))
         self._acceptor.hold()
-        if able:
+        if here:
             self._loop.call_later(_PART, self.begin)
 
     def _settle(self) -> None:

@@ -117,6 +117,8 @@ class Visits:
                 sock.setblocking(False)
                 lease = self._open[number] = PassedLease(message, lambda: self._end(number))
                 self._take(sock, lease)
+            case Visit(number):  # the system had no descriptor left for it
+                self._end(number)
             case GiveWay(number):
                 lease_asked = self._open.get(number)
                 if lease_asked is None:
@@ -127,11 +129,9 @@ class Visits:
                     self._channel.send(Kept(number))
             case Drain():
                 self._on_drain()
-            case _:
-                pass
 
     def _end(self, number: int) -> None:
-        del self._open[number]
+        self._open.pop(number, None)
         if not self._over:
             self._loop.call_soon(self._tell)
         self._over.append(number)
