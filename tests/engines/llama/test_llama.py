@@ -20,7 +20,7 @@ from standpipe.engines.choice import FleetChoice
 from standpipe.engines.fleet import Fleet
 from standpipe.engines.llama import life as llama_life
 from standpipe.engines.llama.life import Life, Options, Timeouts
-from standpipe.engines.llama.llama import Llama, LlamaFailed, State
+from standpipe.engines.llama.llama import Llama, LlamaFailed, State, expect_able
 from standpipe.engines.pool import Pool
 from standpipe.http_client.client import Answer
 from standpipe.http_client.transport import DeadlinePassed
@@ -309,16 +309,11 @@ def test_a_child_that_cannot_be_run_is_said(run, house):
     run(scene())
 
 
-def test_without_the_package_the_extra_is_named(run, house, monkeypatch):
-    monkeypatch.setattr("standpipe.engines.llama.llama.find_spec", lambda name: None)
-
-    async def scene():
-        engine = Llama(house.folder / "m.gguf", "tiny:1", Options(slots=1, context=1, threads=1), log=Log())
-        with pytest.raises(LlamaFailed, match=r"standpipe\[embedded\]"):
-            await engine.start()
-        await engine.close()
-
-    run(scene())
+def test_without_the_package_the_extra_is_named(monkeypatch):
+    missing = {"xllamacpp"}
+    monkeypatch.setattr("standpipe.engines.llama.llama.find_spec", lambda name: None if name in missing else name)
+    with pytest.raises(LlamaFailed, match=r"standpipe\[embedded\]"):
+        expect_able()
 
 
 def test_a_silent_child_is_killed_and_started_again(run, house):
