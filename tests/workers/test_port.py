@@ -29,7 +29,7 @@ class Worker:
     def __init__(self, handler, config, trust, *, proxied):
         self.server = Server(handler, refuse, config, trust, proxied=proxied)
         self.drained = asyncio.Event()
-        self.visits = Visits(self.server.take, self.drained.set, self.server.statistics)
+        self.visits = Visits(self.server.take, self.drained.set, self.server.statistics, id(self))
         self.lost = 0
 
     def attach(self, port):
@@ -371,6 +371,35 @@ def test_a_visit_whose_descriptor_was_lost_is_over():
         keeper.close()
 
     asyncio.run(run())
+
+
+def test_counts_outlive_a_keeper_and_workers_that_end_with_it(monkeypatch):
+    monkeypatch.setattr(visits_module, "_COUNTED", 0.01)
+
+    async def scene(rig):
+        for _ in range(6):
+            assert await rig.status() == 200
+        await until(lambda: rig.port.statistics().requests == 6)
+        counted = rig.port.counted
+        rig.port.close()
+        rig.workers[0].die()
+        await until(lambda: all(worker.lost for worker in rig.workers[1:]))
+        rig.open(2)
+        rig.port.counted = counted
+        assert rig.port.statistics().requests == 6
+
+    play(scene)
+
+
+def test_a_worker_that_says_nothing_comes_last():
+    async def scene(rig):
+        await until(lambda: all(worker.told and worker.counts.pid for worker in rig.port._workers))
+        rig.port._workers[0].heard -= 10
+        for _ in range(6):
+            assert await rig.status() == 200
+        assert rig.open_visits == [0, 3, 3]
+
+    play(scene)
 
 
 def test_a_message_of_a_newer_version_is_skipped():

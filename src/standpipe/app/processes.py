@@ -7,7 +7,6 @@ where they meet. Each opens the engines by itself; only the keeper looks after t
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import os
 import signal
@@ -63,6 +62,8 @@ from standpipe.workers.slate import Slate
 from standpipe.workers.supervisor import Part, Role, Supervisor
 from standpipe.workers.visits import Visits
 
+_REST = 0.5
+"""Seconds to wait when the system has no file descriptor left for a worker."""
 _REMEMBERED = 1.0
 """Seconds after which what was counted is written down again."""
 _UNTIL_TOLD = 1.0
@@ -243,20 +244,26 @@ def _meet(meeting: Meeting, keeper: Keeper, port: Port) -> None:
     loop = asyncio.get_running_loop()
     coming: set[asyncio.Task[None]] = set()
 
-    def ask() -> None:
-        with contextlib.suppress(BlockingIOError, InterruptedError):
-            sock, _ = meeting.asks.accept()
-            sock.setblocking(False)
-            task = loop.create_task(keeper.attach(sock))
-            coming.add(task)
-            task.add_done_callback(coming.discard)
+    def asking(sock: socket.socket) -> None:
+        sock.setblocking(False)
+        task = loop.create_task(keeper.attach(sock))
+        coming.add(task)
+        task.add_done_callback(coming.discard)
 
-    def visit() -> None:
-        with contextlib.suppress(BlockingIOError, InterruptedError):
-            port.attach(meeting.visits.accept()[0])
+    def accept(listening: socket.socket, attach: Callable[[socket.socket], None]) -> None:
+        try:
+            sock, _ = listening.accept()
+        except (BlockingIOError, InterruptedError):
+            return
+        except OSError as error:  # no descriptor is left: try again in a moment, not at once and for ever
+            loop.call_exception_handler({"message": "cannot accept a worker", "exception": error})
+            loop.remove_reader(listening)
+            loop.call_later(_REST, loop.add_reader, listening, accept, listening, attach)
+            return
+        attach(sock)
 
-    loop.add_reader(meeting.asks, ask)
-    loop.add_reader(meeting.visits, visit)
+    loop.add_reader(meeting.asks, accept, meeting.asks, asking)
+    loop.add_reader(meeting.visits, accept, meeting.visits, port.attach)
 
 
 def part_of(settings: Settings, workers: int) -> Settings:
@@ -292,7 +299,7 @@ async def _work(ground: Ground, settings: Settings, part: Part, log: Logger) -> 
             server = Server(app.guard, app.guard.refuse, config, _trust(settings), proxied=settings.proxy_protocol)
             server.start([], Tls(Path(settings.tls_cert), Path(settings.tls_key)) if settings.tls_cert else None)
             told, hung_up, replaced = asyncio.Event(), asyncio.Event(), asyncio.Event()
-            visits = Visits(server.take, told.set, server.statistics)
+            visits = Visits(server.take, told.set, server.statistics, os.getpid())
             visits.reach(ground.meeting.visits_at)
             signals.on = {signal.SIGHUP: hung_up.set, signal.SIGUSR2: replaced.set}
             async with beside(reload_at(hung_up, read, app, None, server, quiet)):

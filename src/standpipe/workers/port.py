@@ -33,6 +33,8 @@ PATIENCE = 0.3
 """Seconds that a new keeper waits for its workers to tell their visits before it accepts anybody."""
 _KEPT = 1.0
 """Seconds in which a connection that did not give way is not asked again."""
+_FRESH = 2.5
+"""Seconds after which a worker that has said nothing comes last."""
 _HELD = 256
 """Newcomers that may wait for somebody to give way."""
 _HEADER = 1024
@@ -84,12 +86,13 @@ class Leaving(Struct, frozen=True, tag="l", array_like=True):
 
 
 class Counts(Struct, frozen=True, tag="n", array_like=True):
-    """A worker's counts, as in `EdgeStatistics`: all but the first since its start."""
+    """A worker's counts, as in `EdgeStatistics`: all but the first since its start. `pid` is whose they are."""
 
     phases: Mapping[str, int]
     requests: int
     rejected: Mapping[int, int]
     overdue: Mapping[str, int]
+    pid: int = 0
 
 
 FromKeeper = Visit | GiveWay | Drain
@@ -97,11 +100,13 @@ FromWorker = Open | Closed | Kept | Leaving | Counts
 
 
 class Counted(Struct, frozen=True, array_like=True):
-    """What the port has counted since the first keeper's start: `gone` by workers that have ended, and its own."""
+    """What was counted since the first keeper's start: `gone` by workers that have ended, `here` by those that are
+    there, and the rest by the port."""
 
     gone: Counts
     refused: Mapping[str, int]
     displaced: int
+    here: list[Counts] = []
 
 
 _NOTHING = Counts({}, 0, {}, {})
@@ -117,6 +122,8 @@ class _Worker:
         """It has told what visits it has."""
         self.leaving = False
         self.counts = _NOTHING
+        self.heard = port.now()
+        """When it last said anything. It tells its counts every second."""
         self.given = 0
         """When it was given one last: the port's count of visits."""
         self.asked: dict[int, float] = {}
@@ -125,6 +132,7 @@ class _Worker:
 
     def _hear(self, message: FromWorker, _: socket.socket | None) -> None:
         port = self._port
+        self.heard = port.now()
         match message:
             case Open(visits, last):
                 for number, peer in visits:
@@ -144,6 +152,7 @@ class _Worker:
                 self.leaving = True
             case Counts():
                 self.counts = message
+                port.here_again(message.pid)
 
     def _adopt(self, number: int, lease: Lease) -> None:
         self.visits[number] = lease
@@ -187,6 +196,8 @@ class Port:
         self._workers: list[_Worker] = []
         self._gone = _NOTHING
         """Counts of workers that have gone."""
+        self._former: dict[int, Counts] = {}
+        """Counts of a former keeper's workers that have not come to this one yet, and perhaps never will."""
         self.emptied = asyncio.Event()
         """No worker is here."""
         self.emptied.set()
@@ -297,7 +308,8 @@ class Port:
         """To the worker with the fewest visits, and of those to the one that was given none for longest."""
         here = [worker for worker in self._workers if worker.told and not worker.leaving]
         able = [worker for worker in here if not worker.channel.slow]
-        for worker in sorted(able, key=lambda one: (len(one.visits), one.given)):
+        fresh = self.now() - _FRESH  # whoever hangs has the fewest visits, because nobody is served there
+        for worker in sorted(able, key=lambda one: (one.heard < fresh, len(one.visits), one.given)):
             if worker.take(sock, lease, trusted=trusted):
                 return
         self._stranded.append((sock, lease, trusted))
@@ -316,6 +328,10 @@ class Port:
         held, self._held = self._held, deque()
         for sock, peer in held:
             self._admit(sock, peer)
+
+    def here_again(self, pid: int) -> None:
+        """A worker has come, and tells what it has counted since its start."""
+        self._former.pop(pid, None)
 
     def lost(self, worker: _Worker) -> None:
         """A worker has gone, and its connections with it. What it has counted stays."""
@@ -350,11 +366,13 @@ class Port:
     @property
     def counted(self) -> Counted:
         """What no worker knows. May be set, to go on from where a former keeper ended."""
-        return Counted(self._gone, dict(self.limiter.refused), self.limiter.displaced)
+        here = [*self._former.values(), *(worker.counts for worker in self._workers)]
+        return Counted(self._gone, dict(self.limiter.refused), self.limiter.displaced, here)
 
     @counted.setter
     def counted(self, former: Counted) -> None:
         self._gone = former.gone
+        self._former = {counts.pid: counts for counts in former.here}
         self.limiter.refused.update(former.refused)
         self.limiter.displaced += former.displaced
 
@@ -362,6 +380,8 @@ class Port:
         """As `Server.statistics`, of all workers together."""
         limiter, sums = self.limiter, self._gone
         phases: Counter[str] = Counter()
+        for counts in self._former.values():
+            sums = _sum(sums, counts)
         for worker in self._workers:
             sums = _sum(sums, worker.counts)
             phases.update(worker.counts.phases)

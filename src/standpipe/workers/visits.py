@@ -58,11 +58,13 @@ class Visits:
         take: Callable[[socket.socket, Lease], None],
         on_drain: Callable[[], None],
         count: Callable[[], EdgeStatistics] | None = None,
+        pid: int = 0,
     ) -> None:
-        """`count` gives the server's counts, of which the keeper is told every second."""
+        """`count` gives the server's counts, of which the keeper is told every second; `pid` is whose they are."""
         self._take = take
         self._on_drain = on_drain
         self._count = count
+        self._pid = pid
         self._counting: asyncio.TimerHandle | None = None
         self._loop = asyncio.get_running_loop()
         self._channel: Channel[FromKeeper, FromWorker] | None = None
@@ -102,7 +104,7 @@ class Visits:
             self._counting.cancel()
         if self._count is not None and self._channel is not None:
             counts = self._count()
-            self._channel.send(Counts(counts.phases, counts.requests, counts.rejected, counts.overdue))
+            self._channel.send(Counts(counts.phases, counts.requests, counts.rejected, counts.overdue, self._pid))
             self._counting = self._loop.call_later(_COUNTED, self._tell_counts)
 
     def leave(self) -> None:
