@@ -8,6 +8,7 @@ that is a failure.
 
 from __future__ import annotations
 
+import fcntl
 import functools
 import hashlib
 import os
@@ -59,13 +60,17 @@ def _install(lock: Path, into: Path, commands: Sequence[Sequence[str]]) -> None:
     """Run the commands beside the lock file, unless what it names is there."""
     wanted = hashlib.sha256(lock.read_bytes()).hexdigest()
     stamp = into / ".installed"
-    if stamp.exists() and stamp.read_text() == wanted:
-        return
-    for command in commands:
-        done = subprocess.run(command, cwd=lock.parent, capture_output=True, text=True, timeout=PATIENCE, check=False)
-        if done.returncode != 0:
-            _absent(f"{' '.join(command[:4])} failed: {done.stderr[-500:]}")
-    stamp.write_text(wanted)
+    with lock.open() as alone:
+        fcntl.flock(alone, fcntl.LOCK_EX)  # tests may run in several processes
+        if stamp.exists() and stamp.read_text() == wanted:
+            return
+        for command in commands:
+            done = subprocess.run(
+                command, cwd=lock.parent, capture_output=True, text=True, timeout=PATIENCE, check=False
+            )
+            if done.returncode != 0:
+                _absent(f"{' '.join(command[:4])} failed: {done.stderr[-500:]}")
+        stamp.write_text(wanted)
 
 
 def _absent(reason: str) -> NoReturn:
