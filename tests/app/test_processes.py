@@ -81,7 +81,7 @@ class Tap:
     def wait(self, name, times=1):
         with self._came:
             done = self._came.wait_for(lambda: sum(one["event"] == name for one in self.log) >= times, timeout=PATIENCE)
-        assert done, (name, self.log)
+        assert done, f"no {name!r} in " + "\n".join(map(str, self.log))
         return self.event(name)
 
     def __enter__(self):

@@ -76,8 +76,9 @@ class Begun(Collected):
 
 
 @pytest.fixture
-def house(tmp_path, monkeypatch):
+def house(tmp_path_factory, monkeypatch):
     """Makes engines whose child follows a script."""
+    tmp_path = tmp_path_factory.mktemp("h")  # a short name: a socket's path has an end
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     (tmp_path / "m.gguf").write_bytes(b"GGUF")
 
