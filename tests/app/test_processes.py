@@ -208,16 +208,25 @@ def refused(port):
     return False
 
 
-def test_nothing_is_left_of_it_when_its_parent_is_killed(tmp_path, monkeypatch):
-    (tmp_path / "temporary").mkdir()
-    monkeypatch.setenv("TMPDIR", str(tmp_path / "temporary"))
+def test_nothing_is_left_of_it_when_its_parent_is_killed(tmp_path, tmp_path_factory, monkeypatch):
+    temporary = tmp_path_factory.mktemp("t")  # a short name: a socket's path has an end
+    monkeypatch.setenv("TMPDIR", str(temporary))
     with Tap(tmp_path, engine("one", 2)) as tap:
         tap.process.kill()
         for pid in tap.pids.values():
             until(lambda pid=pid: not alive(pid))
-        assert list((tmp_path / "temporary").iterdir()) == []
+        assert list((temporary).iterdir()) == []
         with pytest.raises(OSError, match="refused"):
             socket.create_connection(("127.0.0.1", tap.port), 5)
+
+
+def test_a_long_name_of_the_folder_for_temporary_files_is_no_hindrance(tmp_path, monkeypatch):
+    folder = tmp_path / ("long" * 30)
+    folder.mkdir()
+    monkeypatch.setenv("TMPDIR", str(folder))
+    with Tap(tmp_path, engine("one", 2)) as tap:
+        assert tap.ask()[0] == 200
+    assert list(folder.iterdir()) == []
 
 
 def alive(pid):

@@ -104,7 +104,10 @@ def serve_workers(settings: Settings, read: Callable[[], Settings], log: Logger)
     workers = how_many(settings.workers, len(os.sched_getaffinity(0)))
     enough_descriptors(settings, log)
     sockets = open_sockets(settings)
-    meeting = Meeting()
+    try:
+        meeting = Meeting()
+    except OSError as error:
+        raise ListenError(f"cannot open the workers' own sockets: {error}") from error
     ground = Ground(settings, read, sockets, meeting, Slate(), workers, human)
     try:
         supervisor = Supervisor(

@@ -6,6 +6,7 @@ them, so a worker that comes while no keeper is there waits in the kernel's back
 
 from __future__ import annotations
 
+import os
 import shutil
 import socket
 import tempfile
@@ -13,6 +14,8 @@ from pathlib import Path
 from typing import Final
 
 _BACKLOG: Final = 256
+_LONGEST: Final = 100
+"""Bytes of a socket's path, which the system bounds by little more."""
 
 
 class Meeting:
@@ -21,6 +24,9 @@ class Meeting:
     def __init__(self) -> None:
         """Raises OSError."""
         self._folder = Path(tempfile.mkdtemp(prefix="standpipe-"))
+        if len(os.fsencode(self._folder / "visits")) > _LONGEST:
+            self._folder.rmdir()
+            self._folder = Path(tempfile.mkdtemp(prefix="standpipe-", dir="/tmp"))
         self.asks_at = self._folder / "asks"
         self.visits_at = self._folder / "visits"
         self.asks = _listening(self.asks_at, socket.SOCK_STREAM)
