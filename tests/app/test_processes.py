@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 
+from bench.overhead.processes import free_port
 from standpipe.app.processes import how_many, part_of
 from standpipe.settings import Settings
 
@@ -35,9 +36,7 @@ class Tap:
 
     def __init__(self, folder, *lines, listening=None):
         self.file = folder / "standpipe.toml"
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.admin = probe.getsockname()[1]
+        self.admin = free_port()
         self.write(*lines)
         command = [sys.executable, "-m", "standpipe", "serve", "--config", str(self.file)]
         options = {}

@@ -6,13 +6,13 @@ import asyncio
 import json
 import os
 import signal
-import socket
 import sys
 from asyncio.subprocess import DEVNULL, PIPE, Process
 from typing import Self
 
 import msgspec
 
+from bench.overhead.processes import free_port
 from tests.chaos.engine import Counts, Mode
 
 SLOTS = 32
@@ -25,7 +25,7 @@ class Fleet:
     def __init__(self, engines: int = 3, *flags: str, slots: int = SLOTS) -> None:
         self._flags = flags
         self._slots = slots
-        self._ports = [_free_port() for _ in range(engines)]
+        self._ports = [free_port() for _ in range(engines)]
         self._engines: list[Process | None] = [None] * engines
         self._tap: Process | None = None
         self._workers = any(flag.startswith("--workers") for flag in flags)
@@ -144,9 +144,3 @@ class Fleet:
     def engines(self) -> range:
         """Their numbers."""
         return range(len(self._ports))
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])

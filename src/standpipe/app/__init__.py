@@ -7,6 +7,7 @@ outpost.py    the same for a worker, which asks the keeper
 app.py        settings and a centre to handlers
 run.py        `standpipe serve`: from the settings to an orderly end
 processes.py  `--workers`: what the keeper and a worker do
+servers.py    what stands before handlers, from the settings
 runtime.py    what every process does: loop, signals, log, sockets
 reload.py     SIGHUP: settings and certificate, again
 engines.py    the setting `engine` to engines

@@ -8,6 +8,7 @@ from functools import partial
 from typing import Self
 
 from standpipe.app.center import Parts, derived, front, rules
+from standpipe.app.servers import trust
 from standpipe.dialects.openai import completions as openai_completions
 from standpipe.dialects.openai import request as openai_chat
 from standpipe.dialects.openai.responses import request as openai_responses
@@ -15,7 +16,7 @@ from standpipe.engines.pool import Pool
 from standpipe.observe.hooks import Hook
 from standpipe.observe.log import Logger, RequestLog
 from standpipe.policy.body_budget import BodyBudget
-from standpipe.policy.identity import Identities, Identity, Trust
+from standpipe.policy.identity import Identities, Identity
 from standpipe.serve import endpoints
 from standpipe.serve.bodies import Bodies
 from standpipe.serve.choices import ChoicesHandler
@@ -27,7 +28,7 @@ from standpipe.serve.limits import Limits, OperatorLimits
 from standpipe.serve.share import Shares
 from standpipe.serve.stream import StreamTimeouts
 from standpipe.serve.walk import Embeddings, Services
-from standpipe.settings import Settings, SettingsError
+from standpipe.settings import Settings
 from standpipe.site.pages import Pages
 
 
@@ -72,7 +73,7 @@ class App:
         self._shares = (
             Shares(derived(parts.secret, b"shares"), time.time, secrets.token_bytes) if settings.shares else None
         )
-        self._identities = Identities(_trust(settings))
+        self._identities = Identities(trust(settings))
         self.pages = Pages(settings, address, self.fleet, self.board)
         self.guard = front(self._routes(settings), self._door(settings), log)
         self.guard.page = self.pages.fail
@@ -82,7 +83,7 @@ class App:
 
         Raises SettingsError, and has changed nothing then.
         """
-        identities = Identities(_trust(settings))
+        identities = Identities(trust(settings))
         pages = Pages(settings, self._address, self.fleet, self.board)
         self.parts.apply(settings)
         # From here on nothing can fail.
@@ -164,10 +165,3 @@ class App:
         if (shares := self._shares) is None:
             return {}
         return {"/api/share": Route({"POST": partial(shares.issue, identify=self._identify)})}
-
-
-def _trust(settings: Settings) -> Trust:
-    try:
-        return Trust.parse(settings.trusted_proxies, settings.client_header, settings.tiers, settings.trusted_hops)
-    except ValueError as error:
-        raise SettingsError(f"trusted_proxies or tiers: {error}") from error

@@ -11,13 +11,13 @@ from rich.console import Console
 
 from standpipe.app.doubts import doubts
 from standpipe.app.engines import open_engines
+from standpipe.app.servers import trust
 from standpipe.chat.errors import EngineFailed
 from standpipe.configuration import unknown_variables
 from standpipe.engines.engine import Engine, Probed
 from standpipe.engines.guard.control_tokens import Handling
 from standpipe.engines.llama.llama import LlamaFailed
 from standpipe.models.catalog import ModelUnavailable
-from standpipe.policy.identity import Trust
 from standpipe.settings import Settings, SettingsError
 from standpipe.terminal import weights
 
@@ -46,9 +46,9 @@ async def _check(settings: Settings, console: Console) -> int:
     for sentence in unknown_variables(os.environ):
         warn(sentence)
     try:
-        Trust.parse(settings.trusted_proxies, settings.client_header, settings.tiers, settings.trusted_hops)
-    except ValueError as error:
-        bad(f"trusted_proxies or tiers: {error}")
+        trust(settings)
+    except SettingsError as error:
+        bad(str(error))
         return 1
     for sentence in doubts(settings):
         warn(sentence)

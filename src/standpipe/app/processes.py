@@ -7,14 +7,12 @@ where they meet. Each opens the engines by itself; only the keeper looks after t
 from __future__ import annotations
 
 import asyncio
-import logging
 import os
 import signal
 import socket
 import sys
 from collections.abc import Callable, Coroutine, Iterable
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -30,29 +28,27 @@ from standpipe.app.outpost import Outpost
 from standpipe.app.reload import reload_at
 from standpipe.app.runtime import (
     FAILURES,
-    LibraryLog,
     Signals,
     Sockets,
     beside,
     calm_collector,
     enough_descriptors,
     first,
+    hear_all,
     loop_factory,
     open_sockets,
     told_why,
     unexpected,
-    unraisable,
 )
-from standpipe.edge.config import EdgeConfig
-from standpipe.edge.listen import ListenError, Tls, local_only
-from standpipe.edge.server import Server
+from standpipe.app.servers import admin_server, certificate, limits, public_server, trust
+from standpipe.edge.acceptor import Acceptor
+from standpipe.edge.listen import ListenError, local_only
 from standpipe.engines.llama.llama import Llama
 from standpipe.keeper.keeper import Keeper
 from standpipe.keeper.link import Link
 from standpipe.observe import log as logs
 from standpipe.observe.log import Logger
 from standpipe.observe.outlet import Outlet
-from standpipe.policy.identity import Trust
 from standpipe.settings import Settings, SettingsError
 from standpipe.terminal import banner, weights
 from standpipe.workers.lifeline import Lifeline
@@ -62,8 +58,6 @@ from standpipe.workers.slate import Slate
 from standpipe.workers.supervisor import Part, Role, Supervisor
 from standpipe.workers.visits import Visits
 
-_REST = 0.5
-"""Seconds to wait when the system has no file descriptor left for a worker."""
 _REMEMBERED = 1.0
 """Seconds after which what was counted is written down again."""
 _UNTIL_TOLD = 1.0
@@ -86,8 +80,8 @@ class Ground(Struct):
     meeting: Meeting
     slate: Slate
     workers: int
-    human: bool
-    """Whether people read the log."""
+    form: str
+    """Of the log: human or json. A child cannot see who reads it."""
 
 
 def how_many(wanted: str, cores: int) -> int:
@@ -100,7 +94,7 @@ def serve_workers(settings: Settings, read: Callable[[], Settings], log: Logger)
     if sys.platform != "linux":
         raise SettingsError("workers works on Linux only: connections are passed between processes there")
     out = Outlet(sys.stderr)
-    human = settings.log_format == "human" or (settings.log_format == "auto" and out.terminal)
+    form = "human" if logs.for_people(settings.log_format, out) else "json"
     workers = how_many(settings.workers, len(os.sched_getaffinity(0)))
     enough_descriptors(settings, log)
     sockets = open_sockets(settings)
@@ -108,7 +102,7 @@ def serve_workers(settings: Settings, read: Callable[[], Settings], log: Logger)
         meeting = Meeting()
     except OSError as error:
         raise ListenError(f"cannot open the workers' own sockets: {error}") from error
-    ground = Ground(settings, read, sockets, meeting, Slate(), workers, human)
+    ground = Ground(settings, read, sockets, meeting, Slate(), workers, form)
     try:
         supervisor = Supervisor(
             partial(_play, ground),
@@ -137,9 +131,9 @@ def _check(ground: Ground, log: Logger) -> bool:
     """Whether what is read now could be loaded; if not, nobody loads any of it."""
     try:
         settings = ground.read()
-        _trust(settings)
-        if settings.tls_cert:
-            Tls(Path(settings.tls_cert), Path(settings.tls_key)).context()
+        trust(settings)
+        if (tls := certificate(settings)) is not None:
+            tls.context()
     except (SettingsError, ListenError) as error:
         log.warning("settings not reloaded: the former ones stay", reason=str(error))
         return False
@@ -150,9 +144,8 @@ def _check(ground: Ground, log: Logger) -> bool:
 def _play(ground: Ground, part: Part) -> int:
     """A child's life. Gives its exit status."""
     settings = ground.settings
-    log = logs.build("human" if ground.human else "json", settings.log_level, sys.stderr)
-    logging.getLogger().handlers = [LibraryLog(log)]
-    sys.unraisablehook = partial(unraisable, log)
+    log = logs.build(ground.form, settings.log_level, sys.stderr)
+    hear_all(log)
     play = _keep if part.role is Role.KEEPER else _work
     try:
         with asyncio.Runner(loop_factory=loop_factory()) as runner:
@@ -179,8 +172,8 @@ async def _keep(ground: Ground, settings: Settings, part: Part, log: Logger) -> 
         raise SettingsError(_EMBEDDED)
     center = Center(settings, opened.engines, log)
     async with center, center.keeper(ground.workers) as keeper:
-        port = Port(EdgeConfig(**settings.values(EdgeConfig)), _trust(settings), proxied=settings.proxy_protocol)
-        admin = Server(center.admin, center.admin.refuse, EdgeConfig(), Trust())
+        port = Port(limits(settings), trust(settings), proxied=settings.proxy_protocol)
+        admin = admin_server(center.admin)
         admin.start(ground.sockets.admin)
         center.edge = port.statistics
         remembering = _remember(ground.slate, center, port)
@@ -247,26 +240,13 @@ def _meet(meeting: Meeting, keeper: Keeper, port: Port) -> None:
     loop = asyncio.get_running_loop()
     coming: set[asyncio.Task[None]] = set()
 
-    def asking(sock: socket.socket) -> None:
-        sock.setblocking(False)
+    def ask(sock: socket.socket, _peer: str | None) -> None:
         task = loop.create_task(keeper.attach(sock))
         coming.add(task)
         task.add_done_callback(coming.discard)
 
-    def accept(listening: socket.socket, attach: Callable[[socket.socket], None]) -> None:
-        try:
-            sock, _ = listening.accept()
-        except (BlockingIOError, InterruptedError):
-            return
-        except OSError as error:  # no descriptor is left: try again in a moment, not at once and for ever
-            loop.call_exception_handler({"message": "cannot accept a worker", "exception": error})
-            loop.remove_reader(listening)
-            loop.call_later(_REST, loop.add_reader, listening, accept, listening, attach)
-            return
-        attach(sock)
-
-    loop.add_reader(meeting.asks, accept, meeting.asks, asking)
-    loop.add_reader(meeting.visits, accept, meeting.visits, port.attach)
+    Acceptor(ask).start([meeting.asks])
+    Acceptor(lambda sock, _peer: port.attach(sock)).start([meeting.visits])
 
 
 def part_of(settings: Settings, workers: int) -> Settings:
@@ -283,7 +263,7 @@ async def _work(ground: Ground, settings: Settings, part: Part, log: Logger) -> 
     settings = part_of(settings, ground.workers)
     signals = _begin(log)
     lifeline = Lifeline(part.lifeline, ground.meeting.close)
-    quiet = logs.build("human" if ground.human else "json", "error", sys.stderr)  # the keeper says it for all
+    quiet = logs.build(ground.form, "error", sys.stderr)  # the keeper says it for all
     address, local = banner.address(settings, ground.sockets.public[0]), local_only(ground.sockets.public)
     _close([*ground.sockets.public, *ground.sockets.admin])  # the keeper has them
 
@@ -298,9 +278,8 @@ async def _work(ground: Ground, settings: Settings, part: Part, log: Logger) -> 
         opened = await open_engines(settings, weights.bar, _say_nothing)
         outpost = Outpost(settings, opened.engines, log, link)
         async with App(settings, outpost, log, address=address, local=local) as app:
-            config = EdgeConfig(**settings.values(EdgeConfig))
-            server = Server(app.guard, app.guard.refuse, config, _trust(settings), proxied=settings.proxy_protocol)
-            server.start([], Tls(Path(settings.tls_cert), Path(settings.tls_key)) if settings.tls_cert else None)
+            server = public_server(settings, app.guard)
+            server.start([], certificate(settings))
             told, hung_up, replaced = asyncio.Event(), asyncio.Event(), asyncio.Event()
             visits = Visits(server.take, told.set, server.statistics, os.getpid())
             visits.reach(ground.meeting.visits_at)
@@ -340,13 +319,6 @@ async def _until_ended(
 def _begin(log: Logger) -> Signals:
     asyncio.get_running_loop().set_exception_handler(partial(unexpected, log))
     return Signals()
-
-
-def _trust(settings: Settings) -> Trust:
-    try:
-        return Trust.parse(settings.trusted_proxies, settings.client_header, settings.tiers, settings.trusted_hops)
-    except ValueError as error:
-        raise SettingsError(f"trusted_proxies: {error}") from error
 
 
 def _say_nothing(_level: str, _sentence: str) -> None:

@@ -15,6 +15,7 @@ from msgspec.structs import replace
 
 from standpipe.app.doubts import doubts
 from standpipe.app.roster import Roster
+from standpipe.app.servers import limits, trust
 from standpipe.edge.config import EdgeConfig
 from standpipe.edge.listen import ListenError
 from standpipe.observe.log import Logger
@@ -82,6 +83,7 @@ async def _reload_settings(wanted: Settings, app: Applies, roster: Roster | None
     live = {name: value for name, value in changed.items() if name not in STARTS}
     waiting = changed.keys() - live.keys()
     settings = replace(former, **live)
+    trusted = trust(settings)
     plan = None if roster is None else await roster.plan(settings)
     try:
         app.apply(settings)
@@ -91,8 +93,7 @@ async def _reload_settings(wanted: Settings, app: Applies, roster: Roster | None
         raise
     if roster is not None and plan is not None:
         roster.carry_out(plan, settings)
-    trust = Trust.parse(settings.trusted_proxies, settings.client_header, settings.tiers, settings.trusted_hops)
-    server.configure(EdgeConfig(**settings.values(EdgeConfig)), trust)
+    server.configure(limits(settings), trusted)
     for sentence in doubts(settings):
         log.warning(sentence)
     log.info("settings reloaded", changed=" ".join(live) or "nothing")

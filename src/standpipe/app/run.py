@@ -8,13 +8,11 @@ certificate, SIGUSR1 writes to the log what goes on inside.
 from __future__ import annotations
 
 import asyncio
-import logging
 import os
 import signal
 import sys
 from collections.abc import Callable
 from functools import partial
-from pathlib import Path
 
 from standpipe.app.app import App
 from standpipe.app.center import Center
@@ -24,28 +22,25 @@ from standpipe.app.engines import open_engines
 from standpipe.app.reload import reload_at
 from standpipe.app.runtime import (
     FAILURES,
-    LibraryLog,
     Signals,
     Sockets,
     beside,
     calm_collector,
     enough_descriptors,
     first,
+    hear_all,
     loop_factory,
     occupy,
     open_sockets,
     told_why,
     unexpected,
-    unraisable,
 )
+from standpipe.app.servers import admin_server, certificate, public_server
 from standpipe.configuration import unknown_variables
-from standpipe.edge.config import EdgeConfig
-from standpipe.edge.listen import Tls, local_only
-from standpipe.edge.server import Server
+from standpipe.edge.listen import local_only
 from standpipe.observe import log as logs
 from standpipe.observe.log import Logger
 from standpipe.observe.outlet import Outlet
-from standpipe.policy.identity import Trust
 from standpipe.settings import Settings
 from standpipe.terminal import banner, weights
 
@@ -58,8 +53,7 @@ def serve(read: Callable[[], Settings]) -> int:
     settings = read()
     occupy()
     log = logs.build(settings.log_format, settings.log_level, sys.stderr)
-    logging.getLogger().addHandler(LibraryLog(log))
-    sys.unraisablehook = partial(unraisable, log)
+    hear_all(log)
     for sentence in unknown_variables(os.environ):
         log.warning(sentence)
     try:
@@ -110,9 +104,8 @@ async def _answer(
 ) -> None:
     """Open the doors, and close them again when a signal comes."""
     settings = app.settings
-    server, admin = _servers(settings, app, center)
-    tls = Tls(Path(settings.tls_cert), Path(settings.tls_key)) if settings.tls_cert else None
-    server.start(doors.public, tls)
+    server, admin = public_server(settings, app.guard), admin_server(center.admin)
+    server.start(doors.public, certificate(settings))
     admin.start(doors.admin)
     center.edge = server.statistics
     hung_up = asyncio.Event()
@@ -137,10 +130,3 @@ async def _answer(
             await server.abort()
         await admin.abort()
     log.info("stopped")
-
-
-def _servers(settings: Settings, app: App, center: Center) -> tuple[Server, Server]:
-    config = EdgeConfig(**settings.values(EdgeConfig))
-    trust = Trust.parse(settings.trusted_proxies, settings.client_header, settings.tiers, settings.trusted_hops)
-    public = Server(app.guard, app.guard.refuse, config, trust, proxied=settings.proxy_protocol)
-    return public, Server(center.admin, center.admin.refuse, EdgeConfig(), Trust())

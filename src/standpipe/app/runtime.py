@@ -12,6 +12,7 @@ import signal
 import socket
 import sys
 from collections.abc import AsyncIterator, Callable, Coroutine
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -57,6 +58,12 @@ class LibraryLog(logging.Handler):
 def unraisable(log: Logger, what: sys.UnraisableHookArgs) -> None:
     """An exception where none can be raised, in a destructor for one: a bug like any other."""
     log.error("bug", message=what.err_msg, error=what.exc_value)
+
+
+def hear_all(log: Logger) -> None:
+    """What libraries log, and exceptions where none can be raised, go into this log from now on."""
+    logging.getLogger().handlers = [LibraryLog(log)]
+    sys.unraisablehook = partial(unraisable, log)
 
 
 def occupy() -> None:

@@ -191,8 +191,7 @@ class RemoteTicket:
 
     @property
     def _longest_wait(self) -> float:
-        limit = self._claims.wait_limit
-        return min(limit, self._preferences.client_timeout or limit)
+        return self._preferences.longest(self._claims.wait_limit)
 
     def hear(self, message: Any) -> None:
         """As `Entry`."""

@@ -162,8 +162,13 @@ class Logger:
 def build(form: str, level: str, out: TextIO | None) -> Logger:
     """The logger. `form` is auto, human or json; None is a stream that is closed."""
     outlet = Outlet(out)
-    human = form == "human" or (form == "auto" and outlet.terminal)
-    return Logger(outlet, _Human(colours=outlet.terminal) if human else _as_json, Level[level.upper()])
+    written = _Human(colours=outlet.terminal) if for_people(form, outlet) else _as_json
+    return Logger(outlet, written, Level[level.upper()])
+
+
+def for_people(form: str, outlet: Outlet) -> bool:
+    """Whether lines of this form (auto, human or json) are for people."""
+    return form == "human" or (form == "auto" and outlet.terminal)
 
 
 def _as_json(level: Level, event: str, fields: dict[str, Any]) -> str:

@@ -283,8 +283,7 @@ class Stay:
 
     @property
     def _longest_wait(self) -> float:
-        limit = self._admission.wait_limit
-        return min(limit, self._preferences.client_timeout or limit)
+        return self._preferences.longest(self._admission.wait_limit)
 
     def _in_vain(self, now: float) -> Failure:
         return waited_in_vain(self._admission.seats.fleet, now, self._longest_wait)

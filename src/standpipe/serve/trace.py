@@ -44,6 +44,10 @@ class WaitPreferences(Struct, frozen=True):
     client_timeout: float | None = None
     retry: bool = False
 
+    def longest(self, limit: float) -> float:
+        """Seconds for which a wait makes sense, where the server lets nobody wait for more than `limit`."""
+        return min(limit, self.client_timeout or limit)
+
     @classmethod
     def read(cls, headers: Headers) -> WaitPreferences:
         """Read the headers. What cannot be understood is as good as not sent."""
