@@ -45,6 +45,16 @@ class Keeps(Protocol):
     def cannot_understand(self, pid: int, broken: frames.Broken) -> None: ...
 
 
+def _of_errand(do: Callable[[Errand, Any], None]) -> Callable[[Desk, Any], None]:
+    """What a message about one errand does. An errand that is over by then needs nothing."""
+
+    def take(desk: Desk, message: Any) -> None:
+        if (errand := desk.errands.get(message.id)) is not None:
+            do(errand, message)
+
+    return take
+
+
 class Desk(asyncio.Protocol):
     """One worker's connection."""
 
@@ -162,30 +172,6 @@ class Desk(asyncio.Protocol):
             if (errand := self.errands.get(number)) is not None:
                 errand.charged(tokens)
 
-    def _spoke(self, spoke: messages.Spoke) -> None:
-        if (errand := self.errands.get(spoke.id)) is not None:
-            errand.began(spoke.seconds)
-
-    def _over(self, over: messages.Over) -> None:
-        if (errand := self.errands.get(over.id)) is not None:
-            errand.over(over)
-
-    def _swap(self, swap: messages.Swap) -> None:
-        if (errand := self.errands.get(swap.id)) is not None:
-            errand.swap(swap)
-
-    def _seek(self, seek: messages.Seek) -> None:
-        if (errand := self.errands.get(seek.id)) is not None:
-            errand.seek(seek)
-
-    def _end(self, end: messages.End) -> None:
-        if (errand := self.errands.get(end.id)) is not None:
-            errand.end(end)
-
-    def _look(self, look: messages.Look) -> None:
-        if (errand := self.errands.get(look.id)) is not None:
-            errand.look()
-
     def _knock(self, knock: messages.Knock) -> None:
         client, now = key_of(knock.client), self.now()
         try:
@@ -236,12 +222,12 @@ class Desk(asyncio.Protocol):
         messages.Join: _join,
         messages.Ready: _ready,
         messages.Charge: _charge,
-        messages.Spoke: _spoke,
-        messages.Over: _over,
-        messages.Swap: _swap,
-        messages.Seek: _seek,
-        messages.End: _end,
-        messages.Look: _look,
+        messages.Spoke: _of_errand(lambda errand, spoke: errand.began(spoke.seconds)),
+        messages.Over: _of_errand(Errand.over),
+        messages.Swap: _of_errand(Errand.swap),
+        messages.Seek: _of_errand(Errand.seek),
+        messages.End: _of_errand(Errand.end),
+        messages.Look: _of_errand(lambda errand, _: errand.look()),
         messages.Knock: _knock,
         messages.Fault: _fault,
         messages.Whose: _whose,
