@@ -11,13 +11,13 @@ import subprocess
 import sys
 import threading
 import time
-from pathlib import Path
 
 import pytest
 
 from bench.overhead.processes import free_port
 from standpipe.app.processes import how_many, part_of
 from standpipe.settings import Settings
+from tests.workers.test_supervisor import alive
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="workers need Linux")
 PATIENCE = 30.0
@@ -226,13 +226,6 @@ def test_a_long_name_of_the_folder_for_temporary_files_is_no_hindrance(tmp_path,
     with Tap(tmp_path, engine("one", 2)) as tap:
         assert tap.ask()[0] == 200
     assert list(folder.iterdir()) == []
-
-
-def alive(pid):
-    try:
-        return (Path("/proc") / str(pid) / "stat").read_text().rsplit(") ", 1)[1][0] != "Z"
-    except OSError:
-        return False
 
 
 def test_a_socket_that_was_passed_is_served_by_all_and_outlives_them(tmp_path):
